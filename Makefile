@@ -1,0 +1,25 @@
+# make search: sets up .venv and runs the main job.   make test: sets up .venv and runs the tests.
+PYTHON ?= python3
+PIP := .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: search test lint clean
+
+search: .venv/ready
+	.venv/bin/cmpnas search --budget-mflops 300 --resume
+
+test: .venv/ready
+	.venv/bin/pytest
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,5 @@
+"""``python -m cmpnas`` is ``cmpnas``."""
+
+from cmpnas.cli.app import entry
+
+entry()

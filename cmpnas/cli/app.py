@@ -1,0 +1,71 @@
+"""The command line: one file a command, and one place where errors become exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+#: In the order in which a user meets them.
+_COMMANDS = ("search", "train", "evaluate", "export", "plot", "cost", "matrix", "ls")
+
+app = typer.Typer(
+    name="cmpnas",
+    help="Find the best small query encoder for an index that a large gallery encoder built.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(epilog="Start with: cmpnas search --budget-mflops 300")
+def _root() -> None:
+    """Find the best small query encoder for an index that a large gallery encoder built."""
+
+
+def _register() -> None:
+    for name in _COMMANDS:
+        module = import_module(f"cmpnas.cli.{name}")
+        app.command(name, epilog=module.EPILOG)(module.command)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 2 for the user's mistakes, 1 for ours, 130 for
+    an interrupt. Tracebacks only with ``--debug``."""
+    from cmpnas.errors import CmpnasError
+
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    _register()
+    try:
+        status = app(arguments, prog_name="cmpnas", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except CmpnasError as fault:
+        return _fail(str(fault), 2, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing that was finished is lost. Repeat the command with --resume.", 130, False)
+    except Exception as fault:
+        if hasattr(fault, "format_message"):  # click's own: a wrong option or argument
+            return _fail(f"{fault.format_message()} Try: cmpnas {' '.join(arguments[:1])} --help", 2, debug)
+        if type(fault).__name__ == "Abort":
+            return _fail(
+                "interrupted; nothing that was finished is lost. Repeat the command with --resume.", 130, False
+            )
+        return _fail(f"internal error: {type(fault).__name__}: {fault}; repeat with --debug and report it.", 1, debug)
+
+
+def _fail(message: str, status: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def entry() -> None:
+    """What the ``cmpnas`` script calls."""
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""``cmpnas cost``: what an architecture or a space costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cmpnas.cli.options import Json, print_json
+
+EPILOG = (
+    "Example: cmpnas cost mobile --extremes --audit. Example: cmpnas cost mobile_small --count --max-mflops 2. "
+    "Example: cmpnas cost mobile_small --arch arch.json --size 64"
+)
+
+
+def command(
+    space: Annotated[str, typer.Argument(metavar="SPACE", help="A space by name (cmpnas ls spaces) or a YAML file.")],
+    arch: Annotated[Path | None, typer.Option(metavar="FILE", help="An architecture as JSON.")] = None,
+    extremes: Annotated[bool, typer.Option("--extremes", help="The cheapest and the dearest architecture (default).")] = False,
+    count: Annotated[bool, typer.Option("--count", help="How many architectures there are, exactly.")] = False,
+    max_mflops: Annotated[float | None, typer.Option(help="Count within this many million multiply-adds.")] = None,
+    max_params_m: Annotated[float | None, typer.Option(help="Count within this many million parameters.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input in pixels; by default the space's.")] = None,
+    audit: Annotated[bool, typer.Option("--audit", help="Count once more with fvcore.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Cost in million multiply-adds (convolution and linear, eval mode) and million parameters."""
+    from cmpnas.files import read_json
+    from cmpnas.space import load_space
+
+    found = load_space(space, size=size)
+    if count:
+        number = found.count(max_mflops=max_mflops, max_params_m=max_params_m)
+        if as_json:
+            print_json({"space": found.name, "size": found.size, "count": number})
+        else:
+            print(f"{number:,} architectures of {found.name} at {found.size} px")
+        return
+    archs = [found.from_json(read_json(arch))] if arch is not None else list(found.extremes())
+    rows: list[dict[str, Any]] = []
+    for each in archs:
+        cost = found.cost(each)
+        row: dict[str, Any] = {"id": each.id, "mflops": cost.mflops, "params_m": cost.params_m}
+        if audit:
+            from cmpnas.cost.audit import audit as fvcore_audit
+            from cmpnas.models import build_network
+
+            counted = fvcore_audit(build_network(found, each), found.size)
+            row["fvcore"] = {"mflops": counted.mflops, "params_m": counted.params_m}
+        rows.append(row)
+    if as_json:
+        print_json({"space": found.name, "size": found.size, "architectures": rows})
+        return
+    for row in rows:
+        line = f"{row['mflops']:12.6f} MFLOPs  {row['params_m']:10.6f} M params  {row['id']}"
+        if audit:
+            same = row["fvcore"]["mflops"] == row["mflops"] and row["fvcore"]["params_m"] == row["params_m"]
+            line += f"  (fvcore: {'the same' if same else row['fvcore']})"
+        print(line)

@@ -1,0 +1,34 @@
+"""``cmpnas evaluate``: the final table."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cmpnas.cli.options import Data, Json, Run, print_json, say
+from cmpnas.errors import CmpnasError
+
+EPILOG = "Example: cmpnas evaluate runs/quickstart"
+
+
+def command(
+    run: Run,
+    split: Annotated[str, typer.Option(help="test, or search to look without opening the test split.")] = "test",
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Score every trained pick: homogeneous, heterogeneous, paragon, control, verdicts, intervals."""
+    if split not in ("test", "search"):
+        raise CmpnasError(f"unknown split {split!r}; give test or search.")
+    from cmpnas.pipeline.evaluate import evaluate
+
+    result = evaluate(run, split, data=data, say=say)
+    if as_json:
+        print_json(result)
+        return
+    from rich.console import Console
+
+    from cmpnas.report.tables import print_evaluation
+
+    print_evaluation(result, Console())

@@ -1,0 +1,25 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as made by cmpnas search.")]
+Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder of the data; else CMPNAS_DATA.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Pick = Annotated[str, typer.Option("--pick", metavar="ID", help="best, knee, cheapest, or the id of a query network.")]
+
+
+def say(message: str) -> None:
+    """Tell the user what happens, on stderr, so that stdout holds the result alone."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON document to stdout."""
+    print(json.dumps(content, indent=2))

@@ -1,0 +1,35 @@
+"""What every compatibility loss is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The frozen gallery space that a query network learns.
+
+    Attributes:
+        embeddings: float32 ``(N, D)``, unit rows: the gallery model's view of each training image.
+        labels: int64 ``(N,)`` in ``0..K-1``.
+        classifier: float32 ``(K, D)``, unit rows: the gallery model's class weights, or the class
+            means of its embeddings where it brought none.
+        scale, margin: of the gallery model's own angular-margin softmax.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    classifier: Tensor
+    scale: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch: ``query`` ``(N, D)`` as the network gave it, ``gallery`` ``(N, D)`` unit, ``labels``."""
+
+    query: Tensor
+    gallery: Tensor
+    labels: Tensor

@@ -1,0 +1,57 @@
+"""A limit on cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cmpnas.cost.value import Cost
+from cmpnas.errors import BudgetError
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most ``mflops`` million multiply-adds and ``params_m`` million parameters (None: no limit).
+
+    Raises:
+        BudgetError: a limit is not a positive finite number.
+    """
+
+    mflops: float | None = None
+    params_m: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, unit in (("mflops", "MFLOPs"), ("params_m", "million parameters")):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                flag = "--budget-" + name.replace("_", "-")
+                raise BudgetError(
+                    f"a budget of {value:g} {unit} is not a positive number; give {flag} a number above 0."
+                )
+
+    @property
+    def max_macs(self) -> int | None:
+        return None if self.mflops is None else math.floor(self.mflops * 1e6 + 1e-6)
+
+    @property
+    def max_params(self) -> int | None:
+        return None if self.params_m is None else math.floor(self.params_m * 1e6 + 1e-6)
+
+    def allows(self, cost: Cost) -> bool:
+        """Whether ``cost`` is within every limit."""
+        return (self.max_macs is None or cost.macs <= self.max_macs) and (
+            self.max_params is None or cost.params <= self.max_params
+        )
+
+    def to_json(self) -> dict[str, float]:
+        """The limits that are set, by name."""
+        named = {"mflops": self.mflops, "params_m": self.params_m}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def __str__(self) -> str:
+        parts = []
+        if self.mflops is not None:
+            parts.append(f"{self.mflops:g} MFLOPs")
+        if self.params_m is not None:
+            parts.append(f"{self.params_m:g} M parameters")
+        return " and ".join(parts) or "no limit"

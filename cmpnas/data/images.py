@@ -1,0 +1,133 @@
+"""Pictures by index, whatever they are stored in; and what an encoder is fed."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cmpnas.errors import DataError
+
+_MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pictures that are kept rather than decoded again
+_CHUNK = 512
+
+
+class Images(Protocol):
+    """A numbered collection of pictures of one size."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: np.ndarray) -> Tensor:
+        """The pictures at ``indices``: uint8 ``(B, 3, S, S)``."""
+        ...
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 pixels to the float32 that every encoder takes: [0, 255] to [-1, 1]."""
+    return images.float().div_(127.5).sub_(1.0)
+
+
+def in_memory(images: Images, size: int) -> Images:
+    """The same pictures decoded once, where they fit in two gigabytes."""
+    if isinstance(images, ArrayImages) or len(images) * 3 * size * size > _MEMORY_LIMIT:
+        return images
+    chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _CHUNK)))
+    pixels = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
+    for chunk in chunks:
+        pixels[torch.from_numpy(chunk)] = images.read(chunk)
+    return ArrayImages(pixels)
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Pictures held as one uint8 tensor ``(N, 3, S, S)``."""
+
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, indices: np.ndarray) -> Tensor:
+        return self.pixels[torch.from_numpy(np.asarray(indices, np.int64))]
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """Pictures in a numpy array or memory map, uint8 ``(N, H, W)`` or ``(N, H, W, 3)``, resized on reading."""
+
+    pixels: np.ndarray
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, indices: np.ndarray) -> Tensor:
+        taken = torch.from_numpy(np.ascontiguousarray(self.pixels[indices]))
+        if taken.ndim == 3:
+            taken = taken[..., None].expand(-1, -1, -1, 3)
+        return _resize(taken.permute(0, 3, 1, 2), self.size)
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """JPEG or PNG strings one after another: picture ``i`` is ``blob[offsets[i]:offsets[i + 1]]``."""
+
+    blob: np.ndarray
+    offsets: np.ndarray
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def read(self, indices: np.ndarray) -> Tensor:
+        def decode(index: int) -> np.ndarray:
+            encoded = self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes()
+            return _decode(io.BytesIO(encoded), f"picture {index}", self.size)
+
+        return _together(decode, indices)
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Picture files, anything that Pillow reads."""
+
+    paths: tuple[Path, ...]
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, indices: np.ndarray) -> Tensor:
+        return _together(lambda i: _decode(self.paths[i], str(self.paths[i]), self.size), indices)
+
+
+def _together(decode, indices: np.ndarray) -> Tensor:  # type: ignore[no-untyped-def]
+    with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow lets go of the interpreter lock
+        return torch.from_numpy(np.stack(list(pool.map(decode, indices)))).permute(0, 3, 1, 2)
+
+
+def _decode(source: io.BytesIO | Path, name: str, size: int) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(source) as picture:
+            picture.draft("RGB", (size, size))
+            whole = picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            return np.asarray(whole)
+    except (OSError, UnidentifiedImageError, SyntaxError) as fault:
+        raise DataError(f"{name} cannot be decoded ({fault}); replace or remove it.") from None
+
+
+def _resize(pixels: Tensor, size: int) -> Tensor:
+    """uint8 ``(B, 3, H, W)`` to ``(B, 3, size, size)``: the whole picture, anti-aliased."""
+    if pixels.shape[-2:] == (size, size):
+        return pixels
+    resized = F.interpolate(pixels.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return resized.round_().clamp_(0, 255).to(torch.uint8)

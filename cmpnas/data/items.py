@@ -1,0 +1,122 @@
+"""Items (pictures with labels) and the three splits that never mix."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cmpnas.data.images import Images, in_memory, to_float
+from cmpnas.errors import DataError
+
+
+@dataclass(frozen=True)
+class Items(Dataset[tuple[Tensor, Tensor]]):
+    """Pictures with what is known of each.
+
+    Attributes:
+        images: ``N`` pictures.
+        labels: int64 ``(N,)``; items of equal label are relevant to each other.
+        sources: int64 ``(N,)`` or None; a gallery item of a query's own source is ignored.
+        rows: int64 ``(N,)``, each item's row in the whole data set (for saved embeddings).
+    """
+
+    images: Images
+    labels: np.ndarray
+    sources: np.ndarray | None
+    rows: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "sources", "rows"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.images):
+                raise DataError(f"{len(self.images)} images but {len(column)} {name}; they must be as many.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """uint8 images ``(B, 3, S, S)`` and their int64 indices ``(B,)``: how a DataLoader asks."""
+        return self.images.read(np.asarray(indices)), torch.as_tensor(indices)
+
+    def in_memory(self, size: int) -> Items:
+        """The same items, pictures decoded once where they fit."""
+        return Items(in_memory(self.images, size), self.labels, self.sources, self.rows)
+
+    def float_batches(self, batch_size: int, limit: int | None = None) -> Iterator[Tensor]:
+        """All pictures in order, or ``limit`` of them spread evenly: float32 ``(B, 3, S, S)``."""
+        order = np.arange(len(self))
+        if limit is not None and limit < len(self):
+            order = np.linspace(0, len(self) - 1, limit).round().astype(np.int64)
+        for start in range(0, len(order), batch_size):
+            yield to_float(self.images.read(order[start : start + batch_size]))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One retrieval task: find, for each query, the gallery items of its label."""
+
+    query: Items
+    gallery: Items
+
+
+@dataclass(frozen=True)
+class Splits:
+    """``train`` moves weights, ``search`` guides the controller, ``test`` is opened by `evaluate` only.
+
+    ``total`` is the number of items of the whole data set, ``fingerprint`` a short hash of it.
+    """
+
+    train: Items
+    search: Protocol
+    test: Protocol
+    total: int
+    fingerprint: str
+
+
+class Steps:
+    """Batches of indices by step, a pure function of (seed, step): any step can be resumed at.
+
+    Every epoch is a fresh permutation; the last incomplete batch of an epoch is left out.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int, start: int, stop: int) -> None:
+        if n < batch_size:
+            raise DataError(f"{n} training images are fewer than one batch of {batch_size}; lower the batch.")
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.start, self.stop = start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        per_epoch = self.n // self.batch_size
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in range(self.start, self.stop):
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.n)
+            first = step % per_epoch * self.batch_size
+            yield order[first : first + self.batch_size].tolist()
+
+
+def batches(items: Items, steps: Steps, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
+    """uint8 images and indices for each of ``steps``, decoded by ``workers`` processes."""
+    return DataLoader(items, batch_sampler=steps, num_workers=workers, collate_fn=_as_read)
+
+
+def _as_read(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch
+
+
+def fingerprint(items: Items) -> str:
+    """Twelve hexadecimal digits from the labels and a sample of 64 pictures."""
+    digest = hashlib.sha256(np.ascontiguousarray(items.labels).tobytes())
+    sample = np.linspace(0, len(items) - 1, min(64, len(items))).astype(np.int64)
+    digest.update(items.images.read(sample).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,39 @@
+"""From the ``data`` section of a recipe to splits."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+
+from cmpnas.data.items import Splits
+from cmpnas.data.settings import DataSettings, ShopSettings
+from cmpnas.data.table import split
+from cmpnas.errors import DataError
+
+
+def data_folder(settings: DataSettings, given: str | None) -> Path:
+    """Where a recipe's files are: ``--data``, else ``CMPNAS_DATA``; its own sub-folder if there is one.
+
+    Raises:
+        DataError: no folder is named, or it does not exist.
+    """
+    named = given or os.environ.get("CMPNAS_DATA")
+    if named is None:
+        raise DataError("this recipe reads files; name their folder with --data or in CMPNAS_DATA.")
+    root = Path(named)
+    if not root.is_dir():
+        raise DataError(f"data folder {root} does not exist; name another with --data.")
+    below = root / settings.folder
+    return below if below.is_dir() else root
+
+
+def load_splits(settings: DataSettings, given: str | None = None) -> Splits:
+    """Read the data set and divide it.
+
+    Raises:
+        DataError: data are missing, damaged, or the splits share items.
+    """
+    root = Path() if isinstance(settings, ShopSettings) else data_folder(settings, given)
+    reader = import_module(f"cmpnas.data.readers.{settings.reader}")  # type: ignore[attr-defined]
+    return split(reader.read(settings, root), settings)

@@ -1,0 +1,1 @@
+"""One reader a file; each turns its settings and the data folder into a table."""

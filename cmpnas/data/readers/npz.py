@@ -1,0 +1,64 @@
+"""A numpy archive of pictures, or of JPEG strings with offsets."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from cmpnas.data.images import EncodedImages, Images, RawImages
+from cmpnas.data.settings import NpzSettings
+from cmpnas.data.table import Table
+from cmpnas.errors import DataError, unknown
+
+
+def read(settings: NpzSettings, root: Path) -> Table:
+    """The archive as a table; arrays of other lengths are no columns, unless listed in ``per_class``."""
+    arrays = read_npz(root / settings.file)
+
+    def array(name: str) -> np.ndarray:
+        if name not in arrays:
+            raise DataError(f"{root / settings.file}: " + unknown("array", name, arrays))
+        return arrays[name]
+
+    pixels = array(settings.images)
+    images: Images
+    if settings.offsets is not None:
+        offsets = array(settings.offsets).astype(np.int64)
+        if len(offsets) < 2 or (np.diff(offsets) <= 0).any() or offsets[-1] > len(pixels):
+            raise DataError(f"{settings.offsets!r} must rise and end within {settings.images!r} ({len(pixels)} bytes).")
+        images = EncodedImages(pixels, offsets, settings.size)
+    else:
+        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] != 3):
+            raise DataError(
+                f"array {settings.images!r} is {pixels.dtype}{pixels.shape}; pictures are uint8 (N, H, W) or "
+                "(N, H, W, 3), or strings with offsets."
+            )
+        images = RawImages(pixels, settings.size)
+    labels = array(settings.label)
+    if len(labels) != len(images):
+        raise DataError(f"{len(images)} images but {len(labels)} {settings.label!r}; they must be as many.")
+    skipped = {settings.images, settings.offsets, *settings.per_class}
+    columns = {k: v for k, v in arrays.items() if k not in skipped and v.shape == (len(images),)}
+    for name in settings.per_class:
+        if len(array(name)) <= labels.max():
+            raise DataError(f"array {name!r} has {len(array(name))} classes, labels go up to {labels.max()}.")
+        columns[name] = array(name)[labels]
+    return Table(images, columns)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Every array of an archive, without pickles.
+
+    Raises:
+        DataError: missing, damaged, or holding Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; name the folder that holds it with --data.") from None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as fault:
+        raise DataError(f"{path} cannot be read as npz ({fault}); fetch or write it again.") from None

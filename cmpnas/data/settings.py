@@ -1,0 +1,98 @@
+"""The ``data`` section of a recipe: where the files are and which items are what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Scalar = bool | int | float | str
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Range(_Settings):
+    """Numbers from ``from`` up to, not including, ``below``; only ``every`` n-th, or all ``but_every`` n-th."""
+
+    from_: float | None = Field(None, alias="from")
+    below: float | None = None
+    every: Annotated[int, Field(gt=1)] | None = None
+    but_every: Annotated[int, Field(gt=1)] | None = None
+
+
+Condition = Range | list[Scalar] | Scalar
+#: Column name to the value, values or range that it must have; all must hold.
+Where = dict[str, Condition]
+
+
+class Task(_Settings):
+    """Which items are queries and which are the gallery."""
+
+    query: Where
+    gallery: Where
+
+
+class DataSettings(_Settings):
+    """What every reader needs.
+
+    ``size`` is the side that pictures are resized to. ``label`` and ``source`` name columns; a gallery
+    item of a query's own source is ignored. ``folder`` is where the files are below the data folder,
+    if not in it.
+    """
+
+    size: Annotated[int, Field(ge=8, le=1024)]
+    folder: str = ""
+    label: str = "label"
+    source: str | None = None
+    train: Where
+    search: Task
+    test: Task
+
+
+class ShopSettings(DataSettings):
+    """The embedded renderer; columns ``label``, ``role`` (consumer, catalogue), ``split``, ``view``."""
+
+    reader: Literal["shop"]
+    seed: int = 0
+    train_identities: Annotated[int, Field(ge=4)] = 600
+    search_identities: Annotated[int, Field(ge=4)] = 120
+    test_identities: Annotated[int, Field(ge=4)] = 200
+    train_shots: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (3, 13)
+    other_shots: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (4, 4)
+    label: str = "label"
+    train: Where = {"split": "train"}
+    search: Task = Task(query={"split": "search", "role": "consumer"}, gallery={"split": "search", "role": "catalogue"})
+    test: Task = Task(query={"split": "test", "role": "consumer"}, gallery={"split": "test", "role": "catalogue"})
+
+
+class IdxSettings(DataSettings):
+    """Pairs of idx.gz files; columns ``label`` and ``file`` (the name of the pair), ``index`` within it."""
+
+    reader: Literal["idx"]
+    files: dict[str, tuple[str, str]]
+
+
+class NpzSettings(DataSettings):
+    """One npz; every array as long as the images is a column, ``per_class`` arrays are indexed by label.
+
+    ``images`` names an array of pictures ``(N, H, W[, 3])``, or of JPEG strings cut at ``offsets``.
+    """
+
+    reader: Literal["npz"]
+    file: str
+    images: str
+    offsets: str | None = None
+    per_class: tuple[str, ...] = ()
+
+
+class FolderSettings(DataSettings):
+    """Picture files listed in a CSV with a header; every field is a column, ``image`` names the path's."""
+
+    reader: Literal["folder"]
+    table: str
+    image: str
+
+
+AnyData = Annotated[ShopSettings | IdxSettings | NpzSettings | FolderSettings, Field(discriminator="reader")]

@@ -1,0 +1,1 @@
+"""Bundles that run without cmpnas."""

@@ -1,0 +1,92 @@
+"""One gallery model, trained here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cmpnas.data.items import Items
+from cmpnas.errors import RunError
+from cmpnas.gallery.settings import SingleSettings
+from cmpnas.models.heads import MarginClassifier
+from cmpnas.models.network import build_network
+from cmpnas.space import Arch, SearchSpace, load_space
+from cmpnas.train import checkpoint
+from cmpnas.train.device import dense_autocast, device
+from cmpnas.train.embed import embed
+from cmpnas.train.loop import fit
+
+
+@dataclass(frozen=True)
+class SingleGallery:
+    """A trained network and the classifier it was trained with."""
+
+    settings: SingleSettings
+    mflops: float
+    network: nn.Module
+    classifier: np.ndarray
+
+    def embed(self, items: Items, what: str | None = None) -> np.ndarray:
+        """Unit embeddings of ``items``, float32 ``(N, D)``."""
+        with dense_autocast():
+            return embed(self.network, items, what=what)
+
+
+def plan_single(settings: SingleSettings, size: int) -> tuple[SearchSpace, Arch]:
+    """The space at the data's size and the architecture that the settings name."""
+    space = load_space(settings.space, size=size, embedding_dim=settings.embedding_dim)
+    if isinstance(settings.arch, dict):
+        return space, space.arch(settings.arch)
+    smallest, largest = space.extremes()
+    return space, smallest if settings.arch == "smallest" else largest
+
+
+def train_single(
+    settings: SingleSettings, train: Items, size: int, folder: Path, *, seed: int, workers: int = 0
+) -> None:
+    """Train to the end and leave ``model.pt`` in ``folder``; continues from a checkpoint there."""
+    space, arch = plan_single(settings, size)
+    classes, codes = np.unique(train.labels, return_inverse=True)
+    torch.manual_seed(seed)
+    network = build_network(space, arch)
+    start = torch.randn(len(classes), space.embedding_dim)
+    head = MarginClassifier(start, kind=settings.head.kind, margin=settings.head.margin, scale=settings.head.scale)
+    labels = torch.from_numpy(codes.astype(np.int64))
+
+    def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
+        with dense_autocast():
+            embeddings = network(images)
+        return head(embeddings, labels[indices].to(images.device))
+
+    both = nn.ModuleDict({"network": network, "head": head})
+    saved = folder / "checkpoint.pt"
+    fit(
+        f"gallery {settings.name}", both, loss_at, train, settings.train,
+        augmentation=settings.augment, seed=seed, saved=saved, workers=workers,
+    )  # fmt: skip
+    state = {"network": network.state_dict(), "classifier": head.weight.detach().cpu()}
+    checkpoint.save(state, folder / "model.pt")
+    saved.unlink()
+
+
+def load_single(settings: SingleSettings, size: int, folder: Path) -> SingleGallery:
+    """Read back what `train_single` left.
+
+    Raises:
+        RunError: it is missing, damaged, or of another architecture.
+    """
+    space, arch = plan_single(settings, size)
+    path = folder / "model.pt"
+    state = checkpoint.load(path)
+    network = build_network(space, arch)
+    try:
+        network.load_state_dict(state["network"])
+        classifier = state["classifier"].numpy()
+    except (KeyError, TypeError, RuntimeError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise RunError(f"{path} does not hold {arch.id} ({reason}); delete {folder} and use --resume.") from None
+    return SingleGallery(settings, space.cost(arch).mflops, network.to(device()).eval(), classifier)

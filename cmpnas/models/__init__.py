@@ -1,0 +1,8 @@
+"""Static blocks, the weight-sharing supernet over them, calibration and classifiers."""
+
+from cmpnas.models.calibrate import calibrate
+from cmpnas.models.heads import MarginClassifier
+from cmpnas.models.network import Network, build_network
+from cmpnas.models.supernet import Supernet
+
+__all__ = ["MarginClassifier", "Network", "Supernet", "build_network", "calibrate"]

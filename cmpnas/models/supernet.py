@@ -1,0 +1,123 @@
+"""One set of shared weights holding every architecture of a space.
+
+There is one definition of each block, the static module in `cmpnas.models.blocks`. The supernet owns,
+for each position and parameter, a tensor as large as any architecture needs; a path runs the static
+modules on slices of those tensors. So a path *is* the static network, forward and backward, and
+nothing remembers which path ran last.
+
+Sharing is entangled: leading channels, centre-cropped kernels. A block kind that stands beside
+another at the same position has weights of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cmpnas.models.blocks import build_layer
+from cmpnas.models.network import Network, initialise, module_name
+from cmpnas.space.arch import Arch
+from cmpnas.space.layer import Layer
+from cmpnas.space.space import SearchSpace
+
+
+class Supernet(nn.Module):
+    """Shared weights for ``space``.
+
+    BatchNorm uses batch statistics: a shared network has no population of its own. Statistics of
+    an architecture come from `carve` and `cmpnas.models.calibrate`.
+
+    Args:
+        space: what may vary.
+        embedding_dim: width of the embedding, by default the space's.
+    """
+
+    def __init__(self, space: SearchSpace, embedding_dim: int | None = None) -> None:
+        super().__init__()
+        if embedding_dim is not None and embedding_dim != space.embedding_dim:
+            space = space.resized(embedding_dim=embedding_dim)
+        self.space = space
+        self.shared = nn.ModuleDict()
+        self._skeletons: dict[Layer, nn.Module] = {}
+        shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+        for layer in {e.layer: None for edges in space.lattice.edges for e in edges if e.layer}:
+            largest = shapes.setdefault(_key(layer), {})
+            for name, value in self._skeleton(layer).named_parameters():
+                known = largest.get(name, value.shape)
+                largest[name] = tuple(map(max, known, value.shape))
+        for key, tensors in shapes.items():
+            self.shared[key] = _Store({name: torch.empty(shape) for name, shape in tensors.items()})
+            initialise(dict(self.shared[key].tensors))
+
+    def forward(self, images: Tensor, arch: Arch) -> Tensor:
+        """Embed ``(N, 3, H, W)`` by the path ``arch``: ``(N, D)``, with batch statistics."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for layer in self.space.layers(arch):
+            x = functional_call(self._skeleton(layer), self.slices(layer), (x,))
+        return x
+
+    def slices(self, layer: Layer) -> dict[str, Tensor]:
+        """The shared weights of ``layer``, by parameter name; views, so gradients reach the shared."""
+        store = self.shared[_key(layer)].tensors
+        return {name: _slice(store[name], value.shape) for name, value in self._skeleton(layer).named_parameters()}
+
+    def carve(self, arch: Arch) -> Network:
+        """A plain static network of ``arch`` with copied weights and no trace of the supernet.
+
+        Its BatchNorm statistics are unset (mean 0, variance 1): calibrate before use.
+        """
+        layers = self.space.layers(arch)
+        network = Network(layers).to(next(self.parameters()).device)
+        with torch.no_grad():
+            for layer in layers:
+                block = network.get_submodule(module_name(layer.position))
+                shared = self.slices(layer)
+                for name, value in block.named_parameters():
+                    value.copy_(shared[name])
+        return network.to(memory_format=torch.channels_last)
+
+    def _skeleton(self, layer: Layer) -> nn.Module:
+        """The static module of ``layer`` without storage, made once."""
+        found = self._skeletons.get(layer)
+        if found is None:
+            with torch.device("meta"):
+                found = build_layer(layer)
+            for module in found.modules():
+                if isinstance(module, _BatchNorm):
+                    _forget_statistics(module)
+            self._skeletons[layer] = found
+        return found
+
+
+class _Store(nn.Module):
+    """Parameters under names with dots, which `nn.ParameterDict` does not allow."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, value in tensors.items():
+            self.register_parameter(name.replace(".", "/"), nn.Parameter(value))
+
+    @property
+    def tensors(self) -> dict[str, Any]:
+        return {name.replace("/", "."): value for name, value in self._parameters.items()}
+
+
+def _key(layer: Layer) -> str:
+    return f"{module_name(layer.position)}:{layer.kind}"
+
+
+def _slice(shared: Tensor, shape: torch.Size) -> Tensor:
+    """Leading channels and the centre of the kernel."""
+    for dim, (have, want) in enumerate(zip(shared.shape, shape, strict=True)):
+        if have != want:
+            shared = shared.narrow(dim, (have - want) // 2 if dim >= 2 else 0, want)
+    return shared
+
+
+def _forget_statistics(module: _BatchNorm) -> None:
+    module.track_running_stats = False
+    module.running_mean = module.running_var = module.num_batches_tracked = None

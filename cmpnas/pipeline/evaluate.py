@@ -1,0 +1,130 @@
+"""The final table of a run, on the split that nothing has seen."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cmpnas.data import Items, Protocol
+from cmpnas.errors import RunError
+from cmpnas.files import read_json, write_json
+from cmpnas.models.network import build_network
+from cmpnas.pipeline.stages import Say, Stages
+from cmpnas.pipeline.train import load_trained
+from cmpnas.retrieval import Scores
+from cmpnas.retrieval.bootstrap import interval
+from cmpnas.run import RunFolder
+from cmpnas.search.evaluator import calibrate_on, score_pair
+from cmpnas.space import Arch
+from cmpnas.train.device import device
+from cmpnas.train.embed import embed
+
+
+def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: Say = print) -> dict[str, Any]:
+    """The final table of every trained pick: homogeneous, heterogeneous, paragon, and a control.
+
+    The control is the same architecture untrained; against the gallery it must be at chance.
+    Opening the test split is noted in the run's manifest.
+
+    Raises:
+        CmpnasError: nothing is trained yet, or the run cannot be read.
+    """
+    run = RunFolder.open(path)
+    trained = sorted((run.path / "trained").glob("*/network.pt"))
+    if not trained:
+        raise RunError(f"{path} has no trained query network; run: cmpnas train {path} --pick best")
+    stages = Stages.of_run(path, data, say)
+    task = stages.splits.test if split == "test" else stages.splits.search
+    if split == "test":
+        _note_test_opened(run)
+    recipe, option = run.recipe, stages.gallery
+    metrics = list(dict.fromkeys([recipe.search.metric, *recipe.report]))
+    g_query, g_gallery = option.embed(task.query), option.embed(task.gallery)
+    paragon = score_pair(g_query, g_gallery, task, metrics)
+    name = recipe.gallery.name
+    systems = [_system(f"paragon M(g,g)  g = {name}", option.mflops, paragon, metrics)]
+    verdicts = []
+    for file in trained:
+        arch = stages.space.from_json(read_json(file.parent / "arch.json"))
+        network, cost = load_trained(stages, arch), stages.space.cost(arch)
+        query, gallery = embed(network, task.query), embed(network, task.gallery)
+        pair = score_pair(query, g_gallery, task, metrics)
+        own = score_pair(query, gallery, task, metrics)
+        control = score_pair(_untrained(stages, arch, task.query), g_gallery, task, metrics)
+        systems += [
+            _system(f"heterogeneous M(q,g)  q = {arch.id}", cost.mflops, pair, metrics),
+            _system("homogeneous M(q,q)  same q", cost.mflops, own, metrics),
+            _system("control: same q untrained, M(q,g)", cost.mflops, control, metrics),
+        ]
+        verdicts.append(_verdict(arch, pair, own, paragon, recipe.search.metric, option.mflops / cost.mflops))
+    result = {
+        "recipe": recipe.name,
+        "split": split,
+        "queries": paragon.n_queries,
+        "excluded_queries": paragon.n_excluded,
+        "gallery_items": len(task.gallery),
+        "chance": {"hit@1": _chance(task)},
+        "metrics": metrics,
+        "systems": systems,
+        "verdicts": verdicts,
+    }
+    write_json(run.path / f"evaluation.{split}.json", result)
+    return result
+
+
+def _system(name: str, mflops: float, scores: Scores, metrics: list[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "mflops": mflops,
+        "scores": {metric: scores[metric] for metric in metrics},
+        "intervals": {metric: list(scores.interval(metric)) for metric in metrics},
+    }
+
+
+def _verdict(arch: Arch, pair: Scores, own: Scores, paragon: Scores, metric: str, reduction: float) -> dict[str, Any]:
+    """Compatible or not, and how far from the paragon, with paired intervals."""
+    gain = interval(pair.per_query(metric) - own.per_query(metric))
+    gap = interval(paragon.per_query(metric) - pair.per_query(metric))
+    compatible = pair[metric] > own[metric]
+    tie = gain[0] <= 0 <= gain[1]
+    points = 100 * (paragon[metric] - pair[metric])
+    text = (
+        f"{arch.id}: {'compatible' if compatible else 'NOT compatible'}"
+        f"{' (a tie: the interval holds 0)' if tie else ''}, "
+        f"M(q,g) - M(q,q) = {100 * (pair[metric] - own[metric]):+.2f} points [{100 * gain[0]:+.2f}, {100 * gain[1]:+.2f}]; "
+        f"{reduction:.1f}x cheaper than the paragon, {points:.2f} points below it "
+        f"[{100 * gap[0]:.2f}, {100 * gap[1]:.2f}] in {metric}"
+    )
+    return {
+        "id": arch.id,
+        "compatible": compatible,
+        "gain_interval": list(gain),
+        "paragon_gap": paragon[metric] - pair[metric],
+        "paragon_gap_interval": list(gap),
+        "cost_reduction": reduction,
+        "text": text,
+    }
+
+
+def _untrained(stages: Stages, arch: Arch, items: Items) -> np.ndarray:
+    torch.manual_seed(stages.recipe.seed)
+    network = build_network(stages.space, arch).to(device())
+    calibrate_on(network, stages.splits.train, stages.recipe.search.calibration_images)
+    return embed(network, items)
+
+
+def _chance(task: Protocol) -> float:
+    """Expected hit@1 of a random ranking."""
+    labels, counts = np.unique(task.gallery.labels, return_counts=True)
+    share = dict(zip(labels.tolist(), (counts / len(task.gallery)).tolist(), strict=True))
+    return float(np.mean([share.get(label, 0.0) for label in task.query.labels.tolist()]))
+
+
+def _note_test_opened(run: RunFolder) -> None:
+    manifest = run.manifest()
+    manifest["test_opened"].append(datetime.now(UTC).isoformat(timespec="seconds"))
+    write_json(run.path / "manifest.json", manifest)

@@ -1,0 +1,128 @@
+"""From a recipe to a front."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmpnas.data import load_splits
+from cmpnas.errors import RunError
+from cmpnas.files import write_json
+from cmpnas.models.supernet import Supernet
+from cmpnas.pipeline.stages import Say, Stages
+from cmpnas.progress import track
+from cmpnas.recipe import Recipe
+from cmpnas.report.plot import plot_front
+from cmpnas.run import RunFolder
+from cmpnas.search.controllers import make_controller
+from cmpnas.search.evaluator import Evaluator
+from cmpnas.search.front import build_front
+from cmpnas.search.records import Record, RecordLog
+from cmpnas.space import SearchSpace
+from cmpnas.train.device import device
+
+
+def search(
+    recipe: Recipe, path: Path, *, data: str | None = None, resume: bool = False, say: Say = print
+) -> dict[str, Any]:
+    """Run ``recipe`` in the folder ``path`` up to its front, and return the content of ``front.json``.
+
+    Raises:
+        CmpnasError: a mistake of the user's; nothing that was computed is lost.
+    """
+    recipe.space(embedding_dim=None).require_reachable(recipe.search.budget)
+    splits = load_splits(recipe.data, data)
+    stages = Stages(RunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint), splits, data, say)
+    say(describe_budget(stages.space, recipe))
+    stages.embedded  # noqa: B018  the gallery stage, timed on its own
+    supernet = stages.supernet
+    with stages.run.timed("search"):
+        records = _search(stages, supernet)
+    with stages.run.timed("front"):
+        front = build_front(
+            records,
+            recipe=recipe.name,
+            budget=recipe.search.budget,
+            metric=recipe.search.metric,
+            galleries={recipe.gallery.name: stages.gallery_summary()},
+            paragon=stages.paragon(),
+        )
+        write_json(stages.run.front, front)
+        plot_front(front, records, stages.run.path / "front.png")
+    return front
+
+
+def describe_budget(space: SearchSpace, recipe: Recipe) -> str:
+    """One line on what the budget means for the space."""
+    smallest, largest = space.extremes()
+    low, high = space.cost(smallest).mflops, space.cost(largest).mflops
+    reach = f"space {space.name!r} at {space.size} px reaches {low:.4g} to {high:.4g} MFLOPs"
+    budget = recipe.search.budget
+    if budget.allows(space.cost(largest)):
+        return f"{reach}; the budget ({budget}) does not bind: the largest architecture is {largest.id}"
+    feasible = space.count(max_mflops=budget.mflops, max_params_m=budget.params_m)
+    return f"{reach}; the budget ({budget}) admits {feasible:,} of {space.count():,} architectures"
+
+
+def _search(stages: Stages, supernet: Supernet) -> list[Record]:
+    """Ask, evaluate, record, tell; records of an earlier start are told without being evaluated."""
+    settings, name = stages.recipe.search, stages.recipe.gallery.name
+    log = RecordLog(stages.run.records, stages.space)
+    known = log.read()
+    controller = make_controller(
+        settings.controller, stages.space, settings.budget, population=settings.population, seed=stages.recipe.seed
+    )
+    evaluator = Evaluator(
+        supernet,
+        stages.splits.train,
+        stages.splits.search,
+        {name: stages.embedded},
+        metric=settings.metric,
+        calibration_images=settings.calibration_images,
+    )
+    stages.say(f"search: {max(0, settings.trials - len(known))} of {settings.trials} architectures to evaluate")
+    records: list[Record] = []
+    trials = max(settings.trials, len(known))
+    for n in track(range(trials), "search", total=trials):
+        arch = controller.ask()
+        if arch is None:
+            stages.say(f"search: all {n} architectures within the budget are evaluated")
+            break
+        if n < len(known):
+            if known[n].arch != arch:
+                raise RunError(
+                    f"{log.path}, line {n + 1} is {known[n].arch.id} where the controller proposes {arch.id}; "
+                    "these records are of another search. Name another --run."
+                )
+            record = known[n]
+        else:
+            record = evaluator(n, arch)
+            log.append(record)
+        controller.tell(arch, record.galleries[name].heterogeneous, record.mflops)
+        records.append(record)
+    return records
+
+
+def dry_run(recipe: Recipe) -> dict[str, Any]:
+    """What `search` would do, without data, weights or files; raises what it would raise at once."""
+    space = recipe.space()
+    space.require_reachable(recipe.search.budget)
+    budget = recipe.search.budget
+    smallest, largest = space.extremes()
+    return {
+        "recipe": recipe.name,
+        "space": space.name,
+        "size": space.size,
+        "architectures": space.count(),
+        "feasible": space.count(max_mflops=budget.mflops, max_params_m=budget.params_m),
+        "mflops": [space.cost(smallest).mflops, space.cost(largest).mflops],
+        "budget": budget.to_json(),
+        "controller": recipe.search.controller,
+        "evaluations": recipe.search.trials,
+        "gallery": recipe.gallery.name,
+        "stages": ["gallery", "embed", "supernet", "search", "front"],
+        "device": str(device()),
+        "threads": torch.get_num_threads(),
+    }

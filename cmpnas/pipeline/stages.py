@@ -1,0 +1,160 @@
+"""The stages of one run, each computed on first use, kept in the run folder and reused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cmpnas.compat import Anchor
+from cmpnas.data import Splits, load_splits
+from cmpnas.data.load import data_folder
+from cmpnas.errors import RunError
+from cmpnas.files import read_json, write_json
+from cmpnas.gallery.base import Embedded, Gallery, anchor
+from cmpnas.gallery.precomputed import load_precomputed
+from cmpnas.gallery.settings import SingleSettings
+from cmpnas.gallery.single import load_single, train_single
+from cmpnas.models.supernet import Supernet
+from cmpnas.recipe import Recipe
+from cmpnas.run import RunFolder, hash_of
+from cmpnas.search.evaluator import score_pair
+from cmpnas.space import SearchSpace
+from cmpnas.train import checkpoint
+from cmpnas.train.device import device
+from cmpnas.train.supernet import train_supernet
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Stages:
+    """The stages of one run, each computed on first use and kept in the run folder."""
+
+    run: RunFolder
+    splits: Splits
+    data: str | None
+    say: Say
+
+    @staticmethod
+    def of_run(path: Path, data: str | None, say: Say) -> Stages:
+        """The stages of a run that exists.
+
+        Raises:
+            CmpnasError: ``path`` is not a run folder, or the data are not those it was made from.
+        """
+        run = RunFolder.open(path)
+        splits = load_splits(run.recipe.data, data)
+        if (known := run.manifest().get("data")) != splits.fingerprint:
+            raise RunError(
+                f"{path} was made from other data (fingerprint {known}, now {splits.fingerprint}); "
+                "name the right folder with --data."
+            )
+        return Stages(run, splits, data, say)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.run.recipe
+
+    @cached_property
+    def gallery_key(self) -> str:
+        """Key of everything that the gallery model was made of."""
+        recipe = self.recipe
+        sections = recipe.model_dump(mode="json", include={"gallery", "data", "seed"})
+        return hash_of(sections, self.splits.fingerprint)
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """The gallery option, trained if it is not there yet."""
+        settings, size = self.recipe.gallery, self.recipe.data.size
+        folder = self.run.gallery
+        if not isinstance(settings, SingleSettings):
+            return load_precomputed(settings, data_folder(self.recipe.data, self.data), self.splits.total)
+        if not (folder / "model.pt").exists():
+            self.say(f"gallery: training {settings.name!r} on {len(self.splits.train):,} images")
+            with self.run.timed("gallery"):
+                train_single(
+                    settings, self.splits.train, size, folder, seed=self.recipe.seed, workers=self.recipe.workers
+                )
+        return load_single(settings, size, folder)
+
+    @cached_property
+    def embedded(self) -> Embedded:
+        """The gallery option's vectors of train and search images, computed once."""
+        folder, key = self.run.gallery, self.run.gallery / "key.json"
+        if key.exists():
+            if read_json(key) != self.gallery_key:
+                raise RunError(f"{folder} was made from other data or settings; name another --run.")
+            return Embedded.load(folder)
+        option = self.gallery
+        with self.run.timed("embed"):
+            vectors = Embedded.compute(option, self.splits)
+            vectors.save(folder)
+        write_json(key, self.gallery_key)
+        return vectors
+
+    @cached_property
+    def anchor(self) -> Anchor:
+        """What the query network learns."""
+        return anchor(self.gallery, self.embedded, self.splits.train)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The query space, as wide as the gallery's embeddings."""
+        if isinstance(self.recipe.gallery, SingleSettings):
+            return self.recipe.space()
+        return self.recipe.space(self.embedded.train.shape[1])
+
+    @cached_property
+    def supernet(self) -> Supernet:
+        """The trained supernet."""
+        recipe, path = self.recipe, self.run.supernet
+        query = recipe.model_dump(mode="json", include={"query"})
+        limits = recipe.search.budget.to_json()
+        key = hash_of(self.gallery_key, query, limits, recipe.seed)
+        if path.exists():
+            return _load_supernet(self.space, path, key)
+        self.say(f"supernet: training {self.space.name!r} against {recipe.gallery.name!r}")
+        with self.run.timed("supernet"):
+            supernet = train_supernet(
+                self.space,
+                self.anchor,
+                dict(recipe.query.loss),
+                self.splits.train,
+                recipe.query.supernet,
+                budget=recipe.search.budget,
+                paths=recipe.query.paths,
+                augmentation=recipe.query.augment,
+                seed=recipe.seed,
+                saved=self.run.supernet_checkpoint,
+                workers=recipe.workers,
+            )
+            checkpoint.save({"key": key, "shared": supernet.state_dict()}, path)
+            self.run.supernet_checkpoint.unlink()
+        return supernet.eval()
+
+    def gallery_summary(self) -> dict[str, Any]:
+        """The gallery option as ``front.json`` names it."""
+        settings = self.recipe.gallery
+        return {"name": settings.name, "kind": settings.kind, "mflops": self.gallery.mflops}
+
+    def paragon(self) -> dict[str, Any]:
+        """M(g, g) on the search split: the gallery model on both sides."""
+        metric = self.recipe.search.metric
+        scores = score_pair(self.embedded.query, self.embedded.gallery, self.splits.search, [metric])
+        return {"gallery": self.recipe.gallery.name, "mflops": self.gallery.mflops, "score": scores[metric]}
+
+
+def _load_supernet(space: SearchSpace, path: Path, key: str) -> Supernet:
+    state = checkpoint.load(path)
+    if not isinstance(state, dict) or state.get("key") != key:
+        raise RunError(f"{path} was trained from other data or settings; delete it and use --resume.")
+    supernet = Supernet(space)
+    try:
+        supernet.load_state_dict(state["shared"])
+    except (KeyError, RuntimeError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise RunError(f"{path} does not hold space {space.name!r} ({reason}); delete it.") from None
+    return supernet.to(device()).eval()

@@ -1,0 +1,32 @@
+"""Progress with an estimate of the time left; silent when nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def track(iterable: Iterable[T], what: str, *, total: int, done: int = 0) -> Iterator[T]:
+    """Pass ``iterable`` through under a progress bar on stderr, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from iterable
+        return
+    with _bar() as progress:
+        task = progress.add_task(what, total=total, completed=done)
+        for value in iterable:
+            yield value
+            progress.advance(task)
+
+
+@contextmanager
+def _bar():  # type: ignore[no-untyped-def]
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield progress

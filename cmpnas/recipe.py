@@ -1,0 +1,176 @@
+"""A recipe: everything that a run depends on, checked in full before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cmpnas.compat import LOSSES
+from cmpnas.cost.budget import Budget
+from cmpnas.data.augment import Augment
+from cmpnas.data.settings import AnyData
+from cmpnas.errors import RecipeError, unknown
+from cmpnas.gallery.settings import AnyGallery, SingleSettings
+from cmpnas.problems import describe, read_yaml
+from cmpnas.resources import find, names
+from cmpnas.retrieval.metrics import get_metric
+from cmpnas.search.controllers import CONTROLLERS
+from cmpnas.space import SearchSpace, list_spaces, load_space
+from cmpnas.train.loop import Plan
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _metric(name: str) -> str:
+    get_metric(name)
+    return name
+
+
+class QuerySettings(_Settings):
+    """The query side: what is searched, how it learns, how the pick is finished.
+
+    ``loss`` maps names of losses to weights. ``paths`` architectures are averaged in each step of
+    the supernet.
+    """
+
+    space: str
+    loss: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    paths: PositiveInt = 1
+    augment: Augment = Augment()
+    supernet: Plan
+    train: Plan
+
+    @field_validator("loss")
+    @classmethod
+    def _losses_exist(cls, value: dict[str, float]) -> dict[str, float]:
+        for name in value:
+            if name not in LOSSES:
+                raise ValueError(unknown("loss", name, LOSSES))
+        return value
+
+    @field_validator("space")
+    @classmethod
+    def _space_exists(cls, value: str) -> str:
+        if not value.endswith((".yaml", ".yml")) and value not in list_spaces():
+            raise ValueError(unknown("space", value, list_spaces()))
+        return value
+
+
+class SearchSettings(_Settings):
+    """The search: who proposes, how many, judged how, under what limit."""
+
+    controller: str = "optuna:nsga2"
+    trials: PositiveInt = 200
+    population: Annotated[int, Field(ge=4)] = 40
+    metric: str = "map@r"
+    calibration_images: Annotated[int, Field(ge=2)] = 512
+    budget_mflops: float | None = None
+    budget_params_m: float | None = None
+
+    @field_validator("controller")
+    @classmethod
+    def _controller_exists(cls, value: str) -> str:
+        if value not in CONTROLLERS:
+            raise ValueError(unknown("controller", value, CONTROLLERS))
+        return value
+
+    _metric_exists = field_validator("metric")(_metric)
+
+    @model_validator(mode="after")
+    def _budget_is_positive(self) -> Self:
+        _ = self.budget
+        return self
+
+    @property
+    def budget(self) -> Budget:
+        """The limit on every architecture."""
+        return Budget(self.budget_mflops, self.budget_params_m)
+
+
+class Recipe(_Settings):
+    """The whole experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    workers: Annotated[int, Field(ge=0)] = 0
+    data: AnyData
+    gallery: AnyGallery
+    query: QuerySettings
+    search: SearchSettings = SearchSettings()
+    report: Annotated[tuple[str, ...], Field(min_length=1)] = ("map@r", "map_full", "hit@1", "hit@10")
+
+    @field_validator("report")
+    @classmethod
+    def _metrics_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_metric(name) for name in value)
+
+    def space(self, embedding_dim: int | None = None) -> SearchSpace:
+        """The query space at this recipe's input size and the gallery's embedding width."""
+        if isinstance(self.gallery, SingleSettings):
+            embedding_dim = self.gallery.embedding_dim
+        return load_space(self.query.space, size=self.data.size, embedding_dim=embedding_dim)
+
+    def to_yaml(self) -> str:
+        """The resolved recipe as a file that `load_recipe` reads."""
+        content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return names("recipes")
+
+
+def load_recipe(name: str, overrides: Sequence[str] = (), flags: dict[str, Any] | None = None) -> Recipe:
+    """Read a recipe by name or path, with ``key.key=value`` overrides and then ``flags``.
+
+    Raises:
+        RecipeError: it does not exist, or something in it is wrong; all mistakes are listed.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else find("recipes", name)
+    if path is None:
+        raise RecipeError(unknown("recipe", name, list_recipes(), "Try: cmpnas ls recipes, or give a .yaml file."))
+    content = read_yaml(path, RecipeError)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set takes key=value, as in --set search.trials=50; got {override!r}.")
+        _put(content, key.split("."), _parse(override, value))
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(content, key.split("."), value)
+    return check_recipe(content, str(path))
+
+
+def check_recipe(content: dict[str, Any], where: str) -> Recipe:
+    """Check the content of a recipe; ``where`` names it in the error."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as fault:
+        mistakes = describe(fault, Recipe)
+        count = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
+        raise RecipeError(f"{where} has {count}: " + "; ".join(mistakes) + ".") from None
+
+
+def _parse(override: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: the value is not valid YAML.") from None
+
+
+def _put(content: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = content.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"cannot set {'.'.join(keys)}: {key!r} holds {inner!r}, not a section.")
+        content = inner
+    content[keys[-1]] = value

@@ -1,0 +1,172 @@
+"""The run folder: where everything of one run is, and the promise that it is of one recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cmpnas.errors import RunError
+from cmpnas.files import read_json, write, write_json
+from cmpnas.problems import read_yaml
+from cmpnas.recipe import Recipe, check_recipe
+
+_LIBRARIES = ("cmpnas", "torch", "optuna", "faiss-cpu", "numpy", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run and what is recorded beside its results."""
+
+    path: Path
+    recipe: Recipe
+
+    @property
+    def supernet(self) -> Path:
+        return self.path / "supernet.pt"
+
+    @property
+    def supernet_checkpoint(self) -> Path:
+        return self.path / "supernet.checkpoint.pt"
+
+    @property
+    def records(self) -> Path:
+        return self.path / "records.jsonl"
+
+    @property
+    def front(self) -> Path:
+        return self.path / "front.json"
+
+    @property
+    def gallery(self) -> Path:
+        return self.path / "gallery" / self.recipe.gallery.name
+
+    def trained(self, arch_id: str) -> Path:
+        """Where the pick of this id is trained."""
+        return self.path / "trained" / arch_id
+
+    @staticmethod
+    def begin(path: Path, recipe: Recipe, *, resume: bool, data: str) -> RunFolder:
+        """Open ``path`` for ``recipe``, or make it.
+
+        Args:
+            data: fingerprint of the data set.
+
+        Raises:
+            RunError: it holds a run of another recipe or other data, or one that was interrupted and
+                ``resume`` is not given.
+        """
+        folder = RunFolder(path, recipe)
+        manifest = path / "manifest.json"
+        if manifest.exists():
+            folder._must_match(RunFolder.open(path), data)
+            if not resume and not folder.front.exists():
+                raise RunError(f"{path} holds an interrupted run; add --resume to continue it, or name another --run.")
+        elif path.exists() and any(path.iterdir()):
+            raise RunError(f"{path} is not empty and not a run folder; name another --run.")
+        path.mkdir(parents=True, exist_ok=True)
+        write(path / "recipe.yaml", recipe.to_yaml())
+        if not manifest.exists():
+            write_json(manifest, _manifest(recipe, data))
+        return folder
+
+    @staticmethod
+    def open(path: Path) -> RunFolder:
+        """Open a run that exists.
+
+        Raises:
+            RunError: ``path`` is not a run folder.
+        """
+        if not (path / "manifest.json").exists() or not (path / "recipe.yaml").exists():
+            raise RunError(f"{path} is not a run folder; make one with: cmpnas search --run {path}")
+        content = read_yaml(path / "recipe.yaml", RunError)
+        return RunFolder(path, check_recipe(content, str(path / "recipe.yaml")))
+
+    def manifest(self) -> dict[str, Any]:
+        """What the run was made with."""
+        return read_json(self.path / "manifest.json")
+
+    def read_front(self) -> dict[str, Any]:
+        """The content of ``front.json``.
+
+        Raises:
+            RunError: the search has not ended, or the file is damaged.
+        """
+        if not self.front.exists():
+            raise RunError(f"{self.path} has no front.json; finish the search with: {self.resume_command()}")
+        return read_json(self.front)
+
+    def resume_command(self) -> str:
+        """What to type to go on with this run."""
+        return f"cmpnas search --recipe {self.path / 'recipe.yaml'} --run {self.path} --resume"
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Append the seconds that a stage took to ``timings.jsonl``."""
+        start = time.perf_counter()
+        yield
+        entry = {"stage": stage, "seconds": round(time.perf_counter() - start, 3)}
+        with (self.path / "timings.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _must_match(self, found: RunFolder, data: str) -> None:
+        if difference := _first_difference(_identity(found.recipe), _identity(self.recipe)):
+            key, there, here = difference
+            raise RunError(
+                f"{self.path} holds a run of another recipe ({key} is {there!r} there, {here!r} here); "
+                "name another --run."
+            )
+        if (known := self.manifest().get("data")) != data:
+            raise RunError(
+                f"{self.path} was made from other data (fingerprint {known}, now {data}); name another --run."
+            )
+
+
+def hash_of(*parts: Any) -> str:
+    """Twelve hexadecimal digits of a hash over anything JSON can hold: the key of an artefact."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """What makes a run another run; more trials or loader processes do not."""
+    content = recipe.model_dump(mode="json")
+    content["search"].pop("trials")
+    content.pop("workers")
+    return content
+
+
+def _first_difference(there: Any, here: Any, key: str = "") -> tuple[str, Any, Any] | None:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in sorted(there.keys() | here.keys()):
+            inner = f"{key}.{name}" if key else name
+            if found := _first_difference(there.get(name), here.get(name), inner):
+                return found
+        return None
+    return None if there == here else (key, there, here)
+
+
+def _manifest(recipe: Recipe, data: str) -> dict[str, Any]:
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            versions[library] = None
+    machine = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count()}
+    return {
+        "recipe": recipe.name,
+        "recipe_hash": hash_of(_identity(recipe)),
+        "seed": recipe.seed,
+        "data": data,
+        "versions": versions,
+        "machine": machine,
+        "test_opened": [],
+    }

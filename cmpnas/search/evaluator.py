@@ -1,0 +1,74 @@
+"""The judge of the search: carve, calibrate, embed, search every gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import nn
+
+from cmpnas.data.items import Items, Protocol
+from cmpnas.gallery.base import Embedded
+from cmpnas.models.calibrate import calibrate
+from cmpnas.models.supernet import Supernet
+from cmpnas.retrieval import Scores, evaluate_retrieval
+from cmpnas.search.records import PairScore, Record
+from cmpnas.space import Arch
+from cmpnas.train.device import device
+from cmpnas.train.embed import embed
+
+_BATCH = 128
+
+
+class Evaluator:
+    """Scores architectures of one supernet on the search split, against galleries embedded once.
+
+    Args:
+        train: images that BatchNorm statistics are estimated from, ``calibration_images`` of them.
+        galleries: by name; the search gallery as each gallery option embedded it.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        train: Items,
+        search: Protocol,
+        galleries: Mapping[str, Embedded],
+        *,
+        metric: str,
+        calibration_images: int,
+    ) -> None:
+        self.supernet, self.search, self.galleries, self.metric = supernet, search, galleries, metric
+        self._train, self._calibration_images = train, calibration_images
+
+    def __call__(self, n: int, arch: Arch) -> Record:
+        """Evaluate ``arch`` as record number ``n``."""
+        network = self.supernet.carve(arch)
+        calibrate_on(network, self._train, self._calibration_images)
+        query, gallery = embed(network, self.search.query), embed(network, self.search.gallery)
+        against = {
+            name: score_pair(query, known.gallery, self.search, [self.metric]) for name, known in self.galleries.items()
+        }
+        cost = self.supernet.space.cost(arch)
+        return Record(
+            n,
+            arch,
+            cost.mflops,
+            cost.params_m,
+            {name: PairScore(scores[self.metric], scores.interval(self.metric)) for name, scores in against.items()},
+            score_pair(query, gallery, self.search, [self.metric])[self.metric],
+        )
+
+
+def calibrate_on(network: nn.Module, train: Items, images: int) -> nn.Module:
+    """Re-estimate BatchNorm statistics on ``images`` training pictures spread over the set."""
+    where = device()
+    return calibrate(network, (batch.to(where) for batch in train.float_batches(_BATCH, images)))
+
+
+def score_pair(query: np.ndarray, gallery: np.ndarray, task: Protocol, metrics: list[str]) -> Scores:
+    """Scores of embeddings of ``task``; items of a query's own source are ignored."""
+    sources = None
+    if task.query.sources is not None and task.gallery.sources is not None:
+        sources = (task.query.sources, task.gallery.sources)
+    return evaluate_retrieval(query, gallery, task.query.labels, task.gallery.labels, metrics, sources)

@@ -1,0 +1,110 @@
+"""Which pairs nothing else beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cmpnas.cost.budget import Budget
+from cmpnas.errors import RunError, unknown
+from cmpnas.search.records import Record
+
+
+def non_dominated(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Indices of the points that no other beats, cheapest first.
+
+    A point is dominated if another scores at least as high, costs at most as much, and differs in
+    one of the two. Of equal points the first stays.
+
+    Args:
+        scores, costs: float ``(N,)``; high scores and low costs are good.
+    """
+    order = np.lexsort((np.arange(len(scores)), -scores, costs))
+    best = np.maximum.accumulate(scores[order])
+    stays = np.concatenate([[True], scores[order][1:] > best[:-1]]) if len(order) else np.zeros(0, bool)
+    return order[stays]
+
+
+def build_front(
+    records: Sequence[Record],
+    *,
+    recipe: str,
+    budget: Budget,
+    metric: str,
+    galleries: dict[str, dict[str, Any]],
+    paragon: dict[str, Any],
+) -> dict[str, Any]:
+    """The content of ``front.json``: the non-dominated (query, gallery) pairs within ``budget``.
+
+    Args:
+        galleries: by name, ``{"name", "kind", "mflops"}``.
+        paragon: ``{"gallery", "mflops", "score"}``, the best gallery model on both sides.
+    """
+    points = [(record, name) for record in records for name in record.galleries]
+    scores = np.array([record.galleries[name].heterogeneous for record, name in points])
+    costs = np.array([record.mflops for record, _ in points])
+    pairs = []
+    for index in non_dominated(scores, costs):
+        record, name = points[index]
+        pair, r1 = record.galleries[name], record.homogeneous
+        r2 = pair.heterogeneous
+        pairs.append(
+            {
+                "query": {
+                    "space": record.arch.space,
+                    "id": record.arch.id,
+                    "arch": record.arch.to_json(),
+                    "mflops": record.mflops,
+                    "params_m": record.params_m,
+                    "latency_ms": None,
+                },
+                "gallery": galleries[name],
+                "scores": {"homogeneous": r1, "heterogeneous": r2, "interval": list(pair.interval)},
+                "compatible": r2 > r1,
+                "reward": {"r1": r1, "r2": r2, "r3": r1 * r2},
+                "cost_reduction": paragon["mflops"] / record.mflops,
+                "paragon_gap": paragon["score"] - r2,
+            }
+        )
+    return {
+        "schema": 1,
+        "recipe": recipe,
+        "budget": budget.to_json(),
+        "metric": metric,
+        "paragon": paragon,
+        "pairs": pairs,
+    }
+
+
+def pick(front: dict[str, Any], which: str) -> dict[str, Any]:
+    """One pair of a front by name.
+
+    Args:
+        which: ``best`` (highest score), ``cheapest``, ``knee`` (farthest from the line between those
+            two, on log cost), or the id of a query architecture.
+
+    Raises:
+        RunError: there is no such pair.
+    """
+    pairs = front["pairs"]
+    scores = np.array([pair["scores"]["heterogeneous"] for pair in pairs])
+    costs = np.array([pair["query"]["mflops"] for pair in pairs])
+    if which == "best":
+        return pairs[int(scores.argmax())]
+    if which == "cheapest":
+        return pairs[int(costs.argmin())]
+    if which == "knee":
+        return pairs[_knee(scores, np.log(costs))]
+    for pair in pairs:
+        if pair["query"]["id"] == which:
+            return pair
+    ids = [pair["query"]["id"] for pair in pairs]
+    raise RunError(unknown("pick", which, ["best", "knee", "cheapest", *ids]))
+
+
+def _knee(scores: np.ndarray, costs: np.ndarray) -> int:
+    spans = np.ptp(costs) or 1.0, np.ptp(scores) or 1.0
+    along, up = (costs - costs.min()) / spans[0], (scores - scores.min()) / spans[1]
+    return int((up - along).argmax())

@@ -1,0 +1,107 @@
+"""The append-only log of evaluated architectures: the truth that everything else is rebuilt from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmpnas.errors import RunError, SpaceError
+from cmpnas.space import Arch, SearchSpace
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """M(q, g) of one architecture and one gallery, with its 95% interval."""
+
+    heterogeneous: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One evaluated architecture against every gallery option."""
+
+    n: int
+    arch: Arch
+    mflops: float
+    params_m: float
+    galleries: Mapping[str, PairScore]
+    homogeneous: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As one line of ``records.jsonl``; no clock in it, so that equal searches give equal files."""
+        return {
+            "n": self.n,
+            "query": {
+                "id": self.arch.id,
+                "arch": self.arch.to_json(),
+                "mflops": self.mflops,
+                "params_m": self.params_m,
+            },
+            "galleries": {
+                name: {"heterogeneous": score.heterogeneous, "interval": list(score.interval)}
+                for name, score in self.galleries.items()
+            },
+            "homogeneous": self.homogeneous,
+        }
+
+    @staticmethod
+    def from_json(content: Any, space: SearchSpace) -> Record:
+        """Read back one line."""
+        query = content["query"]
+        return Record(
+            content["n"],
+            space.from_json(query["arch"]),
+            query["mflops"],
+            query["params_m"],
+            {
+                name: PairScore(score["heterogeneous"], (score["interval"][0], score["interval"][1]))
+                for name, score in content["galleries"].items()
+            },
+            content["homogeneous"],
+        )
+
+
+class RecordLog:
+    """``records.jsonl``: one line an architecture, on disk before the next one is begun."""
+
+    def __init__(self, path: Path, space: SearchSpace) -> None:
+        self.path, self.space = path, space
+
+    def read(self) -> list[Record]:
+        """Every whole record in order. A last line cut short by a crash is cut off the file.
+
+        Raises:
+            RunError: a line is damaged, numbered wrongly, or repeats an architecture.
+        """
+        if not self.path.exists():
+            return []
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+        records: list[Record] = []
+        seen: set[str] = set()
+        for number, line in enumerate(content[:whole].splitlines()):
+            try:
+                record = Record.from_json(json.loads(line), self.space)
+            except (ValueError, KeyError, TypeError, IndexError, SpaceError) as fault:
+                raise RunError(f"{self.path}, line {number + 1} is not a record ({fault}); remove it.") from None
+            if record.n != number or record.arch.id in seen:
+                raise RunError(f"{self.path}, line {number + 1} is out of order or repeats an architecture.")
+            seen.add(record.arch.id)
+            records.append(record)
+        return records
+
+    def append(self, record: Record) -> None:
+        """Write one record and wait until it is on disk."""
+        line = json.dumps(record.to_json(), allow_nan=False) + "\n"
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,204 @@
+"""A search space as an acyclic graph of partial networks, and exact counting on it.
+
+A node is what is known so far (stage, width, blocks left); an edge adds at most one layer and says
+which decisions that took. Architectures are the paths from root to sink, so counting, extremes and
+uniform sampling under a budget are dynamic programmes over nodes: no rejection, no unbounded loop.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from cmpnas.cost.budget import Budget
+from cmpnas.cost.value import Cost
+from cmpnas.space.arch import Value
+from cmpnas.space.layer import Layer
+
+#: Above this many architectures, 64-bit counts could overflow and Python integers take over.
+_INT64_SAFE = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One step: the decisions it takes, the layer it adds (if any), its cost, where it leads."""
+
+    target: int
+    cost: Cost
+    layer: Layer | None = None
+    choices: tuple[tuple[str, Value], ...] = ()
+
+
+Path = tuple[Edge, ...]
+
+
+@dataclass
+class Lattice:
+    """``edges[node]`` leave ``node``; nodes are numbered so that every edge leads upwards.
+
+    Node 0 is the root; the last node is the sink.
+    """
+
+    edges: list[list[Edge]] = field(default_factory=list)
+
+    def add(self) -> int:
+        """A new node, numbered after all others."""
+        self.edges.append([])
+        return len(self.edges) - 1
+
+    def _backwards(self) -> Iterator[tuple[int, list[Edge]]]:
+        for node in range(len(self.edges) - 2, -1, -1):
+            yield node, self.edges[node]
+
+    @cached_property
+    def paths(self) -> list[int]:
+        """Number of ways from each node to the sink, exact."""
+        ways = [0] * len(self.edges)
+        ways[-1] = 1
+        for node, edges in self._backwards():
+            ways[node] = sum(ways[edge.target] for edge in edges)
+        return ways
+
+    @cached_property
+    def cheapest(self) -> list[Cost]:
+        """Smallest multiply-adds and smallest parameters from each node to the sink, each alone."""
+        low = [Cost()] * len(self.edges)
+        for node, edges in self._backwards():
+            low[node] = Cost(
+                min(edge.cost.macs + low[edge.target].macs for edge in edges),
+                min(edge.cost.params + low[edge.target].params for edge in edges),
+            )
+        return low
+
+    def extreme(self, *, largest: bool) -> Path:
+        """The path of most or fewest multiply-adds; parameters break ties."""
+        best: list[tuple[tuple[int, int], Path]] = [((0, 0), ())] * len(self.edges)
+        choose = max if largest else min
+        for node, edges in self._backwards():
+            best[node] = choose(
+                (
+                    (
+                        (edge.cost.macs + best[edge.target][0][0], edge.cost.params + best[edge.target][0][1]),
+                        (edge, *best[edge.target][1]),
+                    )
+                    for edge in edges
+                ),
+                key=lambda pair: pair[0],
+            )
+        return best[0][1]
+
+    def follow(self, wanted: Mapping[str, Value], budget: Budget | None = None) -> Path:
+        """The path that takes the ``wanted`` decisions, or the nearest one within ``budget``.
+
+        At each node, of the edges that can still be completed within the budget, the one that
+        departs least from what is wanted is taken. The budget must be reachable.
+        """
+        node, spent, path = 0, Cost(), []
+        while node != len(self.edges) - 1:
+            edges = self.edges[node]
+            if budget is not None:
+                edges = [e for e in edges if self._can_finish(spent + e.cost, e.target, budget)]
+            edge = min(edges, key=lambda e: self._departure(e, node, wanted))
+            path.append(edge)
+            spent, node = spent + edge.cost, edge.target
+        return tuple(path)
+
+    def _can_finish(self, spent: Cost, node: int, budget: Budget) -> bool:
+        if budget.max_macs is not None and budget.max_params is not None:
+            return self._within(node, spent, budget) > 0
+        return budget.allows(spent + self.cheapest[node])
+
+    def _departure(self, edge: Edge, node: int, wanted: Mapping[str, Value]) -> int:
+        """How many steps along each decision's list of values an edge is from what is wanted."""
+        steps = 0
+        for decision, value in edge.choices:
+            values = self._values(node)[decision]
+            if wanted.get(decision) in values:
+                steps += abs(values.index(value) - values.index(wanted[decision]))
+        return steps
+
+    def _values(self, node: int) -> dict[str, list[Value]]:
+        known = self._value_cache.get(node)
+        if known is None:
+            known = {}
+            for edge in self.edges[node]:
+                for decision, value in edge.choices:
+                    if value not in known.setdefault(decision, []):
+                        known[decision].append(value)
+            self._value_cache[node] = known
+        return known
+
+    @cached_property
+    def _value_cache(self) -> dict[int, dict[str, list[Value]]]:
+        return {}
+
+    # Counting and sampling under a budget
+
+    def count(self, budget: Budget) -> int:
+        """Number of architectures within ``budget``, exact."""
+        return int(self._within(0, Cost(), budget))
+
+    def sample(self, rng: random.Random, budget: Budget) -> Path:
+        """A path drawn uniformly from those within ``budget``, which must not be empty."""
+        node, spent, path = 0, Cost(), []
+        while node != len(self.edges) - 1:
+            ways = [self._within(e.target, spent + e.cost, budget) for e in self.edges[node]]
+            draw = rng.randrange(sum(ways))
+            chosen = 0
+            while draw >= ways[chosen]:
+                draw -= ways[chosen]
+                chosen += 1
+            edge = self.edges[node][chosen]
+            path.append(edge)
+            spent, node = spent + edge.cost, edge.target
+        return tuple(path)
+
+    def _within(self, node: int, spent: Cost, budget: Budget) -> int:
+        """Ways to finish from ``node`` within what ``budget`` leaves after ``spent``."""
+        macs, params = budget.max_macs, budget.max_params
+        if macs is None and params is None:
+            return self.paths[node]
+        if macs is not None and params is not None:
+            costs, counts, unit = self._joint[node]
+            fits = (costs // unit <= macs - spent.macs) & (costs % unit <= params - spent.params)
+            return int(counts[fits].sum())
+        histograms, left = (
+            (self._by_macs, macs - spent.macs) if macs is not None else (self._by_params, params - spent.params)
+        )
+        costs, cumulative = histograms[node]
+        place = int(np.searchsorted(costs, left, side="right"))
+        return int(cumulative[place - 1]) if place else 0
+
+    @cached_property
+    def _by_macs(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(c, np.cumsum(n)) for c, n in self._histograms(lambda cost: cost.macs)]
+
+    @cached_property
+    def _by_params(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(c, np.cumsum(n)) for c, n in self._histograms(lambda cost: cost.params)]
+
+    @cached_property
+    def _joint(self) -> list[tuple[np.ndarray, np.ndarray, int]]:
+        """Both resources in one integer, ``macs * unit + params``, which adds like each of them."""
+        most = [0] * len(self.edges)
+        for node, edges in self._backwards():
+            most[node] = max(edge.cost.params + most[edge.target] for edge in edges)
+        unit = 1 + most[0]
+        return [(c, n, unit) for c, n in self._histograms(lambda cost: cost.macs * unit + cost.params)]
+
+    def _histograms(self, resource) -> list[tuple[np.ndarray, np.ndarray]]:  # type: ignore[no-untyped-def]
+        """For each node: the distinct costs of finishing from it, ascending, and how many ways."""
+        kind = np.int64 if self.paths[0] < _INT64_SAFE else object
+        found = [(np.zeros(1, np.int64), np.ones(1, kind))] * len(self.edges)
+        for node, edges in self._backwards():
+            costs = np.concatenate([found[e.target][0] + resource(e.cost) for e in edges])
+            counts = np.concatenate([found[e.target][1] for e in edges])
+            order = np.argsort(costs, kind="stable")
+            costs, counts = costs[order], counts[order]
+            starts = np.flatnonzero(np.concatenate([[True], costs[1:] != costs[:-1]]))
+            found[node] = costs[starts], np.add.reduceat(counts, starts)
+        return found

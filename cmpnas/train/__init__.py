@@ -1,0 +1,1 @@
+"""Training: one loop, and what each stage puts into it."""

@@ -1,0 +1,39 @@
+"""Writing files that are whole or absent, and reading weights safely."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmpnas.errors import RunError
+
+
+def save(state: Any, path: Path) -> None:
+    """Write ``state`` to ``path`` so that a crash leaves the old file or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load(path: Path) -> Any:
+    """Read back what `save` wrote, tensors only.
+
+    Raises:
+        RunError: the file is damaged or not a checkpoint.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist; run the stage that makes it.") from None
+    except Exception as fault:  # torch raises many kinds for damaged files
+        reason = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
+        raise RunError(
+            f"{path} cannot be read as a checkpoint ({reason}); delete it and repeat the command with --resume."
+        ) from None

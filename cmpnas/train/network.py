@@ -1,0 +1,41 @@
+"""Training one chosen architecture to the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cmpnas.compat import Anchor, Batch, CompatLoss
+from cmpnas.data.augment import Augment
+from cmpnas.data.items import Items
+from cmpnas.train.loop import Plan, fit
+
+
+def train_network(
+    network: nn.Module,
+    anchor: Anchor,
+    losses: dict[str, float],
+    train: Items,
+    plan: Plan,
+    *,
+    augmentation: Augment,
+    seed: int,
+    saved: Path,
+    workers: int = 0,
+) -> None:
+    """Train ``network`` in place against ``anchor``; calibrate it afterwards."""
+    torch.manual_seed(seed)
+    loss = CompatLoss(losses, anchor)
+
+    def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
+        gallery = anchor.embeddings[indices].to(images.device)
+        labels = anchor.labels[indices].to(images.device)
+        return loss(Batch(network(images), gallery, labels))
+
+    both = nn.ModuleDict({"network": network, "loss": loss})
+    fit(
+        "query", both, loss_at, train, plan,
+        augmentation=augmentation, seed=seed, saved=saved, workers=workers,
+    )  # fmt: skip
