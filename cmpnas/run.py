@@ -154,7 +154,7 @@ def _first_difference(there: Any, here: Any, key: str = "") -> tuple[str, Any, A
 
 
 def _manifest(recipe: Recipe, data: str) -> dict[str, Any]:
-    versions = {}
+    versions: dict[str, str | None] = {}
     for library in _LIBRARIES:
         try:
             versions[library] = metadata.version(library)

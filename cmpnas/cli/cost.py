@@ -18,14 +18,14 @@ EPILOG = (
 def command(
     space: Annotated[str, typer.Argument(metavar="SPACE", help="A space by name (cmpnas ls spaces) or a YAML file.")],
     arch: Annotated[Path | None, typer.Option(metavar="FILE", help="An architecture as JSON.")] = None,
-    extremes: Annotated[bool, typer.Option("--extremes", help="The cheapest and the dearest architecture (default).")] = False,
+    extremes: Annotated[bool, typer.Option("--extremes", help="The cheapest and the dearest (default).")] = False,
     count: Annotated[bool, typer.Option("--count", help="How many architectures there are, exactly.")] = False,
     max_mflops: Annotated[float | None, typer.Option(help="Count within this many million multiply-adds.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Count within this many million parameters.")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the input in pixels; by default the space's.")] = None,
     audit: Annotated[bool, typer.Option("--audit", help="Count once more with fvcore.")] = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Cost in million multiply-adds (convolution and linear, eval mode) and million parameters."""
     from cmpnas.files import read_json
     from cmpnas.space import load_space

@@ -27,8 +27,6 @@ def command(
     if as_json:
         print_json(result)
         return
-    from rich.console import Console
-
     from cmpnas.report.tables import print_evaluation
 
-    print_evaluation(result, Console())
+    print_evaluation(result)

@@ -16,11 +16,13 @@ _Files = list[Path]
 
 
 def command(
-    query: Annotated[_Files, typer.Option(metavar="FILE", help="npz with query_embeddings and query_labels; may be repeated.")],
-    gallery: Annotated[_Files, typer.Option(metavar="FILE", help="npz with gallery_embeddings and gallery_labels; may be repeated.")],
+    query: Annotated[_Files, typer.Option(metavar="FILE", help="npz of query_embeddings, query_labels; repeatable.")],
+    gallery: Annotated[
+        _Files, typer.Option(metavar="FILE", help="npz of gallery_embeddings, gallery_labels; repeatable.")
+    ],
     metric: Annotated[str, typer.Option(help="As in cmpnas ls metrics.")] = "map@r",
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Score every pair of encoders: M(q, g) with queries by q and the gallery by g."""
     import numpy as np
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,19 +16,23 @@ EPILOG = (
 
 
 def command(
-    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="A recipe by name (cmpnas ls recipes) or a YAML file.")] = "quickstart",
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="See cmpnas ls recipes; or a YAML file.")
+    ] = "quickstart",
     data: Data = None,
-    budget_mflops: Annotated[float | None, typer.Option(help="At most this many million multiply-adds a query.")] = None,
+    budget_mflops: Annotated[float | None, typer.Option(help="At most this many million multiply-adds.")] = None,
     budget_params_m: Annotated[float | None, typer.Option(help="At most this many million parameters.")] = None,
     controller: Annotated[str | None, typer.Option(help="Who proposes (cmpnas ls controllers).")] = None,
     trials: Annotated[int | None, typer.Option(help="How many architectures to evaluate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, as in search.population=20.")] = None,
-    run: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; by default runs/NAME of the recipe.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in search.population=20.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; by default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    plan_only: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the plan; compute nothing.")] = False,
+    plan_only: Annotated[bool, typer.Option("--dry-run", help="Check and print the plan; compute nothing.")] = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Find the query architectures that no other beats, from a recipe."""
     from cmpnas.pipeline.search import dry_run, search
     from cmpnas.recipe import load_recipe
@@ -46,25 +50,29 @@ def command(
         if as_json:
             print_json(plan)
             return
-        low, high = plan["mflops"]
-        print(f"recipe      {plan['recipe']}, stages: {', '.join(plan['stages'])}")
-        print(f"gallery     {plan['gallery']}")
-        print(
-            f"space       {plan['space']} at {plan['size']} px, {plan['architectures']:,} architectures, {low:.4g} to {high:.4g} MFLOPs"
-        )
-        print(f"budget      {resolved.search.budget}: {plan['feasible']:,} architectures fit")
-        print(f"search      {plan['evaluations']} evaluations by {plan['controller']}")
-        print(f"machine     {plan['device']}, {plan['threads']} threads")
+        _print_plan(plan)
         return
     folder = run or Path("runs") / resolved.name
     front = search(resolved, folder, data=data, resume=resume, say=say)
     if as_json:
         print_json(front)
         return
-    from rich.console import Console
-
     from cmpnas.report.tables import print_front
 
-    print_front(front, Console())
+    print_front(front)
     print(f"front: {folder / 'front.json'}, plot: {folder / 'front.png'}")
     print(f"next:  cmpnas train {folder} --pick knee")
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    low, high = plan["mflops"]
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in plan["budget"].items()) or "no limit"
+    print(f"recipe      {plan['recipe']}, stages: {', '.join(plan['stages'])}")
+    print(f"gallery     {plan['gallery']}")
+    print(
+        f"space       {plan['space']} at {plan['size']} px: {plan['architectures']:,} architectures, "
+        f"{low:.4g} to {high:.4g} MFLOPs"
+    )
+    print(f"budget      {limits}: {plan['feasible']:,} architectures fit")
+    print(f"search      {plan['evaluations']} evaluations by {plan['controller']}")
+    print(f"machine     {plan['device']}, {plan['threads']} threads")

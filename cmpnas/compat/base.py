@@ -13,7 +13,7 @@ class Anchor:
 
     Attributes:
         embeddings: float32 ``(N, D)``, unit rows: the gallery model's view of each training image.
-        labels: int64 ``(N,)`` in ``0..K-1``.
+        labels: int64 ``(N,)`` in ``0..K-1``, or -1 where a picture has none.
         classifier: float32 ``(K, D)``, unit rows: the gallery model's class weights, or the class
             means of its embeddings where it brought none.
         scale, margin: of the gallery model's own angular-margin softmax.
@@ -28,7 +28,10 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: ``query`` ``(N, D)`` as the network gave it, ``gallery`` ``(N, D)`` unit, ``labels``."""
+    """One batch: ``query`` ``(N, D)`` as the network gave it, ``gallery`` ``(N, D)`` unit, ``labels``.
+
+    A label of -1 means that there is none: losses that need labels leave the item out.
+    """
 
     query: Tensor
     gallery: Tensor

@@ -22,5 +22,9 @@ class BCT(nn.Module):
         self.own = MarginClassifier(anchor.classifier, margin=anchor.margin, scale=anchor.scale)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Scalar: mean over the batch of both cross-entropies, halved."""
-        return 0.5 * (self.frozen(batch.query, batch.labels) + self.own(batch.query, batch.labels))
+        """Scalar: mean over the labelled items of both cross-entropies, halved; 0 where none is labelled."""
+        known = batch.labels >= 0
+        if not known.any():
+            return 0.0 * batch.query.sum()
+        query, labels = batch.query[known], batch.labels[known]
+        return 0.5 * (self.frozen(query, labels) + self.own(query, labels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from cmpnas.data.images import Images, in_memory, to_float
 from cmpnas.errors import DataError
+
+UNLABELLED = -1
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,12 @@ class Protocol:
 class Splits:
     """``train`` moves weights, ``search`` guides the controller, ``test`` is opened by `evaluate` only.
 
-    ``total`` is the number of items of the whole data set, ``fingerprint`` a short hash of it.
+    ``pool`` is what a query network learns from: ``train``, then the unlabelled pictures under the label
+    `UNLABELLED`. ``total`` is the number of items of the whole data set, ``fingerprint`` a short hash of it.
     """
 
     train: Items
+    pool: Items
     search: Protocol
     test: Protocol
     total: int
@@ -110,7 +115,7 @@ def batches(items: Items, steps: Steps, workers: int = 0) -> DataLoader[tuple[Te
     return DataLoader(items, batch_sampler=steps, num_workers=workers, collate_fn=_as_read)
 
 
-def _as_read(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _as_read(batch: Any) -> Any:
     return batch
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Scalar = bool | int | float | str
+Count = Annotated[int, Field(ge=4)]
+Shots = Annotated[int, Field(ge=0)]
 
 
 class _Settings(BaseModel):
@@ -39,7 +41,8 @@ class DataSettings(_Settings):
 
     ``size`` is the side that pictures are resized to. ``label`` and ``source`` name columns; a gallery
     item of a query's own source is ignored. ``folder`` is where the files are below the data folder,
-    if not in it.
+    if not in it. ``unlabelled`` are further pictures that a query network may learn from by their gallery
+    embeddings alone; their labels are never looked at.
     """
 
     size: Annotated[int, Field(ge=8, le=1024)]
@@ -47,22 +50,29 @@ class DataSettings(_Settings):
     label: str = "label"
     source: str | None = None
     train: Where
+    unlabelled: Where | None = None
     search: Task
     test: Task
 
 
 class ShopSettings(DataSettings):
-    """The embedded renderer; columns ``label``, ``role`` (consumer, catalogue), ``split``, ``view``."""
+    """The embedded renderer; columns ``label``, ``role`` (consumer, catalogue), ``split``, ``view``.
+
+    Shots are (catalogue, consumer) pictures of each identity.
+    """
 
     reader: Literal["shop"]
     seed: int = 0
-    train_identities: Annotated[int, Field(ge=4)] = 600
-    search_identities: Annotated[int, Field(ge=4)] = 120
-    test_identities: Annotated[int, Field(ge=4)] = 200
-    train_shots: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (3, 13)
-    other_shots: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (4, 4)
+    train_identities: Count = 480
+    unlabelled_identities: Count = 480
+    search_identities: Count = 120
+    test_identities: Count = 200
+    train_shots: tuple[Shots, Shots] = (3, 13)
+    unlabelled_shots: tuple[Shots, Shots] = (0, 8)
+    other_shots: tuple[Shots, Shots] = (4, 4)
     label: str = "label"
     train: Where = {"split": "train"}
+    unlabelled: Where | None = {"split": "unlabelled"}
     search: Task = Task(query={"split": "search", "role": "consumer"}, gallery={"split": "search", "role": "catalogue"})
     test: Task = Task(query={"split": "test", "role": "consumer"}, gallery={"split": "test", "role": "catalogue"})
 

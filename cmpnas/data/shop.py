@@ -68,7 +68,7 @@ def _col(u: Tensor, i: int, low: float = 0.0, high: float = 1.0) -> Tensor:
 
 def _pose(u: Tensor, size: int, consumer: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Product coordinates of every pixel: similarity plus, for consumers, perspective."""
-    turn, shrink, shift, tilt = (0.4, (0.95, 1.4), 0.16, 0.16) if consumer else (0.05, (1.02, 1.12), 0.03, 0.0)
+    turn, shrink, shift, tilt = (0.4, (0.95, 1.3), 0.15, 0.15) if consumer else (0.05, (1.02, 1.12), 0.03, 0.0)
     angle, scale = _col(u, 0, -turn, turn), _col(u, 1, *shrink)
     gx, gy = _grid(size)
     gx, gy = gx - _col(u, 2, -shift, shift), gy - _col(u, 3, -shift, shift)
@@ -188,7 +188,7 @@ def _background(u: Tensor, size: int, seed: int) -> Tensor:
     first, second = u[:, 9:12] * 0.8 + 0.1, u[:, 12:15] * 0.8 + 0.1
     mix = _crop(_tile(seed, smooth=True), u[:, 15], u[:, 16], size)
     canvas = torch.lerp(first[:, :, None, None], second[:, :, None, None], mix[:, None])
-    return _blobs(canvas, u, 17, size, presence=0.6, reach=0.95)
+    return _blobs(canvas, u, 17, size, presence=0.5, reach=0.95)
 
 
 def _blobs(canvas: Tensor, u: Tensor, start: int, size: int, *, presence: float, reach: float) -> Tensor:
@@ -207,7 +207,7 @@ def _blobs(canvas: Tensor, u: Tensor, start: int, size: int, *, presence: float,
 
 
 def _occlude(canvas: Tensor, u: Tensor, size: int) -> Tensor:
-    return _blobs(canvas, u, 24, size, presence=0.16, reach=0.75)
+    return _blobs(canvas, u, 24, size, presence=0.1, reach=0.75)
 
 
 def _camera(canvas: Tensor, u: Tensor, size: int, seed: int) -> Tensor:
@@ -217,11 +217,11 @@ def _camera(canvas: Tensor, u: Tensor, size: int, seed: int) -> Tensor:
     gain = _col(u, 33, 0.7, 1.15) * slope
     cast = 0.9 + 0.2 * u[:, 34:37, None, None]
     canvas = canvas * gain[:, None] * cast
-    reach = max(1, round(size / 32))
+    reach = max(1, round(size / 48))
     soft = torch.nn.functional.avg_pool2d(canvas, 2 * reach + 1, 1, reach, count_include_pad=False)
     canvas = torch.lerp(canvas, soft, _col(u, 37)[:, None])
     noise = _crop(_tile(seed, smooth=False), u[:, 38], u[:, 39], size)
-    return canvas + noise[:, None] * _col(u, 35, 0.01, 0.06)[:, None]
+    return canvas + noise[:, None] * _col(u, 35, 0.01, 0.05)[:, None]
 
 
 @lru_cache(maxsize=4)

@@ -88,7 +88,7 @@ def draw_identities(n: int, seed: int) -> Identities:
     for name, size in attributes.items():
         base = np.repeat(rng.integers(size, size=families), _FAMILY)
         own = rng.integers(size, size=families * _FAMILY)
-        keep = (rng.random(families * _FAMILY) < 0.55) | (name in fixed)
+        keep = (rng.random(families * _FAMILY) < 0.4) | (name in fixed)
         drawn[name] = np.where(keep, base, own)[:n]
 
     jitter = np.repeat(rng.normal(1.0, 0.09, (families, 8)), _FAMILY, axis=0)[:n]
@@ -118,7 +118,7 @@ def draw_identities(n: int, seed: int) -> Identities:
         angle=np.array(_ANGLES, f32)[drawn["angle"]],
         frequency=np.array(_FREQUENCIES, f32)[drawn["frequency"]],
         print_shape=drawn["print"],
-        print_size=rng.uniform(0.13, 0.22, n).astype(f32),
+        print_size=rng.uniform(0.16, 0.25, n).astype(f32),
         print_x=rng.uniform(-0.08, 0.08, n).astype(f32),
         print_y=((drawn["place"] - 1) * 0.2).astype(f32),
         body_colour=colour(drawn["body"]),

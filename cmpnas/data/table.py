@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmpnas.data.images import Images
-from cmpnas.data.items import Items, Protocol, Splits, fingerprint
+from cmpnas.data.items import UNLABELLED, Items, Protocol, Splits, fingerprint
 from cmpnas.data.settings import Condition, DataSettings, Range, Where
 from cmpnas.errors import DataError, unknown
 
@@ -50,7 +50,7 @@ def split(table: Table, settings: DataSettings) -> Splits:
     """Divide ``table`` as the recipe says.
 
     Raises:
-        DataError: a split is empty, or an item is in two of train, search and test.
+        DataError: a split is empty, or an item is in two of train, unlabelled, search and test.
     """
     labels = _codes(table.column(settings.label))
     sources = None if settings.source is None else _codes(table.column(settings.source))
@@ -61,21 +61,28 @@ def split(table: Table, settings: DataSettings) -> Splits:
         "test query": table.select(settings.test.query, "test.query"),
         "test gallery": table.select(settings.test.gallery, "test.gallery"),
     }
+    if settings.unlabelled is not None:
+        rows["unlabelled"] = table.select(settings.unlabelled, "unlabelled")
     _must_not_mix(rows)
 
-    def items(part: str) -> Items:
-        chosen = rows[part]
-        pictures = _Part(table.images, chosen)
+    def items(chosen: np.ndarray, own_labels: np.ndarray) -> Items:
         own = None if sources is None else sources[chosen]
-        return Items(pictures, labels[chosen], own, chosen).in_memory(settings.size)
+        return Items(_Part(table.images, chosen), own_labels, own, chosen).in_memory(settings.size)
 
-    train = items("train")
+    def part(name: str) -> Items:
+        return items(rows[name], labels[rows[name]])
+
+    train = pool = part("train")
+    if "unlabelled" in rows:
+        hidden = np.full(len(rows["unlabelled"]), UNLABELLED)
+        pool = items(np.concatenate([rows["train"], rows["unlabelled"]]), np.concatenate([train.labels, hidden]))
     return Splits(
         train=train,
-        search=Protocol(items("search query"), items("search gallery")),
-        test=Protocol(items("test query"), items("test gallery")),
+        pool=pool,
+        search=Protocol(part("search query"), part("search gallery")),
+        test=Protocol(part("test query"), part("test gallery")),
         total=len(table.images),
-        fingerprint=fingerprint(train),
+        fingerprint=fingerprint(pool),
     )
 
 
@@ -98,6 +105,7 @@ def _must_not_mix(rows: Mapping[str, np.ndarray]) -> None:
         "train": rows["train"],
         "search": np.union1d(rows["search query"], rows["search gallery"]),
         "test": np.union1d(rows["test query"], rows["test gallery"]),
+        "unlabelled": rows.get("unlabelled", np.empty(0, np.int64)),
     }
     names = list(splits)
     for i, first in enumerate(names):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cmpnas.compat.base import Anchor
-from cmpnas.data.items import Items, Splits
+from cmpnas.data.items import UNLABELLED, Items, Splits
 from cmpnas.errors import RunError
 from cmpnas.gallery.settings import AnyGallery
 from cmpnas.retrieval.index import GalleryIndex
@@ -42,11 +42,11 @@ class Embedded:
     """Everything that search and training need of a gallery option, computed once.
 
     Attributes:
-        train: float32 ``(N, D)`` unit embeddings of the training images.
+        pool: float32 ``(N, D)`` unit embeddings of the pictures that query networks learn from.
         query, gallery: the same for the search split; ``query`` gives the paragon.
     """
 
-    train: np.ndarray
+    pool: np.ndarray
     query: np.ndarray
     gallery: np.ndarray
 
@@ -55,7 +55,7 @@ class Embedded:
         """Embed what the search needs; the test split stays shut."""
         name = option.settings.name
         return Embedded(
-            option.embed(splits.train, f"embed {name}"),
+            option.embed(splits.pool, f"embed {name}"),
             option.embed(splits.search.query, f"embed {name}"),
             option.embed(splits.search.gallery, f"embed {name}"),
         )
@@ -63,7 +63,7 @@ class Embedded:
     def save(self, folder: Path) -> None:
         """Write the arrays, and an index of the search gallery for other tools."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("train", "query", "gallery"):
+        for name in ("pool", "query", "gallery"):
             np.save(folder / f"{name}.npy", getattr(self, name))
         GalleryIndex.build(self.gallery).save(folder / "index.faiss")
 
@@ -75,7 +75,7 @@ class Embedded:
             RunError: a file is missing or damaged.
         """
         arrays = {}
-        for name in ("train", "query", "gallery"):
+        for name in ("pool", "query", "gallery"):
             path = folder / f"{name}.npy"
             try:
                 arrays[name] = np.load(path, allow_pickle=False)
@@ -84,17 +84,20 @@ class Embedded:
         return Embedded(**arrays)
 
 
-def anchor(option: Gallery, embedded: Embedded, train: Items) -> Anchor:
-    """The space to learn: targets and class weights of ``option`` on the training images.
+def anchor(option: Gallery, embedded: Embedded, pool: Items) -> Anchor:
+    """The space to learn: targets and class weights of ``option`` on the pictures to learn from.
 
     Without a classifier, class means of the embeddings stand in for its weights (the pseudo
     classifier of openBCT).
     """
-    classes, codes = np.unique(train.labels, return_inverse=True)
-    labels = torch.from_numpy(codes.astype(np.int64))
-    embeddings = torch.from_numpy(embedded.train)
+    known = pool.labels != UNLABELLED
+    classes, codes = np.unique(pool.labels[known], return_inverse=True)
+    labels = torch.full((len(pool),), UNLABELLED)
+    labels[torch.from_numpy(known)] = torch.from_numpy(codes.astype(np.int64))
+    embeddings = torch.from_numpy(embedded.pool)
     if option.classifier is None:
-        weights = torch.zeros(len(classes), embeddings.shape[1]).index_add_(0, labels, embeddings)
+        weights = torch.zeros(len(classes), embeddings.shape[1])
+        weights.index_add_(0, labels[labels != UNLABELLED], embeddings[labels != UNLABELLED])
     else:
         weights = torch.from_numpy(option.classifier)
         if weights.shape != (len(classes), embeddings.shape[1]):

@@ -34,7 +34,7 @@ def build_network(space: SearchSpace, arch: Arch) -> Network:
     """A freshly initialised network of ``arch``, in channels-last memory."""
     network = Network(space.layers(arch))
     initialise(dict(network.named_parameters()))
-    return network.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def initialise(parameters: dict[str, Tensor]) -> None:

@@ -51,7 +51,7 @@ class Supernet(nn.Module):
                 largest[name] = tuple(map(max, known, value.shape))
         for key, tensors in shapes.items():
             self.shared[key] = _Store({name: torch.empty(shape) for name, shape in tensors.items()})
-            initialise(dict(self.shared[key].tensors))
+            initialise(self._store(key))
 
     def forward(self, images: Tensor, arch: Arch) -> Tensor:
         """Embed ``(N, 3, H, W)`` by the path ``arch``: ``(N, D)``, with batch statistics."""
@@ -62,7 +62,7 @@ class Supernet(nn.Module):
 
     def slices(self, layer: Layer) -> dict[str, Tensor]:
         """The shared weights of ``layer``, by parameter name; views, so gradients reach the shared."""
-        store = self.shared[_key(layer)].tensors
+        store = self._store(_key(layer))
         return {name: _slice(store[name], value.shape) for name, value in self._skeleton(layer).named_parameters()}
 
     def carve(self, arch: Arch) -> Network:
@@ -78,7 +78,11 @@ class Supernet(nn.Module):
                 shared = self.slices(layer)
                 for name, value in block.named_parameters():
                     value.copy_(shared[name])
-        return network.to(memory_format=torch.channels_last)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _store(self, key: str) -> dict[str, Tensor]:
+        store: Any = self.shared[key]
+        return store.tensors
 
     def _skeleton(self, layer: Layer) -> nn.Module:
         """The static module of ``layer`` without storage, made once."""

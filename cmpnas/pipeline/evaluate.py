@@ -45,10 +45,9 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
     metrics = list(dict.fromkeys([recipe.search.metric, *recipe.report]))
     g_query, g_gallery = option.embed(task.query), option.embed(task.gallery)
     paragon = score_pair(g_query, g_gallery, task, metrics)
-    name = recipe.gallery.name
-    systems = [_system(f"paragon M(g,g)  g = {name}", option.mflops, paragon, metrics)]
+    systems = [_system("paragon       M(g,g)", option.mflops, paragon, metrics)]
     verdicts = []
-    for file in trained:
+    for number, file in enumerate(trained, 1):
         arch = stages.space.from_json(read_json(file.parent / "arch.json"))
         network, cost = load_trained(stages, arch), stages.space.cost(arch)
         query, gallery = embed(network, task.query), embed(network, task.gallery)
@@ -56,11 +55,15 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
         own = score_pair(query, gallery, task, metrics)
         control = score_pair(_untrained(stages, arch, task.query), g_gallery, task, metrics)
         systems += [
-            _system(f"heterogeneous M(q,g)  q = {arch.id}", cost.mflops, pair, metrics),
-            _system("homogeneous M(q,q)  same q", cost.mflops, own, metrics),
-            _system("control: same q untrained, M(q,g)", cost.mflops, control, metrics),
+            _system(f"heterogeneous M(q,g)  q{number}", cost.mflops, pair, metrics),
+            _system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics),
+            _system(f"untrained     M(u,g)  u{number}", cost.mflops, control, metrics),
         ]
-        verdicts.append(_verdict(arch, pair, own, paragon, recipe.search.metric, option.mflops / cost.mflops))
+        verdicts.append(
+            _verdict(
+                f"q{number} = {arch.id}", arch, pair, own, paragon, recipe.search.metric, option.mflops / cost.mflops
+            )
+        )
     result = {
         "recipe": recipe.name,
         "split": split,
@@ -85,7 +88,9 @@ def _system(name: str, mflops: float, scores: Scores, metrics: list[str]) -> dic
     }
 
 
-def _verdict(arch: Arch, pair: Scores, own: Scores, paragon: Scores, metric: str, reduction: float) -> dict[str, Any]:
+def _verdict(
+    name: str, arch: Arch, pair: Scores, own: Scores, paragon: Scores, metric: str, reduction: float
+) -> dict[str, Any]:
     """Compatible or not, and how far from the paragon, with paired intervals."""
     gain = interval(pair.per_query(metric) - own.per_query(metric))
     gap = interval(paragon.per_query(metric) - pair.per_query(metric))
@@ -93,9 +98,10 @@ def _verdict(arch: Arch, pair: Scores, own: Scores, paragon: Scores, metric: str
     tie = gain[0] <= 0 <= gain[1]
     points = 100 * (paragon[metric] - pair[metric])
     text = (
-        f"{arch.id}: {'compatible' if compatible else 'NOT compatible'}"
+        f"{name}: {'compatible' if compatible else 'NOT compatible'}"
         f"{' (a tie: the interval holds 0)' if tie else ''}, "
-        f"M(q,g) - M(q,q) = {100 * (pair[metric] - own[metric]):+.2f} points [{100 * gain[0]:+.2f}, {100 * gain[1]:+.2f}]; "
+        f"M(q,g) - M(q,q) = {100 * (pair[metric] - own[metric]):+.2f} points "
+        f"[{100 * gain[0]:+.2f}, {100 * gain[1]:+.2f}]; "
         f"{reduction:.1f}x cheaper than the paragon, {points:.2f} points below it "
         f"[{100 * gap[0]:.2f}, {100 * gap[1]:.2f}] in {metric}"
     )

@@ -98,14 +98,14 @@ class Stages:
     @cached_property
     def anchor(self) -> Anchor:
         """What the query network learns."""
-        return anchor(self.gallery, self.embedded, self.splits.train)
+        return anchor(self.gallery, self.embedded, self.splits.pool)
 
     @cached_property
     def space(self) -> SearchSpace:
         """The query space, as wide as the gallery's embeddings."""
         if isinstance(self.recipe.gallery, SingleSettings):
             return self.recipe.space()
-        return self.recipe.space(self.embedded.train.shape[1])
+        return self.recipe.space(self.embedded.pool.shape[1])
 
     @cached_property
     def supernet(self) -> Supernet:
@@ -122,7 +122,7 @@ class Stages:
                 self.space,
                 self.anchor,
                 dict(recipe.query.loss),
-                self.splits.train,
+                self.splits.pool,
                 recipe.query.supernet,
                 budget=recipe.search.budget,
                 paths=recipe.query.paths,

@@ -43,7 +43,7 @@ def train_pick(path: Path, which: str, *, data: str | None = None, say: Say = pr
         network = stages.supernet.carve(arch)
         with run.timed(f"train {arch.id}"):
             train_network(
-                network, stages.anchor, dict(recipe.query.loss), splits.train, recipe.query.train,
+                network, stages.anchor, dict(recipe.query.loss), splits.pool, recipe.query.train,
                 augmentation=recipe.query.augment, seed=recipe.seed,
                 saved=folder / "checkpoint.pt", workers=recipe.workers,
             )  # fmt: skip

@@ -166,10 +166,10 @@ class Lattice:
             costs, counts, unit = self._joint[node]
             fits = (costs // unit <= macs - spent.macs) & (costs % unit <= params - spent.params)
             return int(counts[fits].sum())
-        histograms, left = (
-            (self._by_macs, macs - spent.macs) if macs is not None else (self._by_params, params - spent.params)
-        )
-        costs, cumulative = histograms[node]
+        if macs is not None:
+            (costs, cumulative), left = self._by_macs[node], macs - spent.macs
+        else:
+            (costs, cumulative), left = self._by_params[node], (params or 0) - spent.params
         place = int(np.searchsorted(costs, left, side="right"))
         return int(cumulative[place - 1]) if place else 0
 

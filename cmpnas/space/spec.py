@@ -116,10 +116,10 @@ class SpaceSpec(_Model):
         if reserved := {"stem", "last", "embed"} & set(names):
             raise ValueError(f"a stage must not be named {sorted(reserved)[0]!r}, a name of the frame")
         side = self.size
-        for place in (self.stem, *self.stages):
-            if place.stride == 2 and side == 1:
+        for stride in (self.stem.stride, *(stage.stride for stage in self.stages)):
+            if stride == 2 and side == 1:
                 raise ValueError("strides run past a 1x1 map; use fewer strides of 2 or a larger size")
-            side = -(-side // place.stride)
+            side = -(-side // stride)
         return self
 
 

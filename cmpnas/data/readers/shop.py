@@ -18,13 +18,17 @@ _PIXELS_AT_ONCE = 64 * 64 * 64  # a batch that stays in the processor's cache
 
 
 def read(settings: ShopSettings, root: Path | None = None) -> Table:
-    """Train, search and test identities in this order; of each, catalogue then consumer shots."""
-    counts = (settings.train_identities, settings.search_identities, settings.test_identities)
-    identities = draw_identities(sum(counts), settings.seed)
+    """Train, search, test and unlabelled identities in this order; of each, catalogue then consumer shots."""
+    parts_of = {
+        "train": (settings.train_identities, settings.train_shots),
+        "search": (settings.search_identities, settings.other_shots),
+        "test": (settings.test_identities, settings.other_shots),
+        "unlabelled": (settings.unlabelled_identities, settings.unlabelled_shots),
+    }
+    identities = draw_identities(sum(count for count, _ in parts_of.values()), settings.seed)
     parts: dict[str, list[np.ndarray]] = {"label": [], "split": [], "role": [], "view": []}
     first = 0
-    for split, count in zip(("train", "search", "test"), counts, strict=True):
-        shots = settings.train_shots if split == "train" else settings.other_shots
+    for split, (count, shots) in parts_of.items():
         for role, views in zip(("catalogue", "consumer"), shots, strict=True):
             parts["label"].append(np.repeat(np.arange(first, first + count), views))
             parts["view"].append(np.tile(np.arange(views), count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from cmpnas.cost.budget import Budget
 from cmpnas.space import Arch, SearchSpace
@@ -24,7 +25,7 @@ class OptunaNSGA2:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.budget = space, budget
         self._failed = optuna.trial.TrialState.FAIL
-        self._genes = {
+        self._genes: dict[str, Any] = {
             name: optuna.distributions.CategoricalDistribution(values) for name, values in space.decisions.items()
         }
         sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
@@ -32,7 +33,7 @@ class OptunaNSGA2:
         self._rng = random.Random(seed)
         self._limits = {"max_mflops": budget.mflops, "max_params_m": budget.params_m}
         self._seen: set[Arch] = set()
-        self._asked: object = None
+        self._asked: Any = None
         for arch in space.extremes():  # the ends of the front, as far as the budget lets
             self._plan(space.nearest(dict(arch.choices), budget))
 

@@ -1,0 +1,291 @@
+"""Commands and their errors: one clear line, exit status 2, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from cmpnas.cli.app import main
+from cmpnas.recipe import load_recipe
+from tests.conftest import QUICK
+
+MISTAKES = [
+    (
+        ["search", "--recipe", "nope"],
+        "unknown recipe 'nope'. There are: fashion_mnist, quickstart. Try: cmpnas ls recipes",
+    ),
+    (["search", "--set", "query.space=nope", "--dry-run"], "unknown space 'nope'"),
+    (["search", "--set", "search.nope=1", "--dry-run"], "search.nope: unknown key"),
+    (["search", "--budget-mflops", "0", "--dry-run"], "a budget of 0 MFLOPs is not a positive number"),
+    (["search", "--budget-mflops", "-1", "--dry-run"], "a budget of -1 MFLOPs is not a positive number"),
+    (["search", "--budget-mflops", "nan", "--dry-run"], "not a positive number"),
+    (["search", "--budget-mflops", "0.001", "--dry-run"], "the smallest reachable is"),
+    (["search", "--budget-mflops", "many"], "'many' is not a valid float"),
+    (["search", "--trials", "0", "--dry-run"], "search.trials"),
+    (["search", "--controller", "magic", "--dry-run"], "unknown controller 'magic'"),
+    (["search", "--nope"], "No such option"),
+    (["serch"], "No such command 'serch'"),
+    (["train", "no/such/run"], "no/such/run is not a run folder; make one with"),
+    (["evaluate", "no/such/run"], "no/such/run is not a run folder"),
+    (["evaluate", "x", "--split", "train"], "unknown split 'train'"),
+    (["export", "no/such/run"], "no/such/run is not a run folder"),
+    (["plot", "no/such/run"], "no/such/run is not a run folder"),
+    (["cost", "nope"], "unknown space 'nope'"),
+    (["cost", "mobile", "--arch", "none.json"], "none.json cannot be read"),
+    (["cost", "mobile", "--size", "3"], "size"),
+    (["cost", "mobile", "--count", "--max-mflops", "-1"], "not a positive number"),
+    (["matrix", "--query", "none.npz", "--gallery", "none.npz"], "none.npz does not exist"),
+    (["ls", "nope"], "unknown kind 'nope'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_mistakes(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.err.count("\n") == 1
+    assert output.err.startswith("error: ")
+    assert output.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["recipes", "spaces", "losses", "metrics", "controllers"])
+def test_ls(kind, capsys):
+    assert main(["ls", kind, "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert all(about and not about.isspace() for about in entries.values())
+
+
+def test_dry_run_touches_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", "--dry-run", "--budget-mflops", "1", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert 0 < plan["feasible"] < plan["architectures"] == 50_322_384
+    assert not list(tmp_path.iterdir())
+
+
+def test_cost_agrees_with_fvcore(capsys):
+    assert main(["cost", "mobile_small", "--audit", "--json"]) == 0
+    for row in json.loads(capsys.readouterr().out)["architectures"]:
+        assert row["fvcore"] == {"mflops": row["mflops"], "params_m": row["params_m"]}
+
+
+def test_matrix_of_files(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 3)
+    base = rng.normal(size=(10, 8))[labels]
+    np.savez(
+        tmp_path / "a.npz", query_embeddings=base, query_labels=labels, gallery_embeddings=base, gallery_labels=labels
+    )
+    assert main(["matrix", "--query", str(tmp_path / "a.npz"), "--gallery", str(tmp_path / "a.npz"), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["pairs"]
+    assert row["score"] == 1.0
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    code = (
+        "import sys; from cmpnas.cli.app import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'numpy', 'faiss', 'optuna', 'pydantic'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, cmpnas; assert not {'torch', 'faiss', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# A whole run, small enough for seconds
+
+
+def quick(folder, *more):
+    overrides = [part for override in QUICK for part in ("--set", override)]
+    return ["search", "--run", str(folder), "--budget-mflops", "2", *overrides, *more]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert main(quick(folder)) == 0
+    return folder
+
+
+def test_a_run_leaves_what_was_promised(run):
+    front = json.loads((run / "front.json").read_text())
+    assert front["schema"] == 1
+    assert front["budget"] == {"mflops": 2.0}
+    lines = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    assert [line["n"] for line in lines] == list(range(8))
+    assert len({line["query"]["id"] for line in lines}) == 8
+    assert all(line["query"]["mflops"] <= 2 for line in lines)
+    known = {line["query"]["id"]: line for line in lines}
+    for pair in front["pairs"]:
+        line = known[pair["query"]["id"]]
+        assert pair["scores"]["heterogeneous"] == line["galleries"]["resnet"]["heterogeneous"]
+        assert pair["reward"]["r3"] == pair["reward"]["r1"] * pair["reward"]["r2"]
+        assert not any(
+            other["query"]["mflops"] < pair["query"]["mflops"]
+            and other["galleries"]["resnet"]["heterogeneous"] >= pair["scores"]["heterogeneous"]
+            for other in lines
+        )
+    for name in ("recipe.yaml", "manifest.json", "supernet.pt", "front.png", "gallery/resnet/index.faiss"):
+        assert (run / name).stat().st_size > 0
+    assert "seconds" not in (run / "records.jsonl").read_text()
+
+
+def test_the_resolved_recipe_reproduces_the_run(run):
+    overrides = [*QUICK, "search.budget_mflops=2"]
+    assert load_recipe(str(run / "recipe.yaml")) == load_recipe("quickstart", overrides)
+
+
+def test_finished_run_is_left_as_it_is(run):
+    before = {path: path.read_bytes() for path in (run / "records.jsonl", run / "front.json", run / "supernet.pt")}
+    assert main(quick(run, "--resume")) == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_more_trials_go_on_where_the_search_ended(run, tmp_path):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "more")
+    assert main(quick(tmp_path / "more", "--trials", "11", "--resume")) == 0
+    first, more = ((f / "records.jsonl").read_text().splitlines() for f in (run, tmp_path / "more"))
+    assert more[:8] == first
+    assert len(more) == 11
+
+
+def test_train_evaluate_export_plot(run, tmp_path, capsys):
+    assert main(["evaluate", str(run)]) == 2
+    assert "no trained query network; run: cmpnas train" in capsys.readouterr().err
+    assert main(["export", str(run), "--pick", "cheapest"]) == 2
+    assert "is not trained; run: cmpnas train" in capsys.readouterr().err
+    assert json.loads((run / "manifest.json").read_text())["test_opened"] == []
+
+    assert main(["train", str(run), "--pick", "cheapest", "--json"]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", str(run), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [system["name"].split()[0] for system in result["systems"]] == [
+        "paragon", "heterogeneous", "homogeneous", "untrained",
+    ]  # fmt: skip
+    assert result["verdicts"][0]["id"] == trained["id"]
+    assert len(json.loads((run / "manifest.json").read_text())["test_opened"]) == 1
+
+    assert main(["export", str(run), "--pick", trained["id"], "--out", str(tmp_path / "bundle"), "--json"]) == 0
+    check = json.loads(capsys.readouterr().out)["check"]
+    assert check["max_abs_difference"] < 1e-4
+    assert check["same_top10"]
+    for suffix in ("png", "svg", "pdf"):
+        assert main(["plot", str(run), "--out", str(tmp_path / f"front.{suffix}")]) == 0
+    first = (tmp_path / "front.svg").read_bytes()
+    assert main(["plot", str(run), "--out", str(tmp_path / "front.svg")]) == 0
+    assert (tmp_path / "front.svg").read_bytes() == first
+
+
+def test_exported_file_runs_without_cmpnas(run, tmp_path):
+    arch = next((run / "trained").iterdir()).name
+    assert main(["export", str(run), "--pick", arch, "--out", str(tmp_path)]) == 0
+    code = (
+        "import sys, numpy as np, onnxruntime as ort\n"
+        "s = ort.InferenceSession(sys.argv[1]); x = np.random.default_rng(0).normal(size=(7, 3, 32, 32)).astype('f4')\n"
+        "whole = s.run(None, {'images': x})[0]\n"
+        "assert np.allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-5)\n"
+        "for n in (1, 2): assert np.allclose(s.run(None, {'images': x[:n]})[0], whole[:n], atol=1e-5)\n"
+        "assert not {'cmpnas', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "query.onnx")], check=True, cwd=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["arch.json", "manifest.json", "query.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "query.loss={regression: 1}"], "a run of another recipe (query.loss.bct is"),
+        (["--seed", "5"], "a run of another recipe (seed is 0 there, 5 here)"),
+        (["--budget-mflops", "1.5"], "search.budget_mflops is 2.0 there, 1.5 here"),
+    ],
+)
+def test_a_run_of_another_recipe_is_refused(run, arguments, message, capsys):
+    before = (run / "recipe.yaml").read_bytes()
+    assert main(quick(run, "--resume", *arguments)) == 2
+    assert message in capsys.readouterr().err
+    assert (run / "recipe.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("supernet.pt", b"broken", "supernet.pt cannot be read as a checkpoint"),
+        ("gallery/resnet/model.pt", b"", "model.pt cannot be read as a checkpoint"),
+        ("gallery/resnet/pool.npy", b"", "pool.npy cannot be read"),
+        ("records.jsonl", b"{}\n", "records.jsonl, line 1 is not a record"),
+        ("manifest.json", b"{", "manifest.json cannot be read"),
+        ("recipe.yaml", b"name: x\n", "recipe.yaml has"),
+    ],
+)
+def test_damaged_artefacts_are_named(run, tmp_path, capsys, file, content, message):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "copy")
+    (tmp_path / "copy" / file).write_bytes(content)
+    assert main(quick(tmp_path / "copy", "--resume")) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_unknown_pick_names_those_there_are(run, capsys):
+    assert main(["train", str(run), "--pick", "bets"]) == 2
+    assert "unknown pick 'bets'. Did you mean 'best'?" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_needs_resume_and_a_foreign_folder_is_left_alone(run, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "copy")
+    (tmp_path / "copy" / "front.json").unlink()
+    assert main(quick(tmp_path / "copy")) == 2
+    assert "holds an interrupted run; add --resume" in capsys.readouterr().err
+    assert main(["plot", str(tmp_path / "copy")]) == 2
+    assert "has no front.json; finish the search with" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    assert main(quick(tmp_path / "mine")) == 2
+    assert "is not empty and not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sign", "lines"),
+    [("gallery: training", 0), ("supernet: training", 0), ("search: ", 3), ("search: ", 6)],
+)
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGKILL"])
+def test_killed_in_any_stage_a_run_ends_with_the_same_bytes(run, tmp_path, sign, lines, signal):
+    import signal as signals
+
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "cmpnas", *quick(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert any(line.startswith(sign) for line in process.stderr)
+    deadline = time.monotonic() + 60
+    records = folder / "records.jsonl"
+    while lines and time.monotonic() < deadline:
+        if records.exists() and records.read_bytes().count(b"\n") >= lines:
+            break
+        time.sleep(0.005)
+    process.send_signal(getattr(signals, signal))
+    status = process.wait(timeout=60)
+    process.stderr.close()
+    assert status == (130 if signal == "SIGINT" else -9)
+    assert not (folder / "front.json").exists()
+    subprocess.run([*command, "--resume"], check=True, capture_output=True, env=os.environ)
+    for name in ("records.jsonl", "front.json"):
+        assert (folder / name).read_bytes() == (run / name).read_bytes()

@@ -1,0 +1,75 @@
+"""Each loss against a naive loop, and what each must do for compatibility."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from cmpnas.compat import LOSSES, Anchor, Batch, CompatLoss
+
+
+@pytest.fixture
+def anchor() -> Anchor:
+    torch.manual_seed(0)
+    unit = torch.nn.functional.normalize
+    return Anchor(unit(torch.randn(12, 6)), torch.arange(12) % 4, unit(torch.randn(4, 6)), scale=8.0, margin=0.2)
+
+
+@pytest.fixture
+def batch(anchor) -> Batch:
+    return Batch(torch.randn(12, 6, requires_grad=True), anchor.embeddings, anchor.labels)
+
+
+def test_regression_equals_a_naive_loop(anchor, batch):
+    total = 0.0
+    for q, g in zip(batch.query.tolist(), batch.gallery.tolist(), strict=True):
+        dot = sum(a * b for a, b in zip(q, g, strict=True))
+        total += 1 - dot / math.sqrt(sum(a * a for a in q))
+    assert LOSSES["regression"](anchor)(batch).item() == pytest.approx(total / 12, abs=1e-6)
+
+
+def test_bct_equals_a_naive_loop(anchor, batch):
+    total = 0.0
+    for q, label in zip(batch.query.tolist(), batch.labels.tolist(), strict=True):
+        norm = math.sqrt(sum(a * a for a in q))
+        cosines = [sum(a * b for a, b in zip(q, w, strict=True)) / norm for w in anchor.classifier.tolist()]
+        logits = [8 * c for c in cosines]
+        logits[label] = 8 * math.cos(math.acos(cosines[label]) + 0.2)
+        total += math.log(sum(math.exp(x) for x in logits)) - logits[label]
+    # At the start the query's own classifier is the gallery's, so both terms are equal.
+    assert LOSSES["bct"](anchor)(batch).item() == pytest.approx(total / 12, abs=1e-5)
+
+
+def test_bct_never_moves_the_gallery_classifier(anchor, batch):
+    loss = LOSSES["bct"](anchor)
+    loss(batch).backward()
+    assert loss.frozen.weight.grad is None
+    assert loss.own.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss_pulls_a_query_to_its_gallery_embedding(name, anchor):
+    """Descent from a random start ends nearer to the gallery side than it began."""
+    torch.manual_seed(1)
+    query = torch.randn(12, 6, requires_grad=True)
+    loss = LOSSES[name](anchor)
+    target = anchor.classifier[anchor.labels] if name == "bct" else anchor.embeddings
+    optimiser = torch.optim.SGD([query], lr=0.5)
+
+    def cosine() -> float:
+        return torch.nn.functional.cosine_similarity(query, target).mean().item()
+
+    start = cosine()
+    for _ in range(50):
+        optimiser.zero_grad()
+        loss(Batch(query, anchor.embeddings, anchor.labels)).backward()
+        optimiser.step()
+    assert cosine() > max(start, 0.5)
+
+
+def test_composite_is_the_weighted_sum(anchor, batch):
+    parts = {name: LOSSES[name](anchor)(batch).item() for name in ("bct", "regression")}
+    both = CompatLoss({"bct": 0.5, "regression": 3.0}, anchor)(batch).item()
+    assert both == pytest.approx(0.5 * parts["bct"] + 3 * parts["regression"], rel=1e-5)

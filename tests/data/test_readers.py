@@ -1,0 +1,185 @@
+"""Every format from files written here, and every kind of damage."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import TypeAdapter
+
+from cmpnas.data import load_splits
+from cmpnas.data.settings import AnyData
+from cmpnas.errors import DataError
+
+PARTS = {
+    "train": {"part": 0},
+    "search": {"query": {"part": 1, "role": "query"}, "gallery": {"part": 1, "role": "gallery"}},
+    "test": {"query": {"part": 2, "role": "query"}, "gallery": {"part": 2, "role": "gallery"}},
+}
+LABELS = np.repeat(np.arange(6), 4)
+PART = LABELS // 2
+ROLE = np.tile(["query", "query", "gallery", "gallery"], 6)
+PIXELS = np.random.default_rng(0).integers(256, size=(24, 20, 16, 3), dtype=np.uint8)
+
+
+def load(settings: dict, root: Path):
+    return load_splits(TypeAdapter(AnyData).validate_python({"size": 16} | settings), str(root))
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+
+
+def encoded(kind: str = "PNG") -> tuple[np.ndarray, np.ndarray]:
+    strings = []
+    for pixels in PIXELS:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, kind)
+        strings.append(buffer.getvalue())
+    return np.frombuffer(b"".join(strings), np.uint8), np.cumsum([0, *map(len, strings)])
+
+
+@pytest.fixture
+def npz(tmp_path):
+    np.savez(tmp_path / "set.npz", images=PIXELS, labels=LABELS, part=PART, role=ROLE, classes=np.arange(6) // 2)
+    return {"reader": "npz", "file": "set.npz", "images": "images", "label": "labels", **PARTS}
+
+
+@pytest.fixture
+def idx(tmp_path):
+    grey = PIXELS[..., 0]
+    write_idx(tmp_path / "a.gz", grey)
+    write_idx(tmp_path / "b.gz", LABELS)
+    ranges = {
+        "train": {"index": {"below": 8}},
+        "search": {"query": {"index": {"from": 8, "below": 12}}, "gallery": {"index": {"from": 12, "below": 16}}},
+        "test": {"query": {"index": [16, 17]}, "gallery": {"index": {"from": 18}}},
+    }
+    return {"reader": "idx", "files": {"all": ["a.gz", "b.gz"]}, **ranges}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["path", "label", "part", "role", "camera"])
+        for i, pixels in enumerate(PIXELS):
+            Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+            lines.writerow([f"{i}.png", f"thing {LABELS[i]}", PART[i], ROLE[i], i % 2])
+    return {"reader": "folder", "table": "list.csv", "image": "path", "source": "camera", **PARTS}
+
+
+def test_npz_arrays(npz, tmp_path):
+    splits = load(npz, tmp_path)
+    assert [len(splits.train), len(splits.search.query), len(splits.test.gallery)] == [8, 4, 4]
+    assert splits.search.query.labels.tolist() == [2, 2, 3, 3]
+    assert splits.search.query.rows.tolist() == [8, 9, 12, 13]
+    assert splits.train.images.read(np.array([0])).shape == (1, 3, 16, 16)
+    assert splits.total == 24
+
+
+def test_npz_per_class_columns(npz, tmp_path):
+    splits = load(npz | {"per_class": ["classes"], "train": {"classes": 0}}, tmp_path)
+    assert splits.train.labels.tolist() == [0] * 4 + [1] * 4
+
+
+def test_npz_encoded_pictures_equal_arrays(npz, tmp_path):
+    blob, offsets = encoded()
+    np.savez(tmp_path / "enc.npz", jpeg=blob, offsets=offsets, labels=LABELS, part=PART, role=ROLE)
+    plain = load(npz | {"size": 16}, tmp_path).train
+    coded = load(npz | {"file": "enc.npz", "images": "jpeg", "offsets": "offsets"}, tmp_path).train
+    first, second = (items.images.read(np.arange(8)).int() for items in (plain, coded))
+    assert (first - second).abs().max() <= 2  # two libraries resize the same picture
+
+
+def test_idx_pictures_and_labels(idx, tmp_path):
+    splits = load(idx, tmp_path)
+    assert splits.train.labels.tolist() == LABELS[:8].tolist()
+    assert len(splits.test.gallery) == 6
+
+
+def test_folder_and_sources(folder, tmp_path):
+    splits = load(folder, tmp_path)
+    assert splits.search.query.sources.tolist() == [0, 1, 0, 1]
+    assert len(np.unique(splits.search.query.labels)) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 3, 20, 100])
+def test_truncated_idx(idx, tmp_path, keep):
+    whole = (tmp_path / "a.gz").read_bytes()
+    (tmp_path / "a.gz").write_bytes(whole[:keep])
+    with pytest.raises(DataError, match=r"a\.gz (is not an idx file|is damaged or truncated)"):
+        load(idx, tmp_path)
+
+
+def test_idx_shorter_than_its_header(idx, tmp_path):
+    raw = gzip.decompress((tmp_path / "a.gz").read_bytes())
+    (tmp_path / "a.gz").write_bytes(raw[:-7])
+    with pytest.raises(DataError, match=r"truncated: \d+ bytes where its header says \d+"):
+        load(idx, tmp_path)
+
+
+def test_labels_of_another_length(idx, npz, tmp_path):
+    write_idx(tmp_path / "b.gz", LABELS[:-1])
+    with pytest.raises(DataError, match=r"24 images but .* 23 labels"):
+        load(idx, tmp_path)
+    np.savez(tmp_path / "set.npz", images=PIXELS, labels=LABELS[:-1], part=PART, role=ROLE)
+    with pytest.raises(DataError, match="24 images but 23 'labels'"):
+        load(npz, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not really"])
+def test_damaged_npz(npz, tmp_path, content):
+    (tmp_path / "set.npz").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read as npz"):
+        load(npz, tmp_path)
+
+
+def test_pickled_npz_is_refused(npz, tmp_path):
+    np.savez(tmp_path / "set.npz", images=np.array([{}], object))
+    with pytest.raises(DataError, match="cannot be read as npz"):
+        load(npz, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage"])
+def test_damaged_picture_names_the_file(folder, tmp_path, damage):
+    (tmp_path / "3.png").unlink() if damage == "missing" else (tmp_path / "3.png").write_bytes(b"nope")
+    with pytest.raises(DataError, match=r"3\.png"):
+        load(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file": "other.npz"}, r"other\.npz does not exist; name the folder"),
+        ({"images": "pixels"}, "unknown array 'pixels'"),
+        ({"label": "role", "images": "labels"}, "pictures are uint8"),
+        ({"train": {"prt": 0}}, "unknown column 'prt'. Did you mean 'part'"),
+        ({"train": {"part": 9}}, "no item is in train"),
+        ({"train": {"part": [0, 1]}}, "4 items are in both train and search|8 items are in both"),
+        ({"train": {"role": {"below": 3}}}, "'from' and 'below' need numbers"),
+    ],
+)
+def test_wrong_settings_are_named(npz, tmp_path, change, message):
+    with pytest.raises(DataError, match=message):
+        load(npz | change, tmp_path)
+
+
+def test_no_folder_at_all(npz, monkeypatch):
+    monkeypatch.delenv("CMPNAS_DATA", raising=False)
+    with pytest.raises(DataError, match="name their folder with --data"):
+        load_splits(TypeAdapter(AnyData).validate_python({"size": 16} | npz))
+
+
+def test_fashion_mnist_itself(data_root):
+    from cmpnas.recipe import load_recipe
+
+    splits = load_splits(load_recipe("fashion_mnist").data, str(data_root))
+    assert [len(splits.train), len(splits.test.query), len(splits.test.gallery)] == [55_000, 1_000, 9_000]
+    assert splits.test.query.labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]

@@ -1,0 +1,161 @@
+"""Metrics against naive loops, worked numbers and sklearn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from cmpnas.errors import CmpnasError, DataError
+from cmpnas.retrieval import compatibility_matrix, evaluate, evaluate_retrieval
+
+METRICS = ("hit@1", "hit@3", "map@r", "map_full", "r_precision")
+
+
+def naive(query, gallery, q_labels, g_labels, exclude=None):
+    """Every metric by loops over sorted lists, pessimistic on ties."""
+    found = {name: [] for name in METRICS}
+    for i, q in enumerate(query):
+        items = []
+        for j, g in enumerate(gallery):
+            if exclude is not None and exclude[0][i] == exclude[1][j]:
+                continue
+            cosine = np.dot(q, g) / np.linalg.norm(q) / np.linalg.norm(g)
+            items.append((cosine, q_labels[i] == g_labels[j]))
+        items.sort(key=lambda item: (-item[0], item[1]))
+        relevant = [flag for _, flag in items]
+        total = sum(relevant)
+        if not total:
+            continue
+        precision = [sum(relevant[: n + 1]) / (n + 1) for n in range(len(relevant))]
+        found["hit@1"].append(float(any(relevant[:1])))
+        found["hit@3"].append(float(any(relevant[:3])))
+        found["map_full"].append(sum(p for p, flag in zip(precision, relevant, strict=True) if flag) / total)
+        found["map@r"].append(
+            sum(p for p, flag in zip(precision[:total], relevant[:total], strict=True) if flag) / total
+        )
+        found["r_precision"].append(sum(relevant[:total]) / total)
+    return found
+
+
+def tied(rng, n, d):
+    """Unit vectors along the axes: every cosine is exactly 0 or 1."""
+    return np.eye(d)[rng.integers(d, size=n)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("draw", [tied, lambda rng, n, d: rng.normal(size=(n, d))])
+@pytest.mark.parametrize("excluding", [False, True])
+def test_every_metric_equals_a_naive_loop(seed, draw, excluding, monkeypatch):
+    rng = np.random.default_rng(seed)
+    query, gallery = draw(rng, 17, 4), draw(rng, 29, 4)
+    q_labels, g_labels = rng.integers(6, size=17), rng.integers(5, size=29)  # label 5 has no relevant item
+    exclude = (rng.integers(4, size=17), rng.integers(4, size=29)) if excluding else None
+    monkeypatch.setattr(evaluate, "_BLOCK_BYTES", 4 * 29 * 5)  # several blocks
+    scores = evaluate_retrieval(query, gallery, q_labels, g_labels, METRICS, exclude)
+    expected = naive(query, gallery, q_labels, g_labels, exclude)
+    for name in METRICS:
+        assert scores.per_query(name) == pytest.approx(expected[name], abs=1e-12)
+    assert scores.n_queries + scores.n_excluded == 17
+    assert scores.n_queries == len(expected["hit@1"])
+
+
+def test_worked_example():
+    """rel = 1010010000, R = 4 (one relevant item never found before the end of the list)."""
+    relevance = np.array([1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 1])
+    angle = np.linspace(0.1, 1.2, len(relevance))
+    gallery = np.stack([np.cos(angle), np.sin(angle)], 1)
+    scores = evaluate_retrieval(
+        np.array([[1.0, 0.0]]), gallery, np.array([1]), relevance, ["map@r", "r_precision", "hit@1"]
+    )
+    assert scores["map@r"] == pytest.approx(0.4167, abs=5e-5)
+    assert scores["r_precision"] == 0.5
+    assert scores["hit@1"] == 1.0
+
+
+def test_map_full_equals_sklearn():
+    rng = np.random.default_rng(0)
+    query, gallery = rng.normal(size=(30, 8)), rng.normal(size=(80, 8))
+    q_labels, g_labels = rng.integers(4, size=30), rng.integers(4, size=80)
+    got = evaluate_retrieval(query, gallery, q_labels, g_labels, ["map_full"]).per_query("map_full")
+    unit = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    expected = [average_precision_score(g_labels == y, unit @ q) for q, y in zip(query, q_labels, strict=True)]
+    assert got == pytest.approx(expected, abs=1e-6)
+
+
+def test_all_tied_scores_are_pessimistic():
+    ones = np.ones((4, 3))
+    scores = evaluate_retrieval(ones[:1], ones, np.array([1]), np.array([1, 0, 0, 0]), ["hit@1", "map_full"])
+    assert scores["hit@1"] == 0
+    assert scores["map_full"] == 0.25
+
+
+def test_large_and_text_labels_stay_apart():
+    eye = np.eye(2)
+    big = np.array([2**53, 2**53 + 1])
+    assert evaluate_retrieval(eye, eye, big, big, ["hit@1"])["hit@1"] == 1
+    assert evaluate_retrieval(eye, eye, big, big[::-1], ["hit@1"])["hit@1"] == 0
+    names = np.array(["mug", "bag"])
+    assert evaluate_retrieval(eye, eye, names, names, ["hit@1"])["hit@1"] == 1
+
+
+def test_order_of_the_gallery_does_not_matter():
+    rng = np.random.default_rng(1)
+    query, gallery, labels = rng.normal(size=(9, 5)), rng.normal(size=(40, 5)), rng.integers(3, size=40)
+    mixed = rng.permutation(40)
+    first = evaluate_retrieval(query, gallery, labels[:9], labels, METRICS)
+    second = evaluate_retrieval(query, gallery[mixed], labels[:9], labels[mixed], METRICS)
+    for name in METRICS:
+        assert first.per_query(name) == pytest.approx(second.per_query(name))
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    from cmpnas.retrieval.bootstrap import interval
+
+    held = [low <= 0.3 <= high for low, high in (interval((rng.random(200) < 0.3).astype(float)) for _ in range(200))]
+    assert 0.90 <= np.mean(held) <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query": np.full((2, 3), np.nan)}, "query embeddings hold NaN or infinity, first in row 0"),
+        ({"gallery": np.zeros((4, 3))}, "zero vector, first in row 0"),
+        ({"gallery": np.ones((4, 5))}, "query embeddings have 3 dimensions, gallery embeddings 5"),
+        ({"gallery": np.ones((0, 3))}, "not a matrix"),
+        ({"query_labels": np.arange(3)}, r"2 query embeddings but query labels of shape \(3,\)"),
+        ({"query_labels": np.array([8, 9])}, "no query has a relevant gallery item"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    good = {
+        "query": np.ones((2, 3)), "gallery": np.ones((4, 3)),
+        "query_labels": np.arange(2), "gallery_labels": np.arange(4),
+    }  # fmt: skip
+    with pytest.raises(DataError, match=message):
+        evaluate_retrieval(**(good | change))
+
+
+def test_unknown_metric_is_answered_with_those_there_are():
+    with pytest.raises(CmpnasError, match=r"unknown metric 'mAP'.*map@r"):
+        evaluate_retrieval(np.eye(2), np.eye(2), np.arange(2), np.arange(2), ["mAP"])
+
+
+def test_matrix_tells_a_rotated_encoder_from_its_origin():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(50, 16))
+    labels = np.repeat(np.arange(50), 4)
+    query = centres[labels] + 0.4 * rng.normal(size=(200, 16))
+    gallery = centres[labels] + 0.4 * rng.normal(size=(200, 16))
+    turn = np.linalg.qr(rng.normal(size=(16, 16)))[0]
+    matrix = compatibility_matrix(
+        queries={"a": query, "b": query @ turn, "back": query @ turn @ turn.T},
+        galleries={"a": gallery, "b": gallery @ turn},
+        query_labels=labels, gallery_labels=labels, metric="map@r",
+    )  # fmt: skip
+    assert matrix["a", "a"] == pytest.approx(matrix["b", "b"])
+    assert matrix["back", "a"] == pytest.approx(matrix["a", "a"])
+    assert matrix["b", "a"] < 0.1 < 0.5 < matrix["a", "a"]
+    assert not matrix.compatible("b", "a")
+    assert matrix.paragon_gap("b", "a") > 0.5

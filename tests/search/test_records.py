@@ -1,0 +1,82 @@
+"""The log survives crashes and refuses what is not its own; the front is what brute force says."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from cmpnas.errors import RunError
+from cmpnas.search import RecordLog, non_dominated, pick
+from cmpnas.search.records import PairScore, Record
+
+
+def records(space, count):
+    rng, seen = random.Random(0), []
+    while len(seen) < count:
+        if (arch := space.sample(rng)) not in seen:
+            seen.append(arch)
+    return [
+        Record(n, arch, space.cost(arch).mflops, space.cost(arch).params_m,
+               {"g": PairScore(rng.random(), (0.1, 1 / 3))}, rng.random())
+        for n, arch in enumerate(seen)
+    ]  # fmt: skip
+
+
+def test_round_trip_is_exact(small, tmp_path):
+    log = RecordLog(tmp_path / "records.jsonl", small)
+    written = records(small, 5)
+    for record in written:
+        log.append(record)
+    assert log.read() == written
+
+
+def test_a_line_cut_short_is_dropped_and_the_next_append_is_clean(small, tmp_path):
+    log = RecordLog(tmp_path / "records.jsonl", small)
+    written = records(small, 3)
+    for record in written[:2]:
+        log.append(record)
+    with log.path.open("a") as file:
+        file.write('{"n": 2, "query": {"id": "w8')
+    assert log.read() == written[:2]
+    log.append(written[2])
+    assert log.read() == written
+
+
+def test_damaged_lines_are_named(small, tmp_path):
+    log = RecordLog(tmp_path / "records.jsonl", small)
+    first = records(small, 1)[0]
+    log.append(first)
+    log.append(first)
+    with pytest.raises(RunError, match="line 2 is out of order or repeats"):
+        log.read()
+    log.path.write_text("nonsense\n")
+    with pytest.raises(RunError, match="line 1 is not a record"):
+        log.read()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_front_equals_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    scores, costs = rng.integers(8, size=40) / 8, rng.integers(1, 9, size=40) / 2
+
+    def beaten(i):
+        return any(
+            scores[j] >= scores[i] and costs[j] <= costs[i]
+            and ((scores[j], costs[j]) != (scores[i], costs[i]) or j < i)
+            for j in range(40)
+        )  # fmt: skip
+
+    assert sorted(non_dominated(scores, costs)) == [i for i in range(40) if not beaten(i)]
+
+
+def test_picks_by_name():
+    points = [(1.0, 0.50), (2.0, 0.80), (4.0, 0.85), (8.0, 0.86)]
+    front = {"pairs": [{"query": {"id": f"w{c:g}", "mflops": c}, "scores": {"heterogeneous": s}} for c, s in points]}
+    assert pick(front, "best")["query"]["id"] == "w8"
+    assert pick(front, "cheapest")["query"]["id"] == "w1"
+    assert pick(front, "knee")["query"]["id"] == "w2"
+    assert pick(front, "w4")["query"]["id"] == "w4"
+    with pytest.raises(RunError, match=r"unknown pick 'bst'. Did you mean 'best'"):
+        pick(front, "bst")

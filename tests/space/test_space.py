@@ -1,0 +1,95 @@
+"""Architectures, space files and their mistakes."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from cmpnas.errors import SpaceError
+from cmpnas.space import load_space
+from cmpnas.space.spec import check_spec
+from tests.conftest import small_spec
+
+
+def test_unused_choices_do_not_make_another_architecture(small):
+    base = {"a.width": 8, "a.depth": 1, "a.block1.kernel": 3, "a.block1.expansion": 1,
+            "b.width": 16, "b.depth": 1, "b.block1.expansion": 2}  # fmt: skip
+    first, second = small.arch(base), small.arch(base | {"a.block2.kernel": 5, "b.block2.expansion": 4})
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first.id == "w8d1.k3e1-w16d1.k3e2"
+
+
+def test_json_round_trip(small):
+    for seed in range(20):
+        arch = small.sample(random.Random(seed))
+        assert small.from_json(json.loads(json.dumps(arch.to_json()))) == arch
+
+
+def test_ids_are_unique(small):
+    archs = {small.sample(random.Random(seed)) for seed in range(300)}
+    assert len({arch.id for arch in archs}) == len(archs) > 200
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"a.depth": 3}, r"a\.depth = 3 is not in space 'small'; allowed: 1, 2"),
+        ({"a.dpth": 1}, r"unknown decision of space 'small' 'a\.dpth'. Did you mean 'a\.depth'"),
+        ({"b.block1.expansion": None}, r"b\.block1\.expansion = None is not in space"),
+    ],
+)
+def test_wrong_choices_name_the_decision(small, change, message):
+    arch = small.sample(random.Random(0))
+    with pytest.raises(SpaceError, match=message):
+        small.arch(dict(arch.choices) | change)
+
+
+def test_missing_choice_is_named(small):
+    choices = dict(small.extremes()[0].choices)
+    del choices["b.width"]
+    with pytest.raises(SpaceError, match=r"b\.width is missing"):
+        small.arch(choices)
+
+
+def test_architecture_of_another_space_is_refused(small):
+    other = load_space("mobile_small")
+    with pytest.raises(SpaceError, match="of space 'mobile_small', not 'small'"):
+        small.from_json(other.extremes()[0].to_json())
+    with pytest.raises(SpaceError, match="of space 'mobile_small', not 'small'"):
+        small.cost(other.extremes()[0])
+
+
+def test_all_mistakes_of_a_file_come_in_one_message():
+    stages = [
+        {"name": "a", "block": "mbcnv", "width": [8], "depth": [1], "kernel": [3], "expansion": [1]},
+        {"name": "b", "block": "mbconv", "width": [12], "depth": [], "kernel": [4, 3.5], "expansion": [1]},
+    ]
+    with pytest.raises(SpaceError) as caught:
+        check_spec(small_spec(stages=stages, colour="red"), "wrong.yaml")
+    message = str(caught.value)
+    for part in (
+        "wrong.yaml has", "stages.0.block: unknown block 'mbcnv'. Did you mean 'mbconv'?", "multiples of 8, not 12",
+        "stages.1.depth", "stages.1.kernel.1", "colour: unknown key",
+    ):  # fmt: skip
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 8, "stages": [small_spec()["stages"][0] | {"name": n} for n in "abcd"]}, "strides run past"),  # type: ignore[index]
+        ({"stages": [small_spec()["stages"][0]] * 2}, "two stages are named 'a'"),  # type: ignore[index]
+        ({"stages": []}, "stages"),
+    ],
+)
+def test_stages_must_fit_together(changes, message):
+    with pytest.raises(SpaceError, match=message):
+        check_spec(small_spec(**changes), "wrong.yaml")
+
+
+def test_unknown_space_is_answered_with_those_there_are():
+    with pytest.raises(SpaceError, match=r"unknown space 'mobil'. Did you mean 'mobile'\?.*mobile_small"):
+        load_space("mobil")

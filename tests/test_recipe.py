@@ -1,0 +1,75 @@
+"""Recipes: every shipped one is well formed, and every mistake of a wrong one is told at once."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from cmpnas.errors import RecipeError
+from cmpnas.recipe import check_recipe, list_recipes, load_recipe
+from cmpnas.resources import find
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_shipped_recipes_are_well_formed_and_survive_a_round_trip(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert check_recipe(yaml.safe_load(recipe.to_yaml()), "copy") == recipe
+    opening = find("recipes", name).read_text().splitlines()
+    assert opening[0].startswith("# ")
+    assert "cmpnas search" in opening[1]
+
+
+def test_three_mistakes_are_three_named(tmp_path):
+    text = find("recipes", "quickstart").read_text()
+    wrong = text.replace("trials: 200", "trails: 200").replace("space: mobile_small", "space: mobile_smal")
+    wrong = wrong.replace("bct: 1,", "bct: -1,")
+    (tmp_path / "wrong.yaml").write_text(wrong)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(tmp_path / "wrong.yaml"))
+    message = str(caught.value)
+    assert "has 3 mistakes" in message
+    assert "search.trails: unknown key, did you mean 'trials'" in message
+    assert "unknown space 'mobile_smal'. Did you mean 'mobile_small'?" in message
+    assert "query.loss.bct" in message
+    assert "-1" in message
+
+
+def test_overrides_then_flags():
+    recipe = load_recipe(
+        "quickstart", ["search.trials=5", "query.loss={regression: 2}"], {"search.trials": 7, "seed": None}
+    )
+    assert recipe.search.trials == 7
+    assert recipe.query.loss == {"regression": 2.0}
+    assert recipe.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["search.trials"], "--set takes key=value"),
+        (["serch.trials=3"], "serch: unknown key, did you mean 'search'"),
+        (["search.trials=many"], r"search.trials: .*'many'"),
+        (["seed.x=1"], "'seed' holds 0, not a section"),
+        (["search.metric=mAP"], "unknown metric 'mAP'"),
+        (["query.train.epoch=3"], "query.train.epoch: unknown key, did you mean 'epochs'|query.train.*epoch"),
+        (["gallery.kind=double"], "gallery"),
+        (["search.budget_mflops=-3"], "a budget of -3 MFLOPs is not a positive number"),
+    ],
+)
+def test_wrong_overrides_are_named(overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("quickstart", overrides)
+
+
+def test_unknown_recipe_and_unreadable_files(tmp_path):
+    with pytest.raises(RecipeError, match=r"unknown recipe 'quikstart'. Did you mean 'quickstart'"):
+        load_recipe("quikstart")
+    with pytest.raises(RecipeError, match="cannot read"):
+        load_recipe(str(tmp_path / "none.yaml"))
+    (tmp_path / "bad.yaml").write_text("a: [1,")
+    with pytest.raises(RecipeError, match="not valid YAML at line"):
+        load_recipe(str(tmp_path / "bad.yaml"))
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(RecipeError, match="holds list, not a mapping"):
+        load_recipe(str(tmp_path / "list.yaml"))

@@ -1,0 +1,105 @@
+"""Training is a function of (seed, step): interrupted anywhere, it ends bit for bit the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cmpnas.data.augment import Augment, augment
+from cmpnas.data.images import ArrayImages
+from cmpnas.data.items import Items, Steps
+from cmpnas.errors import DataError, RunError
+from cmpnas.train import loop
+from cmpnas.train.loop import Plan, fit
+
+PLAN = Plan(epochs=3, batch_size=8, lr=0.01)
+
+
+@pytest.fixture
+def items() -> Items:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (40, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    return Items(ArrayImages(pixels), np.arange(40) % 5, None, np.arange(40))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5))
+
+
+def train(model, items, saved, stop_after=None, damage=None):
+    labels = torch.from_numpy(items.labels)
+    done = []
+
+    def loss_at(images, indices, step):
+        if stop_after is not None and len(done) == stop_after:
+            raise KeyboardInterrupt
+        done.append(step)
+        return nn.functional.cross_entropy(model(images) if damage is None else model(images) * damage, labels[indices])
+
+    fit("test", model, loss_at, items, PLAN, augmentation=Augment(flip=0.5, light=0.2), seed=3, saved=saved)
+    return done
+
+
+@pytest.mark.parametrize("stop", [1, 6, 14])
+def test_interrupted_equals_uninterrupted(items, tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(loop, "_SAVE_EVERY", -1.0)  # after every step
+    whole, parts = network(), network()
+    train(whole, items, tmp_path / "whole.pt")
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, items, tmp_path / "parts.pt", stop_after=stop)
+    restarted = network()
+    done = train(restarted, items, tmp_path / "parts.pt")
+    assert done == list(range(stop, 15))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, restarted.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_something_else_is_refused(items, tmp_path):
+    torch.save({"step": 1, "modules": {"x": torch.zeros(1)}, "optimiser": {}}, tmp_path / "other.pt")
+    with pytest.raises(RunError, match="checkpoint of another training"):
+        train(network(), items, tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04" + b"\0" * 50])
+def test_a_damaged_checkpoint_is_one_clear_line(items, tmp_path, content):
+    (tmp_path / "bad.pt").write_bytes(content)
+    with pytest.raises(RunError, match=r"bad\.pt cannot be read as a checkpoint"):
+        train(network(), items, tmp_path / "bad.pt")
+
+
+def test_a_loss_that_explodes_stops_the_run(items, tmp_path):
+    with pytest.raises(RunError, match="loss of test is nan at step 0; lower its lr"):
+        train(network(), items, tmp_path / "x.pt", damage=float("nan"))
+
+
+def test_steps_visit_every_item_once_an_epoch_and_start_anywhere():
+    whole = list(Steps(20, 5, seed=1, start=0, stop=8))
+    first, second = (sorted(i for batch in part for i in batch) for part in (whole[:4], whole[4:]))
+    assert first == second == list(range(20))
+    assert whole[:4] != whole[4:]
+    assert list(Steps(20, 5, seed=1, start=3, stop=8)) == whole[3:]
+    with pytest.raises(DataError, match="fewer than one batch"):
+        Steps(4, 5, seed=1, start=0, stop=1)
+
+
+def test_rate_rises_then_falls_to_nothing():
+    plan = Plan(epochs=1, batch_size=2, lr=1.0, warmup=0.1)
+    rates = [plan.rate(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[10] == 1.0
+    assert rates[-1] < 0.001
+
+
+def test_augmentation_follows_the_generator_and_keeps_the_range():
+    images = torch.rand(6, 3, 16, 16) * 2 - 1
+    how = Augment(flip=0.5, zoom=0.2, shift=0.1, turn=10, light=0.3, erase=0.5)
+    first, again = (augment(images, how, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert first.shape == images.shape
+    assert first.abs().max() <= 1
+    assert torch.equal(augment(images, Augment(), torch.Generator()), images)
+    flipped = augment(images, Augment(flip=1.0), torch.Generator().manual_seed(0))
+    assert torch.allclose(flipped, images.flip(3), atol=1e-5)
