@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmpnas.errors import CmpnasError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
+    from pydantic import BaseModel
+
+    M = TypeVar("M", bound=BaseModel)
 
 
 def read_yaml(path: Path, error: type[CmpnasError]) -> dict[str, Any]:
@@ -34,9 +36,20 @@ def read_yaml(path: Path, error: type[CmpnasError]) -> dict[str, Any]:
     return content
 
 
-def describe(fault: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One phrase for each mistake: where it is, what came, what is allowed."""
-    return [_phrase(mistake, model) for mistake in fault.errors(include_url=False)]
+def validate(model: type[M], content: dict[str, Any], where: str, error: type[CmpnasError]) -> M:
+    """``content`` as a checked ``model``; ``where`` names it in the error.
+
+    Raises:
+        error: something is wrong; each mistake is told: where it is, what came, what is allowed.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(content)
+    except ValidationError as fault:
+        mistakes = [_phrase(mistake, model) for mistake in fault.errors(include_url=False)]
+    count = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
+    raise error(f"{where} has {count}: " + "; ".join(mistakes) + ".")
 
 
 def _phrase(mistake: Any, model: type[BaseModel]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cmpnas.compat import LOSSES
 from cmpnas.cost.budget import Budget
@@ -15,7 +15,7 @@ from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import RecipeError, unknown
 from cmpnas.gallery.settings import AnyGallery, SingleSettings
-from cmpnas.problems import describe, read_yaml
+from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.retrieval.metrics import get_metric
 from cmpnas.search.controllers import CONTROLLERS
@@ -152,12 +152,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), flags: dict[str, Any] 
 
 def check_recipe(content: dict[str, Any], where: str) -> Recipe:
     """Check the content of a recipe; ``where`` names it in the error."""
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as fault:
-        mistakes = describe(fault, Recipe)
-        count = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
-        raise RecipeError(f"{where} has {count}: " + "; ".join(mistakes) + ".") from None
+    return validate(Recipe, content, where, RecipeError)
 
 
 def _parse(override: str, value: str) -> Any:

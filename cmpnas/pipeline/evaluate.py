@@ -119,7 +119,7 @@ def _verdict(
 def _untrained(stages: Stages, arch: Arch, items: Items) -> np.ndarray:
     torch.manual_seed(stages.recipe.seed)
     network = build_network(stages.space, arch).to(device())
-    calibrate_on(network, stages.splits.train, stages.recipe.search.calibration_images)
+    calibrate_on(network, stages.splits.pool, stages.recipe.search.calibration_images)
     return embed(network, items)
 
 

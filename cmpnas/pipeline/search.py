@@ -76,7 +76,7 @@ def _search(stages: Stages, supernet: Supernet) -> list[Record]:
     )
     evaluator = Evaluator(
         supernet,
-        stages.splits.train,
+        stages.splits.pool,
         stages.splits.search,
         {name: stages.embedded},
         metric=settings.metric,

@@ -111,7 +111,7 @@ class Stages:
     def supernet(self) -> Supernet:
         """The trained supernet."""
         recipe, path = self.recipe, self.run.supernet
-        query = recipe.model_dump(mode="json", include={"query"})
+        query = recipe.query.model_dump(mode="json", exclude={"train"})  # how picks are finished is no part of it
         limits = recipe.search.budget.to_json()
         key = hash_of(self.gallery_key, query, limits, recipe.seed)
         if path.exists():

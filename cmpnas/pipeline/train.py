@@ -47,7 +47,7 @@ def train_pick(path: Path, which: str, *, data: str | None = None, say: Say = pr
                 augmentation=recipe.query.augment, seed=recipe.seed,
                 saved=folder / "checkpoint.pt", workers=recipe.workers,
             )  # fmt: skip
-            calibrate_on(network, splits.train, recipe.search.calibration_images)
+            calibrate_on(network, splits.pool, recipe.search.calibration_images)
         _write_trained(network, arch, folder)
         (folder / "checkpoint.pt").unlink()
     network = load_trained(stages, arch)

@@ -24,14 +24,14 @@ class Evaluator:
     """Scores architectures of one supernet on the search split, against galleries embedded once.
 
     Args:
-        train: images that BatchNorm statistics are estimated from, ``calibration_images`` of them.
+        pool: what the supernet learned from; ``calibration_images`` of it give the BatchNorm statistics.
         galleries: by name; the search gallery as each gallery option embedded it.
     """
 
     def __init__(
         self,
         supernet: Supernet,
-        train: Items,
+        pool: Items,
         search: Protocol,
         galleries: Mapping[str, Embedded],
         *,
@@ -39,12 +39,12 @@ class Evaluator:
         calibration_images: int,
     ) -> None:
         self.supernet, self.search, self.galleries, self.metric = supernet, search, galleries, metric
-        self._train, self._calibration_images = train, calibration_images
+        self._pool, self._calibration_images = pool, calibration_images
 
     def __call__(self, n: int, arch: Arch) -> Record:
         """Evaluate ``arch`` as record number ``n``."""
         network = self.supernet.carve(arch)
-        calibrate_on(network, self._train, self._calibration_images)
+        calibrate_on(network, self._pool, self._calibration_images)
         query, gallery = embed(network, self.search.query), embed(network, self.search.gallery)
         against = {
             name: score_pair(query, known.gallery, self.search, [self.metric]) for name, known in self.galleries.items()
@@ -60,10 +60,10 @@ class Evaluator:
         )
 
 
-def calibrate_on(network: nn.Module, train: Items, images: int) -> nn.Module:
-    """Re-estimate BatchNorm statistics on ``images`` training pictures spread over the set."""
+def calibrate_on(network: nn.Module, pool: Items, images: int) -> nn.Module:
+    """Re-estimate BatchNorm statistics on ``images`` pictures spread over ``pool``."""
     where = device()
-    return calibrate(network, (batch.to(where) for batch in train.float_batches(_BATCH, images)))
+    return calibrate(network, (batch.to(where) for batch in pool.float_batches(_BATCH, images)))
 
 
 def score_pair(query: np.ndarray, gallery: np.ndarray, task: Protocol, metrics: list[str]) -> Scores:

@@ -8,7 +8,7 @@ uniform sampling under a budget are dynamic programmes over nodes: no rejection,
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,8 +19,9 @@ from cmpnas.cost.value import Cost
 from cmpnas.space.arch import Value
 from cmpnas.space.layer import Layer
 
-#: Above this many architectures, 64-bit counts could overflow and Python integers take over.
-_INT64_SAFE = 2**62
+#: Counts outgrow 64 bits (`mobile` has 10^21 architectures), so each is held in limbs of this many bits,
+#: lowest first; sums of up to 2^23 limbs stay exact in int64.
+_LIMB = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Lattice:
 
     def count(self, budget: Budget) -> int:
         """Number of architectures within ``budget``, exact."""
-        return int(self._within(0, Cost(), budget))
+        return self._within(0, Cost(), budget)
 
     def sample(self, rng: random.Random, budget: Budget) -> Path:
         """A path drawn uniformly from those within ``budget``, which must not be empty."""
@@ -165,21 +166,21 @@ class Lattice:
         if macs is not None and params is not None:
             costs, counts, unit = self._joint[node]
             fits = (costs // unit <= macs - spent.macs) & (costs % unit <= params - spent.params)
-            return int(counts[fits].sum())
+            return _whole(counts[fits].sum(0))
         if macs is not None:
             (costs, cumulative), left = self._by_macs[node], macs - spent.macs
         else:
             (costs, cumulative), left = self._by_params[node], (params or 0) - spent.params
         place = int(np.searchsorted(costs, left, side="right"))
-        return int(cumulative[place - 1]) if place else 0
+        return _whole(cumulative[place - 1]) if place else 0
 
     @cached_property
     def _by_macs(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(c, np.cumsum(n)) for c, n in self._histograms(lambda cost: cost.macs)]
+        return [(c, _carried(n.cumsum(0))) for c, n in self._histograms(lambda cost: cost.macs)]
 
     @cached_property
     def _by_params(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(c, np.cumsum(n)) for c, n in self._histograms(lambda cost: cost.params)]
+        return [(c, _carried(n.cumsum(0))) for c, n in self._histograms(lambda cost: cost.params)]
 
     @cached_property
     def _joint(self) -> list[tuple[np.ndarray, np.ndarray, int]]:
@@ -190,15 +191,29 @@ class Lattice:
         unit = 1 + most[0]
         return [(c, n, unit) for c, n in self._histograms(lambda cost: cost.macs * unit + cost.params)]
 
-    def _histograms(self, resource) -> list[tuple[np.ndarray, np.ndarray]]:  # type: ignore[no-untyped-def]
-        """For each node: the distinct costs of finishing from it, ascending, and how many ways."""
-        kind = np.int64 if self.paths[0] < _INT64_SAFE else object
-        found = [(np.zeros(1, np.int64), np.ones(1, kind))] * len(self.edges)
+    def _histograms(self, resource: Callable[[Cost], int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each node: the distinct costs of finishing from it, ascending, and how many ways (limbs)."""
+        one = np.zeros((1, -(-self.paths[0].bit_length() // _LIMB)), np.int64)
+        one[0, 0] = 1
+        found = [(np.zeros(1, np.int64), one)] * len(self.edges)
         for node, edges in self._backwards():
             costs = np.concatenate([found[e.target][0] + resource(e.cost) for e in edges])
             counts = np.concatenate([found[e.target][1] for e in edges])
             order = np.argsort(costs, kind="stable")
             costs, counts = costs[order], counts[order]
             starts = np.flatnonzero(np.concatenate([[True], costs[1:] != costs[:-1]]))
-            found[node] = costs[starts], np.add.reduceat(counts, starts)
+            found[node] = costs[starts], _carried(np.add.reduceat(counts, starts))
         return found
+
+
+def _carried(limbs: np.ndarray) -> np.ndarray:
+    """The same numbers ``(N, L)`` with every limb below 2^40; in place."""
+    for i in range(limbs.shape[1] - 1):
+        limbs[:, i + 1] += limbs[:, i] >> _LIMB
+        limbs[:, i] &= (1 << _LIMB) - 1
+    return limbs
+
+
+def _whole(limbs: np.ndarray) -> int:
+    """One number from its limbs."""
+    return sum(int(limb) << (_LIMB * i) for i, limb in enumerate(limbs))

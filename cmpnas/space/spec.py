@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cmpnas.errors import SpaceError, unknown
-from cmpnas.problems import describe, read_yaml
+from cmpnas.problems import read_yaml, validate
 from cmpnas.space.layer import BLOCKS
 
 Activation = Literal["relu", "relu6", "hardswish"]
@@ -134,9 +134,4 @@ def read_spec(path: Path) -> SpaceSpec:
 
 def check_spec(content: dict[str, object], where: str) -> SpaceSpec:
     """Check the content of a space file; ``where`` names it in the error."""
-    try:
-        return SpaceSpec.model_validate(content)
-    except ValidationError as fault:
-        mistakes = describe(fault, SpaceSpec)
-        count = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
-        raise SpaceError(f"{where} has {count}: " + "; ".join(mistakes) + ".") from None
+    return validate(SpaceSpec, content, where, SpaceError)

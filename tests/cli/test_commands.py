@@ -263,6 +263,98 @@ def test_an_interrupted_run_needs_resume_and_a_foreign_folder_is_left_alone(run,
     assert "is not empty and not a run folder" in capsys.readouterr().err
 
 
+def test_killed_while_training_the_pick_it_ends_with_the_same_weights(run, tmp_path):
+    import shutil
+
+    import torch
+
+    weights = []
+    for kill in (False, True):
+        folder = tmp_path / f"run{kill}"
+        shutil.copytree(run, folder, ignore=shutil.ignore_patterns("trained"))
+        command = [sys.executable, "-m", "cmpnas", "train", str(folder), "--pick", "best"]
+        if kill:
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+            assert any(line.startswith("query: training") for line in process.stderr)
+            process.kill()
+            process.wait()
+            process.stderr.close()
+            assert not list(folder.glob("trained/*/network.pt"))
+        subprocess.run(command, check=True, capture_output=True)
+        weights.append(torch.load(next(folder.glob("trained/*/network.pt")), weights_only=True))
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+@pytest.fixture
+def brought(tmp_path):
+    """A user's own data and embeddings: coloured noise, four classes a split."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), 6)
+    tint = rng.integers(40, 215, (12, 3))[labels]
+    images = np.clip(tint[:, None, None] + rng.normal(0, 25, (72, 16, 16, 3)), 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=labels, part=labels // 4, side=np.tile([0, 0, 1], 24))
+    embeddings = rng.normal(size=(12, 8))[labels] + 0.1 * rng.normal(size=(72, 8))
+    np.savez(tmp_path / "ours.npz", embeddings=embeddings)
+    (tmp_path / "mine.yaml").write_text("""
+name: mine
+data:
+  reader: npz
+  size: 16
+  file: set.npz
+  images: images
+  label: labels
+  train: {part: 0}
+  search: {query: {part: 1, side: 0}, gallery: {part: 1, side: 1}}
+  test: {query: {part: 2, side: 0}, gallery: {part: 2, side: 1}}
+gallery: {kind: precomputed, name: ours, file: ours.npz, mflops: 50}
+query:
+  space: mobile_small
+  loss: {regression: 1}
+  supernet: {epochs: 1, batch_size: 8, lr: 0.001}
+  train: {epochs: 1, batch_size: 8, lr: 0.001}
+search: {trials: 4, calibration_images: 8}
+""")
+    return tmp_path
+
+
+def own_search(brought):
+    return ["search", "--recipe", str(brought / "mine.yaml"), "--data", str(brought), "--run", str(brought / "run")]
+
+
+def test_own_data_and_own_embeddings(brought, capsys):
+    assert main([*own_search(brought), "--json"]) == 0
+    front = json.loads(capsys.readouterr().out)
+    assert front["paragon"] == {"gallery": "ours", "mflops": 50.0, "score": 1.0}
+    assert front["pairs"][0]["gallery"]["kind"] == "precomputed"
+    data = ["--data", str(brought)]
+    assert main(["train", str(brought / "run"), *data]) == 0
+    assert main(["evaluate", str(brought / "run"), *data]) == 0
+    assert main(["export", str(brought / "run"), *data]) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "arrays", "message"),
+    [
+        ("ours.npz", {"embeddings": np.full((72, 8), np.nan)}, "hold NaN or infinity, first in row 0"),
+        ("ours.npz", {"embeddings": np.ones((71, 8))}, "holds 71 embeddings, the data set 72 items"),
+        (
+            "set.npz",
+            {"images": np.zeros((5, 16, 16, 3), np.uint8), "labels": np.zeros(4, int)},
+            "5 images but 4 'labels'",
+        ),
+        ("set.npz", None, "set.npz does not exist"),
+    ],
+)
+def test_what_is_brought_is_checked(brought, capsys, file, arrays, message):
+    (brought / file).unlink()
+    if arrays is not None:
+        np.savez(brought / file, **arrays)
+    assert main(own_search(brought)) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert message in error[-1]
+    assert sum(line.startswith("error:") for line in error) == 1
+
+
 @pytest.mark.parametrize(
     ("sign", "lines"),
     [("gallery: training", 0), ("supernet: training", 0), ("search: ", 3), ("search: ", 6)],
