@@ -43,7 +43,7 @@ def main() -> None:
     records = RecordLog(run.run.records, run.space).read()
     some = records[:: max(1, len(records) // _SAMPLE)]
     pictures = [
-        *run.splits.pool.float_batches(128, recipe.search.calibration_images),
+        *run.splits.pool.sample_batches(128, recipe.search.calibration_images),
         *run.splits.search.query.float_batches(256),
         *run.splits.search.gallery.float_batches(256),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,7 +55,7 @@ def validate(model: type[M], content: dict[str, Any], where: str, error: type[Cm
 
 def _phrase(mistake: Any, model: type[BaseModel]) -> str:
     place = ".".join(str(part) for part in mistake["loc"])
-    if mistake["type"] == "extra_forbidden":
+    if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _fields_at(model, mistake["loc"][:-1])
         near = get_close_matches(str(mistake["loc"][-1]), allowed, n=1)
         hint = f", did you mean {near[0]!r}" if near else ""
@@ -70,19 +71,24 @@ def _phrase(mistake: Any, model: type[BaseModel]) -> str:
 
 def _fields_at(model: Any, loc: Iterable[Any]) -> list[str]:
     """Names of the keys allowed at ``loc``, as far as the models tell."""
-    from pydantic import BaseModel
-
     reached: list[Any] = [model]
     for part in loc:
         following = []
         for kind in reached:
-            fields = getattr(kind, "model_fields", {})
-            if part in fields:
-                following += _models_in(fields[part].annotation)
-            elif not isinstance(part, str) or part not in fields:
+            allowed = _fields(kind)
+            if part in allowed:
+                following += _models_in(allowed[part])
+            else:
                 following.append(kind)  # list index or union tag
         reached = following
-    return [name for kind in reached if issubclass(kind, BaseModel) for name in kind.model_fields]
+    return [name for kind in reached for name in _fields(kind)]
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """Keys of a model, or of a dataclass that pydantic checks, each with its type."""
+    if is_dataclass(kind):
+        return {field.name: field.type for field in fields(kind)}
+    return {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> list[Any]:
@@ -90,6 +96,6 @@ def _models_in(annotation: Any) -> list[Any]:
 
     from pydantic import BaseModel
 
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
         return [annotation]
     return [found for inner in get_args(annotation) for found in _models_in(inner)]

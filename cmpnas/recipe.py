@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cmpnas.compat import LOSSES
 from cmpnas.cost.budget import Budget
@@ -84,10 +84,15 @@ class SearchSettings(_Settings):
 
     _metric_exists = field_validator("metric")(_metric)
 
-    @model_validator(mode="after")
-    def _budget_is_positive(self) -> Self:
-        _ = self.budget
-        return self
+    @field_validator("budget_mflops")
+    @classmethod
+    def _mflops_are_positive(cls, value: float | None) -> float | None:
+        return Budget(mflops=value).mflops
+
+    @field_validator("budget_params_m")
+    @classmethod
+    def _params_are_positive(cls, value: float | None) -> float | None:
+        return Budget(params_m=value).params_m
 
     @property
     def budget(self) -> Budget:
@@ -120,7 +125,7 @@ class Recipe(_Settings):
 
     def to_yaml(self) -> str:
         """The resolved recipe as a file that `load_recipe` reads."""
-        content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        content = self.model_dump(mode="json", by_alias=True)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 

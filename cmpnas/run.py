@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import json
 import os
 import platform
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from cmpnas.errors import RunError
-from cmpnas.files import read_json, write, write_json
+from cmpnas.files import hash_of, read_json, write, write_json
 from cmpnas.problems import read_yaml
 from cmpnas.recipe import Recipe, check_recipe
 
+#: What a start that was killed at once may leave behind.
+_FIRST = ("recipe.yaml", "recipe.yaml.partial", "manifest.json.partial", "lock")
 _LIBRARIES = ("cmpnas", "torch", "optuna", "faiss-cpu", "numpy", "onnx", "onnxruntime")
 
 
@@ -70,9 +72,12 @@ class RunFolder:
             folder._must_match(RunFolder.open(path), data)
             if not resume and not folder.front.exists():
                 raise RunError(f"{path} holds an interrupted run; add --resume to continue it, or name another --run.")
-        elif path.exists() and any(path.iterdir()):
+        elif path.is_dir() and any(file.name not in _FIRST for file in path.iterdir()):
             raise RunError(f"{path} is not empty and not a run folder; name another --run.")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise RunError(f"cannot make run folder {path}: {fault.strerror}; name another --run.") from None
         write(path / "recipe.yaml", recipe.to_yaml())
         if not manifest.exists():
             write_json(manifest, _manifest(recipe, data))
@@ -91,8 +96,12 @@ class RunFolder:
         return RunFolder(path, check_recipe(content, str(path / "recipe.yaml")))
 
     def manifest(self) -> dict[str, Any]:
-        """What the run was made with."""
-        return read_json(self.path / "manifest.json")
+        """What the run was made with.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        return _mapping(self.path / "manifest.json", "test_opened")
 
     def read_front(self) -> dict[str, Any]:
         """The content of ``front.json``.
@@ -102,11 +111,27 @@ class RunFolder:
         """
         if not self.front.exists():
             raise RunError(f"{self.path} has no front.json; finish the search with: {self.resume_command()}")
-        return read_json(self.front)
+        return _mapping(self.front, "pairs")
 
     def resume_command(self) -> str:
         """What to type to go on with this run."""
         return f"cmpnas search --recipe {self.path / 'recipe.yaml'} --run {self.path} --resume"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from working on this run meanwhile.
+
+        Raises:
+            RunError: another process is at it.
+        """
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(
+                    f"another process is working on {self.path}; wait for it, or name another --run."
+                ) from None
+            yield
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -130,16 +155,18 @@ class RunFolder:
             )
 
 
-def hash_of(*parts: Any) -> str:
-    """Twelve hexadecimal digits of a hash over anything JSON can hold: the key of an artefact."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+def _mapping(path: Path, key: str) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict) or key not in content:
+        raise RunError(f"{path} has no {key!r}; it is damaged or of another program.")
+    return content
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    """What makes a run another run; more trials or loader processes do not."""
-    content = recipe.model_dump(mode="json")
+    """What makes a run another run: not more trials, nor how picks are finished and reported."""
+    content = recipe.model_dump(mode="json", exclude={"workers", "report"})
     content["search"].pop("trials")
-    content.pop("workers")
+    content["query"].pop("train")
     return content
 
 

@@ -43,3 +43,11 @@ def test_files_are_short_documented_and_do_not_assert(path):
     assert ast.get_docstring(tree), "no docstring"
     assert text.count("\n") <= 300
     assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+
+
+def test_every_package_is_in_the_wheel():
+    import tomllib
+
+    listed = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(PACKAGE.parent).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert set(listed) == found | {"cmpnas.recipes", "cmpnas.search_spaces"}

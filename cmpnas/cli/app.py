@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 
 
-@app.callback(epilog="Start with: cmpnas search --budget-mflops 300")
+@app.callback(epilog="Start with: cmpnas search --budget-mflops 300   Add --debug to any command for tracebacks.")
 def _root() -> None:
     """Find the best small query encoder for an index that a large gallery encoder built."""
 
@@ -46,15 +46,22 @@ def main(arguments: list[str] | None = None) -> int:
     except CmpnasError as fault:
         return _fail(str(fault), 2, debug)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing that was finished is lost. Repeat the command with --resume.", 130, False)
+        return _interrupted(arguments)
     except Exception as fault:
+        if type(fault).__name__ == "Abort":  # how click passes an interrupt on
+            return _interrupted(arguments)
+        if type(fault).__name__ == "NoArgsIsHelpError":
+            print(fault.format_message())  # type: ignore[attr-defined]
+            return 2
         if hasattr(fault, "format_message"):  # click's own: a wrong option or argument
-            return _fail(f"{fault.format_message()} Try: cmpnas {' '.join(arguments[:1])} --help", 2, debug)
-        if type(fault).__name__ == "Abort":
-            return _fail(
-                "interrupted; nothing that was finished is lost. Repeat the command with --resume.", 130, False
-            )
+            command = arguments[:1] if arguments[0] in _COMMANDS else []
+            return _fail(f"{fault.format_message()} Try: {' '.join(['cmpnas', *command, '--help'])}", 2, debug)
         return _fail(f"internal error: {type(fault).__name__}: {fault}; repeat with --debug and report it.", 1, debug)
+
+
+def _interrupted(arguments: list[str]) -> int:
+    resume = " Repeat the command with --resume." if arguments[0] in ("search", "train") else ""
+    return _fail(f"interrupted; nothing that was finished is lost.{resume}", 130, False)
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cmpnas.cli.options import Json, print_json
+from cmpnas.errors import CmpnasError
 
 EPILOG = (
     "Example: cmpnas cost mobile --extremes --audit. Example: cmpnas cost mobile_small --count --max-mflops 2. "
@@ -30,6 +31,10 @@ def command(
     from cmpnas.files import read_json
     from cmpnas.space import load_space
 
+    if sum((arch is not None, extremes, count)) > 1:
+        raise CmpnasError("--arch, --extremes and --count exclude each other; give one.")
+    if not count and (max_mflops, max_params_m) != (None, None):
+        raise CmpnasError("--max-mflops and --max-params-m limit a count; add --count.")
     found = load_space(space, size=size)
     if count:
         number = found.count(max_mflops=max_mflops, max_params_m=max_params_m)

@@ -40,6 +40,8 @@ def command(
             if labels is not None and not np.array_equal(labels, arrays[f"{role}_labels"]):
                 raise DataError(f"{file} has other {role}_labels than {files[0]}; all must embed the same items.")
             labels = arrays[f"{role}_labels"]
+            if file.stem in embeddings:
+                raise DataError(f"two {role} files are called {file.stem!r}; give them different names.")
             embeddings[file.stem] = arrays[f"{role}_embeddings"]
         return embeddings, np.asarray(labels)
 

@@ -73,6 +73,6 @@ def _print_plan(plan: dict[str, Any]) -> None:
         f"space       {plan['space']} at {plan['size']} px: {plan['architectures']:,} architectures, "
         f"{low:.4g} to {high:.4g} MFLOPs"
     )
-    print(f"budget      {limits}: {plan['feasible']:,} architectures fit")
+    print(f"budget      {limits}: {plan['feasible']} architectures fit")
     print(f"search      {plan['evaluations']} evaluations by {plan['controller']}")
     print(f"machine     {plan['device']}, {plan['threads']} threads")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cmpnas.models.heads import Margin
+
 
 @dataclass(frozen=True)
 class Anchor:
@@ -16,12 +18,13 @@ class Anchor:
         labels: int64 ``(N,)`` in ``0..K-1``, or -1 where a picture has none.
         classifier: float32 ``(K, D)``, unit rows: the gallery model's class weights, or the class
             means of its embeddings where it brought none.
-        scale, margin: of the gallery model's own angular-margin softmax.
+        kind, scale, margin: of the gallery model's own angular-margin softmax.
     """
 
     embeddings: Tensor
     labels: Tensor
     classifier: Tensor
+    kind: Margin
     scale: float
     margin: float
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from cmpnas.compat.base import Anchor, Batch
@@ -11,15 +13,16 @@ from cmpnas.models.heads import MarginClassifier
 class BCT(nn.Module):
     """Margin softmax through the frozen gallery classifier plus one through the query's own.
 
-    CMP-NAS's weight-level loss (section 4.1; as HVS in later work, both terms of weight 1). The own
+    CMP-NAS's weight-level loss (as HVS in later work), its two terms equal and averaged. The own
     classifier starts as the gallery's, which is a good guess and costs no further setting.
     """
 
     def __init__(self, anchor: Anchor) -> None:
         super().__init__()
-        self.frozen = MarginClassifier(anchor.classifier, margin=anchor.margin, scale=anchor.scale)
+        head: dict[str, Any] = {"kind": anchor.kind, "margin": anchor.margin, "scale": anchor.scale}
+        self.frozen = MarginClassifier(anchor.classifier, **head)
         self.frozen.requires_grad_(False)
-        self.own = MarginClassifier(anchor.classifier, margin=anchor.margin, scale=anchor.scale)
+        self.own = MarginClassifier(anchor.classifier, **head)
 
     def forward(self, batch: Batch) -> Tensor:
         """Scalar: mean over the labelled items of both cross-entropies, halved; 0 where none is labelled."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,17 @@ class Items(Dataset[tuple[Tensor, Tensor]]):
         """The same items, pictures decoded once where they fit."""
         return Items(in_memory(self.images, size), self.labels, self.sources, self.rows)
 
-    def float_batches(self, batch_size: int, limit: int | None = None) -> Iterator[Tensor]:
-        """All pictures in order, or ``limit`` of them spread evenly: float32 ``(B, 3, S, S)``."""
-        order = np.arange(len(self))
-        if limit is not None and limit < len(self):
-            order = np.linspace(0, len(self) - 1, limit).round().astype(np.int64)
+    def float_batches(self, batch_size: int) -> Iterator[Tensor]:
+        """All pictures in order: float32 ``(B, 3, S, S)``."""
+        for start in range(0, len(self), batch_size):
+            yield to_float(self.images.read(np.arange(start, min(start + batch_size, len(self)))))
+
+    def sample_batches(self, batch_size: int, count: int) -> Iterator[Tensor]:
+        """``count`` pictures, the same ones every time, mixed: float32 ``(B, 3, S, S)``.
+
+        Each batch is a fair sample of the whole, however the items are sorted.
+        """
+        order = np.random.default_rng(0).permutation(len(self))[:count]
         for start in range(0, len(order), batch_size):
             yield to_float(self.images.read(order[start : start + batch_size]))
 
@@ -68,20 +75,25 @@ class Protocol:
     gallery: Items
 
 
-@dataclass(frozen=True)
+@dataclass
 class Splits:
     """``train`` moves weights, ``search`` guides the controller, ``test`` is opened by `evaluate` only.
 
-    ``pool`` is what a query network learns from: ``train``, then the unlabelled pictures under the label
-    `UNLABELLED`. ``total`` is the number of items of the whole data set, ``fingerprint`` a short hash of it.
+    ``pool`` is what query networks learn from; pictures outside ``train`` have the label `UNLABELLED`.
+    ``total`` is the number of items of the whole data set, ``fingerprint`` a short hash of it.
     """
 
     train: Items
     pool: Items
     search: Protocol
-    test: Protocol
+    open_test: Callable[[], Protocol]
     total: int
     fingerprint: str
+
+    @cached_property
+    def test(self) -> Protocol:
+        """The test split; nothing of it is read before it is asked for."""
+        return self.open_test()
 
 
 class Steps:
@@ -119,9 +131,13 @@ def _as_read(batch: Any) -> Any:
     return batch
 
 
-def fingerprint(items: Items) -> str:
-    """Twelve hexadecimal digits from the labels and a sample of 64 pictures."""
-    digest = hashlib.sha256(np.ascontiguousarray(items.labels).tobytes())
-    sample = np.linspace(0, len(items) - 1, min(64, len(items))).astype(np.int64)
-    digest.update(items.images.read(sample).contiguous().numpy().tobytes())
+def fingerprint(pool: Items, rows: Mapping[str, np.ndarray], labels: np.ndarray, sources: np.ndarray | None) -> str:
+    """Twelve hexadecimal digits of every split's rows, all labels and sources, and 64 pictures."""
+    digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes())
+    if sources is not None:
+        digest.update(np.ascontiguousarray(sources).tobytes())
+    for name in sorted(rows):
+        digest.update(name.encode() + np.ascontiguousarray(rows[name]).tobytes())
+    sample = np.linspace(0, len(pool) - 1, min(64, len(pool))).astype(np.int64)
+    digest.update(pool.images.read(sample).contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]

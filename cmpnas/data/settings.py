@@ -41,8 +41,8 @@ class DataSettings(_Settings):
 
     ``size`` is the side that pictures are resized to. ``label`` and ``source`` name columns; a gallery
     item of a query's own source is ignored. ``folder`` is where the files are below the data folder,
-    if not in it. ``unlabelled`` are further pictures that a query network may learn from by their gallery
-    embeddings alone; their labels are never looked at.
+    if not in it. ``pool`` is what query networks learn from, by default ``train``; the labels of pictures
+    outside ``train`` are never looked at, so a log of queries serves.
     """
 
     size: Annotated[int, Field(ge=8, le=1024)]
@@ -50,7 +50,7 @@ class DataSettings(_Settings):
     label: str = "label"
     source: str | None = None
     train: Where
-    unlabelled: Where | None = None
+    pool: Where | None = None
     search: Task
     test: Task
 
@@ -70,9 +70,8 @@ class ShopSettings(DataSettings):
     train_shots: tuple[Shots, Shots] = (3, 13)
     unlabelled_shots: tuple[Shots, Shots] = (0, 8)
     other_shots: tuple[Shots, Shots] = (4, 4)
-    label: str = "label"
     train: Where = {"split": "train"}
-    unlabelled: Where | None = {"split": "unlabelled"}
+    pool: Where | None = {"split": ["train", "unlabelled"], "role": "consumer"}
     search: Task = Task(query={"split": "search", "role": "consumer"}, gallery={"split": "search", "role": "catalogue"})
     test: Task = Task(query={"split": "test", "role": "consumer"}, gallery={"split": "test", "role": "catalogue"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from cmpnas.errors import DataError, unknown
 
 @dataclass(frozen=True)
 class Table:
-    """``N`` pictures and columns of length ``N``, numbers or strings. ``index`` is always there."""
+    """``N`` pictures and columns of length ``N``, numbers or strings.
+
+    ``index`` is the row number where no column is called so.
+    """
 
     images: Images
     columns: Mapping[str, np.ndarray]
@@ -29,11 +33,11 @@ class Table:
 
     def column(self, name: str) -> np.ndarray:
         """The column called ``name``, or a `DataError` that lists what there is."""
+        if name in self.columns:
+            return self.columns[name]
         if name == "index":
             return np.arange(len(self.images))
-        if name not in self.columns:
-            raise DataError(unknown("column", name, [*self.columns, "index"]))
-        return self.columns[name]
+        raise DataError(unknown("column", name, [*self.columns, "index"]))
 
     def select(self, where: Where, what: str) -> np.ndarray:
         """Rows that meet every condition of ``where``; never none."""
@@ -50,39 +54,43 @@ def split(table: Table, settings: DataSettings) -> Splits:
     """Divide ``table`` as the recipe says.
 
     Raises:
-        DataError: a split is empty, or an item is in two of train, unlabelled, search and test.
+        DataError: a split is empty, or splits share items, or a query is in its own gallery.
     """
     labels = _codes(table.column(settings.label))
     sources = None if settings.source is None else _codes(table.column(settings.source))
     rows = {
         "train": table.select(settings.train, "train"),
+        "pool": table.select(settings.pool or settings.train, "pool"),
         "search query": table.select(settings.search.query, "search.query"),
         "search gallery": table.select(settings.search.gallery, "search.gallery"),
         "test query": table.select(settings.test.query, "test.query"),
         "test gallery": table.select(settings.test.gallery, "test.gallery"),
     }
-    if settings.unlabelled is not None:
-        rows["unlabelled"] = table.select(settings.unlabelled, "unlabelled")
     _must_not_mix(rows)
+    if sources is None:
+        _must_not_find_itself(rows)
 
-    def items(chosen: np.ndarray, own_labels: np.ndarray) -> Items:
+    def items(part: str, own_labels: np.ndarray) -> Items:
+        chosen = rows[part]
         own = None if sources is None else sources[chosen]
         return Items(_Part(table.images, chosen), own_labels, own, chosen).in_memory(settings.size)
 
-    def part(name: str) -> Items:
-        return items(rows[name], labels[rows[name]])
+    def task(name: str) -> Protocol:
+        query, gallery = f"{name} query", f"{name} gallery"
+        return Protocol(items(query, labels[rows[query]]), items(gallery, labels[rows[gallery]]))
 
-    train = pool = part("train")
-    if "unlabelled" in rows:
-        hidden = np.full(len(rows["unlabelled"]), UNLABELLED)
-        pool = items(np.concatenate([rows["train"], rows["unlabelled"]]), np.concatenate([train.labels, hidden]))
+    train = items("train", labels[rows["train"]])
+    if np.array_equal(rows["pool"], rows["train"]):
+        pool = train
+    else:
+        pool = items("pool", np.where(np.isin(rows["pool"], rows["train"]), labels[rows["pool"]], UNLABELLED))
     return Splits(
         train=train,
         pool=pool,
-        search=Protocol(part("search query"), part("search gallery")),
-        test=Protocol(part("test query"), part("test gallery")),
+        search=task("search"),
+        open_test=lambda: task("test"),
         total=len(table.images),
-        fingerprint=fingerprint(pool),
+        fingerprint=fingerprint(pool, rows, labels, sources),
     )
 
 
@@ -102,20 +110,27 @@ class _Part:
 
 def _must_not_mix(rows: Mapping[str, np.ndarray]) -> None:
     splits = {
-        "train": rows["train"],
+        "train or pool": np.union1d(rows["train"], rows["pool"]),
         "search": np.union1d(rows["search query"], rows["search gallery"]),
         "test": np.union1d(rows["test query"], rows["test gallery"]),
-        "unlabelled": rows.get("unlabelled", np.empty(0, np.int64)),
     }
-    names = list(splits)
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            both = np.intersect1d(splits[first], splits[second])
-            if len(both):
-                raise DataError(
-                    f"{len(both)} items are in both {first} and {second} (first: item {both[0]}); "
-                    "the splits must not share any."
-                )
+    for first, second in combinations(splits, 2):
+        both = np.intersect1d(splits[first], splits[second])
+        if len(both):
+            raise DataError(
+                f"{len(both)} items are in both {first} and {second} (first: item {both[0]}); "
+                "the splits must not share any."
+            )
+
+
+def _must_not_find_itself(rows: Mapping[str, np.ndarray]) -> None:
+    for name in ("search", "test"):
+        both = np.intersect1d(rows[f"{name} query"], rows[f"{name} gallery"])
+        if len(both):
+            raise DataError(
+                f"{len(both)} items are both query and gallery of {name} and would find themselves; "
+                "separate them, or name a 'source' column so that a query's own items are ignored."
+            )
 
 
 def _meets(column: np.ndarray, condition: Condition, name: str) -> np.ndarray:
@@ -135,6 +150,4 @@ def _meets(column: np.ndarray, condition: Condition, name: str) -> np.ndarray:
 
 
 def _codes(column: np.ndarray) -> np.ndarray:
-    if column.dtype.kind in "iu":
-        return column.astype(np.int64)
     return np.unique(column, return_inverse=True)[1].astype(np.int64)

@@ -107,4 +107,4 @@ def anchor(option: Gallery, embedded: Embedded, pool: Items) -> Anchor:
             )
     head = option.settings.head
     unit = torch.nn.functional.normalize(weights)
-    return Anchor(embeddings, labels, unit, head.scale, head.margin)
+    return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin)

@@ -47,7 +47,7 @@ class PrecomputedSettings(_Settings):
     kind: Literal["precomputed"]
     name: Name
     file: str
-    mflops: Annotated[float, Field(gt=0)]
+    mflops: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     head: MarginSettings = MarginSettings()
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
-from cmpnas.data import load_splits
-from cmpnas.errors import RunError
+from cmpnas.cost import Budget
+from cmpnas.data import Splits, load_splits
+from cmpnas.data.items import Steps
+from cmpnas.errors import BudgetError, RunError
 from cmpnas.files import write_json
-from cmpnas.models.supernet import Supernet
+from cmpnas.gallery.settings import SingleSettings
+from cmpnas.gallery.single import plan_single
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.progress import track
 from cmpnas.recipe import Recipe
@@ -32,26 +35,45 @@ def search(
     Raises:
         CmpnasError: a mistake of the user's; nothing that was computed is lost.
     """
-    recipe.space(embedding_dim=None).require_reachable(recipe.search.budget)
+    check(recipe)
     splits = load_splits(recipe.data, data)
-    stages = Stages(RunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint), splits, data, say)
-    say(describe_budget(stages.space, recipe))
-    stages.embedded  # noqa: B018  the gallery stage, timed on its own
-    supernet = stages.supernet
-    with stages.run.timed("search"):
-        records = _search(stages, supernet)
-    with stages.run.timed("front"):
-        front = build_front(
-            records,
-            recipe=recipe.name,
-            budget=recipe.search.budget,
-            metric=recipe.search.metric,
-            galleries={recipe.gallery.name: stages.gallery_summary()},
-            paragon=stages.paragon(),
-        )
-        write_json(stages.run.front, front)
-        plot_front(front, records, stages.run.path / "front.png")
+    stages = Stages(RunFolder(path, recipe), splits, data, say)
+    stages.space.require_reachable(recipe.search.budget)
+    _check_batches(recipe, splits)
+    run = RunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
+    with run.locked():
+        say(describe_budget(stages.space, recipe))
+        stages.prepare()
+        with run.timed("search"):
+            records = _search(stages)
+        with run.timed("front"):
+            front = build_front(
+                records,
+                recipe=recipe.name,
+                budget=recipe.search.budget,
+                metric=recipe.search.metric,
+                galleries={recipe.gallery.name: stages.gallery_summary()},
+                paragon=stages.paragon(),
+            )
+            write_json(run.front, front)
+            plot_front(front, records, run.path / "front.png")
     return front
+
+
+def check(recipe: Recipe) -> None:
+    """Raise at once what can be known to be wrong without data."""
+    if isinstance(recipe.gallery, SingleSettings):
+        plan_single(recipe.gallery, recipe.data.size)
+        recipe.space().require_reachable(recipe.search.budget)
+
+
+def _check_batches(recipe: Recipe, splits: Splits) -> None:
+    """Raise before anything is trained if a batch is larger than what there is to train on."""
+    plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
+    if isinstance(recipe.gallery, SingleSettings):
+        plans.append((recipe.gallery.train, splits.train))
+    for plan, items in plans:
+        Steps(len(items), plan.batch_size, recipe.seed, 0, 0)
 
 
 def describe_budget(space: SearchSpace, recipe: Recipe) -> str:
@@ -62,20 +84,28 @@ def describe_budget(space: SearchSpace, recipe: Recipe) -> str:
     budget = recipe.search.budget
     if budget.allows(space.cost(largest)):
         return f"{reach}; the budget ({budget}) does not bind: the largest architecture is {largest.id}"
-    feasible = space.count(max_mflops=budget.mflops, max_params_m=budget.params_m)
-    return f"{reach}; the budget ({budget}) admits {feasible:,} of {space.count():,} architectures"
+    return f"{reach}; the budget ({budget}) admits {_feasible(space, budget)} of {space.count():,} architectures"
 
 
-def _search(stages: Stages, supernet: Supernet) -> list[Record]:
+def _feasible(space: SearchSpace, budget: Budget) -> str:
+    """How many architectures fit, or that they are too many to count."""
+    try:
+        return f"{space.count(max_mflops=budget.mflops, max_params_m=budget.params_m):,}"
+    except BudgetError:
+        return "an uncounted number"
+
+
+def _search(stages: Stages) -> list[Record]:
     """Ask, evaluate, record, tell; records of an earlier start are told without being evaluated."""
     settings, name = stages.recipe.search, stages.recipe.gallery.name
     log = RecordLog(stages.run.records, stages.space)
+    log.drop_partial_line()
     known = log.read()
     controller = make_controller(
         settings.controller, stages.space, settings.budget, population=settings.population, seed=stages.recipe.seed
     )
     evaluator = Evaluator(
-        supernet,
+        stages.supernet,
         stages.splits.pool,
         stages.splits.search,
         {name: stages.embedded},
@@ -88,7 +118,7 @@ def _search(stages: Stages, supernet: Supernet) -> list[Record]:
     for n in track(range(trials), "search", total=trials):
         arch = controller.ask()
         if arch is None:
-            stages.say(f"search: all {n} architectures within the budget are evaluated")
+            stages.say(f"search: ends after {n}, nothing new is left within the budget")
             break
         if n < len(known):
             if known[n].arch != arch:
@@ -106,9 +136,9 @@ def _search(stages: Stages, supernet: Supernet) -> list[Record]:
 
 
 def dry_run(recipe: Recipe) -> dict[str, Any]:
-    """What `search` would do, without data, weights or files; raises what it would raise at once."""
+    """What `search` would do, without data, weights or files; raises what `check` raises."""
+    check(recipe)
     space = recipe.space()
-    space.require_reachable(recipe.search.budget)
     budget = recipe.search.budget
     smallest, largest = space.extremes()
     return {
@@ -116,7 +146,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "space": space.name,
         "size": space.size,
         "architectures": space.count(),
-        "feasible": space.count(max_mflops=budget.mflops, max_params_m=budget.params_m),
+        "feasible": _feasible(space, budget),
         "mflops": [space.cost(smallest).mflops, space.cost(largest).mflops],
         "budget": budget.to_json(),
         "controller": recipe.search.controller,

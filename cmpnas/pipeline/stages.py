@@ -12,14 +12,14 @@ from cmpnas.compat import Anchor
 from cmpnas.data import Splits, load_splits
 from cmpnas.data.load import data_folder
 from cmpnas.errors import RunError
-from cmpnas.files import read_json, write_json
+from cmpnas.files import hash_file, hash_of, read_json, write_json
 from cmpnas.gallery.base import Embedded, Gallery, anchor
 from cmpnas.gallery.precomputed import load_precomputed
 from cmpnas.gallery.settings import SingleSettings
-from cmpnas.gallery.single import load_single, train_single
+from cmpnas.gallery.single import load_single, plan_single, train_single
 from cmpnas.models.supernet import Supernet
 from cmpnas.recipe import Recipe
-from cmpnas.run import RunFolder, hash_of
+from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import score_pair
 from cmpnas.space import SearchSpace
 from cmpnas.train import checkpoint
@@ -60,10 +60,27 @@ class Stages:
 
     @cached_property
     def gallery_key(self) -> str:
-        """Key of everything that the gallery model was made of."""
+        """Key of everything that the gallery option was made of."""
+        recipe, settings = self.recipe, self.recipe.gallery
+        if isinstance(settings, SingleSettings):
+            made_of: Any = plan_single(settings, recipe.data.size)[0].spec.model_dump(mode="json")
+        else:
+            file = data_folder(recipe.data, self.data) / settings.file
+            made_of = hash_file(file)
+        return hash_of(settings.model_dump(mode="json"), made_of, self.splits.fingerprint, recipe.seed)
+
+    @cached_property
+    def supernet_key(self) -> str:
+        """Key of everything that the supernet was made of; how picks are finished is no part of it."""
         recipe = self.recipe
-        sections = recipe.model_dump(mode="json", include={"gallery", "data", "seed"})
-        return hash_of(sections, self.splits.fingerprint)
+        query = recipe.query.model_dump(mode="json", exclude={"train"})
+        space = self.space.spec.model_dump(mode="json")
+        return hash_of(self.gallery_key, query, space, recipe.search.budget.to_json(), recipe.seed)
+
+    @cached_property
+    def trained_key(self) -> str:
+        """Key of everything that a finished pick was made of."""
+        return hash_of(self.supernet_key, self.recipe.query.model_dump(mode="json", include={"train"}))
 
     @cached_property
     def gallery(self) -> Gallery:
@@ -95,6 +112,11 @@ class Stages:
         write_json(key, self.gallery_key)
         return vectors
 
+    def prepare(self) -> None:
+        """Have everything ready that the search needs, stage by stage."""
+        _ = self.embedded
+        _ = self.supernet
+
     @cached_property
     def anchor(self) -> Anchor:
         """What the query network learns."""
@@ -111,11 +133,8 @@ class Stages:
     def supernet(self) -> Supernet:
         """The trained supernet."""
         recipe, path = self.recipe, self.run.supernet
-        query = recipe.query.model_dump(mode="json", exclude={"train"})  # how picks are finished is no part of it
-        limits = recipe.search.budget.to_json()
-        key = hash_of(self.gallery_key, query, limits, recipe.seed)
         if path.exists():
-            return _load_supernet(self.space, path, key)
+            return _load_supernet(self.space, path, self.supernet_key)
         self.say(f"supernet: training {self.space.name!r} against {recipe.gallery.name!r}")
         with self.run.timed("supernet"):
             supernet = train_supernet(
@@ -131,7 +150,7 @@ class Stages:
                 saved=self.run.supernet_checkpoint,
                 workers=recipe.workers,
             )
-            checkpoint.save({"key": key, "shared": supernet.state_dict()}, path)
+            checkpoint.save({"key": self.supernet_key, "shared": supernet.state_dict()}, path)
             self.run.supernet_checkpoint.unlink()
         return supernet.eval()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from cmpnas.errors import RunError
 from cmpnas.files import write_json
 from cmpnas.models.network import Network, build_network
@@ -48,7 +46,8 @@ def train_pick(path: Path, which: str, *, data: str | None = None, say: Say = pr
                 saved=folder / "checkpoint.pt", workers=recipe.workers,
             )  # fmt: skip
             calibrate_on(network, splits.pool, recipe.search.calibration_images)
-        _write_trained(network, arch, folder)
+        write_json(folder / "arch.json", arch.to_json())
+        checkpoint.save({"key": stages.trained_key, "network": network.state_dict()}, folder / "network.pt")
         (folder / "checkpoint.pt").unlink()
     network = load_trained(stages, arch)
     query, gallery = embed(network, splits.search.query), embed(network, splits.search.gallery)
@@ -68,24 +67,21 @@ def train_pick(path: Path, which: str, *, data: str | None = None, say: Say = pr
     }
 
 
-def _write_trained(network: nn.Module, arch: Arch, folder: Path) -> None:
-    """Keep a finished query network."""
-    checkpoint.save(network.state_dict(), folder / "network.pt")
-    write_json(folder / "arch.json", arch.to_json())
-
-
 def load_trained(stages: Stages, arch: Arch) -> Network:
     """A finished query network in eval mode.
 
     Raises:
-        RunError: it is not trained, or its file is damaged.
+        RunError: it is not trained, was trained with other settings, or its file is damaged.
     """
     path = stages.run.trained(arch.id) / "network.pt"
     if not path.exists():
         raise RunError(f"{arch.id} is not trained; run: cmpnas train {stages.run.path} --pick {arch.id}")
+    state = checkpoint.load(path)
+    if not isinstance(state, dict) or state.get("key") != stages.trained_key:
+        raise RunError(f"{path} was trained with other data or settings; delete its folder and train again.")
     network = build_network(stages.space, arch)
     try:
-        network.load_state_dict(checkpoint.load(path))
-    except (TypeError, RuntimeError) as fault:
+        network.load_state_dict(state["network"])
+    except (KeyError, TypeError, RuntimeError) as fault:
         raise RunError(f"{path} does not hold {arch.id} ({str(fault).splitlines()[0]}); delete it.") from None
     return network.to(device()).eval()

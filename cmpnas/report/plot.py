@@ -56,8 +56,12 @@ def plot_front(front: dict[str, Any], records: Sequence[Record], path: Path) -> 
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=8)
     metadata = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else None
-    figure.savefig(path, dpi=150, metadata=metadata)
-    plt.close(figure)
+    try:
+        figure.savefig(path, dpi=150, metadata=metadata)
+    except OSError as fault:
+        raise CmpnasError(f"cannot write {path}: {fault.strerror}; plot elsewhere.") from None
+    finally:
+        plt.close(figure)
 
 
 def _draw_pairs(axes: Any, pairs: Sequence[dict[str, Any]]) -> None:

@@ -122,7 +122,10 @@ def unit_rows(embeddings: np.ndarray, name: str) -> np.ndarray:
     Raises:
         DataError: not a non-empty matrix, or a row is not finite or all zero.
     """
-    matrix = np.ascontiguousarray(embeddings, np.float32)
+    try:
+        matrix = np.ascontiguousarray(embeddings, np.float32)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} embeddings are {np.asarray(embeddings).dtype}, not numbers.") from None
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise DataError(f"{name} embeddings of shape {matrix.shape} are not a matrix of one row an item.")
     if not np.isfinite(matrix).all():

@@ -63,7 +63,7 @@ class Evaluator:
 def calibrate_on(network: nn.Module, pool: Items, images: int) -> nn.Module:
     """Re-estimate BatchNorm statistics on ``images`` pictures spread over ``pool``."""
     where = device()
-    return calibrate(network, (batch.to(where) for batch in pool.float_batches(_BATCH, images)))
+    return calibrate(network, (batch.to(where) for batch in pool.sample_batches(_BATCH, images)))
 
 
 def score_pair(query: np.ndarray, gallery: np.ndarray, task: Protocol, metrics: list[str]) -> Scores:

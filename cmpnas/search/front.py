@@ -36,9 +36,10 @@ def build_front(
     galleries: dict[str, dict[str, Any]],
     paragon: dict[str, Any],
 ) -> dict[str, Any]:
-    """The content of ``front.json``: the non-dominated (query, gallery) pairs within ``budget``.
+    """The content of ``front.json``: the non-dominated (query, gallery) pairs of ``records``.
 
     Args:
+        budget: what every record was held to.
         galleries: by name, ``{"name", "kind", "mflops"}``.
         paragon: ``{"gallery", "mflops", "score"}``, the best gallery model on both sides.
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmpnas.errors import RunError, SpaceError
+from cmpnas.errors import RunError
 from cmpnas.space import Arch, SearchSpace
 
 
@@ -73,7 +73,7 @@ class RecordLog:
         self.path, self.space = path, space
 
     def read(self) -> list[Record]:
-        """Every whole record in order. A last line cut short by a crash is cut off the file.
+        """Every whole record in order; a last line cut short by a crash is passed over.
 
         Raises:
             RunError: a line is damaged, numbered wrongly, or repeats an architecture.
@@ -82,21 +82,25 @@ class RecordLog:
             return []
         content = self.path.read_bytes()
         whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
         records: list[Record] = []
         seen: set[str] = set()
         for number, line in enumerate(content[:whole].splitlines()):
             try:
                 record = Record.from_json(json.loads(line), self.space)
-            except (ValueError, KeyError, TypeError, IndexError, SpaceError) as fault:
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
                 raise RunError(f"{self.path}, line {number + 1} is not a record ({fault}); remove it.") from None
             if record.n != number or record.arch.id in seen:
                 raise RunError(f"{self.path}, line {number + 1} is out of order or repeats an architecture.")
             seen.add(record.arch.id)
             records.append(record)
         return records
+
+    def drop_partial_line(self) -> None:
+        """Cut off a last line that a crash left unfinished, so that the next append is clean."""
+        if self.path.exists():
+            content = self.path.read_bytes()
+            with self.path.open("r+b") as file:
+                file.truncate(content.rfind(b"\n") + 1)
 
     def append(self, record: Record) -> None:
         """Write one record and wait until it is on disk."""

@@ -16,12 +16,15 @@ import numpy as np
 
 from cmpnas.cost.budget import Budget
 from cmpnas.cost.value import Cost
+from cmpnas.errors import BudgetError
 from cmpnas.space.arch import Value
 from cmpnas.space.layer import Layer
 
 #: Counts outgrow 64 bits (`mobile` has 10^21 architectures), so each is held in limbs of this many bits,
 #: lowest first; sums of up to 2^23 limbs stay exact in int64.
 _LIMB = 40
+_ROWS = 2**23
+_DRAWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,25 @@ class Lattice:
 
     def _can_finish(self, spent: Cost, node: int, budget: Budget) -> bool:
         if budget.max_macs is not None and budget.max_params is not None:
-            return self._within(node, spent, budget) > 0
+            return any(budget.allows(spent + rest) for rest in self._best_ends[node])
         return budget.allows(spent + self.cheapest[node])
+
+    def reachable(self, budget: Budget) -> bool:
+        """Whether any architecture meets ``budget``."""
+        return self._can_finish(Cost(), 0, budget)
+
+    @cached_property
+    def _best_ends(self) -> list[list[Cost]]:
+        """From each node, the costs of finishing that no other beats in both resources."""
+        ends = [[Cost()]] * len(self.edges)
+        for node, edges in self._backwards():
+            best: list[Cost] = []
+            costs = {edge.cost + rest for edge in edges for rest in ends[edge.target]}
+            for cost in sorted(costs, key=lambda c: (c.macs, c.params)):
+                if not best or cost.params < best[-1].params:
+                    best.append(cost)
+            ends[node] = best
+        return ends
 
     def _departure(self, edge: Edge, node: int, wanted: Mapping[str, Value]) -> int:
         """How many steps along each decision's list of values an edge is from what is wanted."""
@@ -140,11 +160,32 @@ class Lattice:
     # Counting and sampling under a budget
 
     def count(self, budget: Budget) -> int:
-        """Number of architectures within ``budget``, exact."""
+        """Number of architectures within ``budget``, exact.
+
+        Raises:
+            BudgetError: both limits are given and the space is too large to count under both.
+        """
+        if budget.max_macs is not None and budget.max_params is not None:
+            return self._count_jointly(budget.max_macs, budget.max_params)
         return self._within(0, Cost(), budget)
 
     def sample(self, rng: random.Random, budget: Budget) -> Path:
-        """A path drawn uniformly from those within ``budget``, which must not be empty."""
+        """A path drawn uniformly from those within ``budget``, which must not be empty.
+
+        Under both limits, paths within the multiply-adds are drawn until one has few enough
+        parameters, which is uniform too.
+
+        Raises:
+            BudgetError: hardly any path within the multiply-adds meets the parameters.
+        """
+        loose = Budget(mflops=budget.mflops) if budget.max_macs is not None else budget
+        for _ in range(_DRAWS):
+            path = self._sample(rng, loose)
+            if budget.allows(sum((edge.cost for edge in path), Cost())):
+                return path
+        raise BudgetError(f"fewer than 1 in {_DRAWS:,} architectures within {loose} fit {budget}; raise one limit.")
+
+    def _sample(self, rng: random.Random, budget: Budget) -> Path:
         node, spent, path = 0, Cost(), []
         while node != len(self.edges) - 1:
             ways = [self._within(e.target, spent + e.cost, budget) for e in self.edges[node]]
@@ -159,14 +200,10 @@ class Lattice:
         return tuple(path)
 
     def _within(self, node: int, spent: Cost, budget: Budget) -> int:
-        """Ways to finish from ``node`` within what ``budget`` leaves after ``spent``."""
+        """Ways to finish from ``node`` within what a ``budget`` of one limit leaves after ``spent``."""
         macs, params = budget.max_macs, budget.max_params
         if macs is None and params is None:
             return self.paths[node]
-        if macs is not None and params is not None:
-            costs, counts, unit = self._joint[node]
-            fits = (costs // unit <= macs - spent.macs) & (costs % unit <= params - spent.params)
-            return _whole(counts[fits].sum(0))
         if macs is not None:
             (costs, cumulative), left = self._by_macs[node], macs - spent.macs
         else:
@@ -182,14 +219,14 @@ class Lattice:
     def _by_params(self) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(c, _carried(n.cumsum(0))) for c, n in self._histograms(lambda cost: cost.params)]
 
-    @cached_property
-    def _joint(self) -> list[tuple[np.ndarray, np.ndarray, int]]:
-        """Both resources in one integer, ``macs * unit + params``, which adds like each of them."""
+    def _count_jointly(self, macs: int, params: int) -> int:
+        """Ways within both limits, by a table of both costs in one integer, which adds like each of them."""
         most = [0] * len(self.edges)
         for node, edges in self._backwards():
             most[node] = max(edge.cost.params + most[edge.target] for edge in edges)
         unit = 1 + most[0]
-        return [(c, n, unit) for c, n in self._histograms(lambda cost: cost.macs * unit + cost.params)]
+        costs, counts = self._histograms(lambda cost: cost.macs * unit + cost.params)[0]
+        return _whole(counts[(costs // unit <= macs) & (costs % unit <= params)].sum(0))
 
     def _histograms(self, resource: Callable[[Cost], int]) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each node: the distinct costs of finishing from it, ascending, and how many ways (limbs)."""
@@ -197,6 +234,8 @@ class Lattice:
         one[0, 0] = 1
         found = [(np.zeros(1, np.int64), one)] * len(self.edges)
         for node, edges in self._backwards():
+            if sum(len(found[e.target][0]) for e in edges) > _ROWS:
+                raise BudgetError("this space is too large to count under both limits at once; give one of them.")
             costs = np.concatenate([found[e.target][0] + resource(e.cost) for e in edges])
             counts = np.concatenate([found[e.target][1] for e in edges])
             order = np.argsort(costs, kind="stable")

@@ -136,10 +136,6 @@ class SearchSpace:
         """
         return self._arch(self.lattice.follow(choices, budget))
 
-    def binds(self, budget: Budget) -> bool:
-        """Whether ``budget`` excludes any architecture."""
-        return self.lattice.count(budget) < self.lattice.paths[0]
-
     def require_reachable(self, budget: Budget) -> None:
         """Check that some architecture meets ``budget``.
 
@@ -157,7 +153,7 @@ class SearchSpace:
                     f"no architecture of space {self.name!r} at {self.size} px fits {limit:g} {unit}: "
                     f"the smallest reachable is {least:.6g} {unit} ({smallest.id}); raise {flag}."
                 )
-        if budget.mflops and budget.params_m and not self.lattice.count(budget):
+        if not self.lattice.reachable(budget):
             raise BudgetError(
                 f"no architecture of space {self.name!r} fits {budget}: each limit is reachable alone "
                 f"(from {lowest.mflops:.6g} MFLOPs, {lowest.params_m:.6g} M parameters), not both; raise one."

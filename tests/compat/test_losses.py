@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from cmpnas.compat import LOSSES, Anchor, Batch, CompatLoss
 def anchor() -> Anchor:
     torch.manual_seed(0)
     unit = torch.nn.functional.normalize
-    return Anchor(unit(torch.randn(12, 6)), torch.arange(12) % 4, unit(torch.randn(4, 6)), scale=8.0, margin=0.2)
+    return Anchor(unit(torch.randn(12, 6)), torch.arange(12) % 4, unit(torch.randn(4, 6)), "arcface", 8.0, 0.2)
 
 
 @pytest.fixture
@@ -40,6 +41,21 @@ def test_bct_equals_a_naive_loop(anchor, batch):
         total += math.log(sum(math.exp(x) for x in logits)) - logits[label]
     # At the start the query's own classifier is the gallery's, so both terms are equal.
     assert LOSSES["bct"](anchor)(batch).item() == pytest.approx(total / 12, abs=1e-5)
+
+
+def test_bct_uses_the_margin_of_the_gallery_model(anchor, batch):
+    cosface = LOSSES["bct"](replace(anchor, kind="cosface"))(batch)
+    unit = torch.nn.functional.normalize(batch.query)
+    logits = 8 * (unit @ anchor.classifier.T - 0.2 * torch.nn.functional.one_hot(batch.labels, 4))
+    assert cosface.item() == pytest.approx(torch.nn.functional.cross_entropy(logits, batch.labels).item(), abs=1e-5)
+
+
+def test_bct_leaves_unlabelled_items_out(anchor, batch):
+    some = torch.where(torch.arange(12) < 5, batch.labels, -1)
+    loss = LOSSES["bct"](anchor)
+    part = Batch(batch.query[:5], batch.gallery[:5], batch.labels[:5])
+    assert loss(Batch(batch.query, batch.gallery, some)).item() == pytest.approx(loss(part).item(), abs=1e-6)
+    assert loss(Batch(batch.query, batch.gallery, torch.full((12,), -1))).item() == 0
 
 
 def test_bct_never_moves_the_gallery_classifier(anchor, batch):

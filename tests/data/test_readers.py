@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pydantic import TypeAdapter
 
@@ -104,6 +105,61 @@ def test_idx_pictures_and_labels(idx, tmp_path):
     assert len(splits.test.gallery) == 6
 
 
+def test_index_counts_within_each_pair_of_files(idx, tmp_path):
+    files = {"files": {"one": ["a.gz", "b.gz"], "two": ["a.gz", "b.gz"]}}
+    parts = {
+        "train": {"file": "one", "index": {"below": 8}},
+        "search": {"query": {"file": "one", "index": [8, 12]}, "gallery": {"file": "one", "index": [9, 13]}},
+        "test": {"query": {"file": "two", "index": {"below": 10}}, "gallery": {"file": "two", "index": {"from": 10}}},
+    }
+    splits = load(idx | files | parts, tmp_path)
+    assert len(splits.test.query) == 10
+    assert len(splits.test.gallery) == 14
+    assert splits.test.query.labels.tolist() == LABELS[:10].tolist()
+
+
+def test_the_pool_hides_labels_that_are_not_of_train(npz, tmp_path):
+    parts = {
+        "train": {"labels": [0, 1]}, "pool": {"labels": [1, 2], "role": "query"},
+        "search": {"query": {"labels": 3, "role": "query"}, "gallery": {"labels": 3, "role": "gallery"}},
+    }  # fmt: skip
+    splits = load(npz | parts, tmp_path)
+    assert splits.pool.labels.tolist() == [1, 1, -1, -1]
+
+
+def test_a_query_must_not_find_itself(npz, tmp_path):
+    both = {"query": {"part": 1}, "gallery": {"part": 1}}
+    with pytest.raises(DataError, match="8 items are both query and gallery of search"):
+        load(npz | {"search": both}, tmp_path)
+    assert load(npz | {"search": both, "source": "role"}, tmp_path).search.query.sources is not None
+
+
+def test_the_test_split_stays_shut(folder, tmp_path):
+    """A damaged test picture is nobody's business before the test split is opened."""
+    (tmp_path / "23.png").write_bytes(b"nope")
+    splits = load(folder, tmp_path)
+    with pytest.raises(DataError, match=r"23\.png"):
+        _ = splits.test
+
+
+def test_every_split_is_in_the_fingerprint(npz, tmp_path):
+    known = load(npz, tmp_path).fingerprint
+    assert known == load(npz, tmp_path).fingerprint
+    assert known != load(npz | {"test": npz["test"] | {"query": {"part": 2, "index": 16}}}, tmp_path).fingerprint
+    np.savez(tmp_path / "set.npz", images=PIXELS, labels=np.where(np.arange(24) == 12, 5, LABELS), part=PART, role=ROLE)
+    assert known != load(npz, tmp_path).fingerprint
+
+
+def test_calibration_samples_are_fair_however_items_are_sorted(npz, tmp_path):
+    items = load(npz, tmp_path).train
+    (batch,) = items.sample_batches(8, 8)
+    assert sorted(batch.sum((1, 2, 3)).tolist()) == sorted(
+        torch.cat(list(items.float_batches(3))).sum((1, 2, 3)).tolist()
+    )
+    first = next(items.sample_batches(4, 8))
+    assert not torch.equal(first, next(items.float_batches(4)))
+
+
 def test_folder_and_sources(folder, tmp_path):
     splits = load(folder, tmp_path)
     assert splits.search.query.sources.tolist() == [0, 1, 0, 1]
@@ -159,10 +215,10 @@ def test_damaged_picture_names_the_file(folder, tmp_path, damage):
     [
         ({"file": "other.npz"}, r"other\.npz does not exist; name the folder"),
         ({"images": "pixels"}, "unknown array 'pixels'"),
-        ({"label": "role", "images": "labels"}, "pictures are uint8"),
+        ({"images": "labels"}, "pictures are uint8"),
         ({"train": {"prt": 0}}, "unknown column 'prt'. Did you mean 'part'"),
         ({"train": {"part": 9}}, "no item is in train"),
-        ({"train": {"part": [0, 1]}}, "4 items are in both train and search|8 items are in both"),
+        ({"train": {"part": [0, 1]}}, "8 items are in both train or pool and search"),
         ({"train": {"role": {"below": 3}}}, "'from' and 'below' need numbers"),
     ],
 )

@@ -17,7 +17,14 @@ from cmpnas.retrieval import evaluate_retrieval
 @pytest.fixture(scope="module")
 def splits():
     return load_splits(
-        ShopSettings(reader="shop", size=32, train_identities=60, search_identities=40, test_identities=40)
+        ShopSettings(
+            reader="shop",
+            size=32,
+            train_identities=60,
+            unlabelled_identities=20,
+            search_identities=40,
+            test_identities=40,
+        )
     )
 
 

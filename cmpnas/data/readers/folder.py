@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from cmpnas.data.images import FileImages
 from cmpnas.data.settings import FolderSettings
 from cmpnas.data.table import Table
 from cmpnas.errors import DataError, unknown
+
+_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")  # 0012 stays text, or it would be the same label as 12
 
 
 def read(settings: FolderSettings, root: Path) -> Table:
@@ -41,7 +44,6 @@ def read(settings: FolderSettings, root: Path) -> Table:
 
 
 def _column(texts: list[str]) -> np.ndarray:
-    try:
-        return np.array([int(text) for text in texts], np.int64)
-    except ValueError:
-        return np.array(texts)
+    if all(_NUMBER.fullmatch(text) for text in texts):
+        return np.array(texts).astype(np.int64)
+    return np.array(texts)

@@ -68,9 +68,7 @@ class OptunaNSGA2:
         self._study.enqueue_trial(idle | dict(arch.choices))
 
     def _draw_fresh(self) -> Arch | None:
-        """A uniform draw from what has not been seen."""
-        if self.space.count(**self._limits) <= len(self._seen):
-            return None
+        """A uniform draw from what has not been seen; None when 10,000 draws find nothing."""
         for _ in range(_DRAWS):
             if (arch := self.space.sample(self._rng, **self._limits)) not in self._seen:
                 return arch
