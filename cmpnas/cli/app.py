@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib import import_module
 
 import typer
@@ -25,6 +26,7 @@ def _root() -> None:
     """Find the best small query encoder for an index that a large gallery encoder built."""
 
 
+@cache
 def _register() -> None:
     for name in _COMMANDS:
         module = import_module(f"cmpnas.cli.{name}")

@@ -28,6 +28,11 @@ class Gallery(Protocol):
         ...
 
     @property
+    def embedding_dim(self) -> int:
+        """Width ``D`` of the embeddings."""
+        ...
+
+    @property
     def classifier(self) -> np.ndarray | None:
         """float32 ``(K, D)``, or None where only embeddings are known."""
         ...

@@ -26,6 +26,10 @@ class PrecomputedGallery:
     def mflops(self) -> float:
         return self.settings.mflops
 
+    @property
+    def embedding_dim(self) -> int:
+        return self.embeddings.shape[1]
+
     def embed(self, items: Items, what: str | None = None) -> np.ndarray:
         """The saved rows of ``items``, float32 ``(N, D)``."""
         return self.embeddings[items.rows]

@@ -30,6 +30,10 @@ class SingleGallery:
     network: nn.Module
     classifier: np.ndarray
 
+    @property
+    def embedding_dim(self) -> int:
+        return self.settings.embedding_dim
+
     def embed(self, items: Items, what: str | None = None) -> np.ndarray:
         """Unit embeddings of ``items``, float32 ``(N, D)``."""
         with dense_autocast():

@@ -127,7 +127,7 @@ class Stages:
         """The query space, as wide as the gallery's embeddings."""
         if isinstance(self.recipe.gallery, SingleSettings):
             return self.recipe.space()
-        return self.recipe.space(self.embedded.pool.shape[1])
+        return self.recipe.space(self.gallery.embedding_dim)
 
     @cached_property
     def supernet(self) -> Supernet:

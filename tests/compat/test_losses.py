@@ -78,7 +78,7 @@ def test_every_loss_pulls_a_query_to_its_gallery_embedding(name, anchor):
         return torch.nn.functional.cosine_similarity(query, target).mean().item()
 
     start = cosine()
-    for _ in range(50):
+    for _ in range(200):
         optimiser.zero_grad()
         loss(Batch(query, anchor.embeddings, anchor.labels)).backward()
         optimiser.step()
