@@ -9,7 +9,7 @@ import typer
 
 from cmpnas.cli.options import Data, Json, Pick, Run, print_json, say
 
-EPILOG = "Example: cmpnas export runs/quickstart --pick knee --out bundle"
+EPILOG = "Example: cmpnas export runs/quickstart --pick 20x --out bundle"
 
 
 def command(

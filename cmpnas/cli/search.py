@@ -61,7 +61,7 @@ def command(
 
     print_front(front)
     print(f"front: {folder / 'front.json'}, plot: {folder / 'front.png'}")
-    print(f"next:  cmpnas train {folder} --pick knee")
+    print(f"next:  cmpnas train {folder} --pick 20x")
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from cmpnas.cli.options import Data, Json, Pick, Run, print_json, say
 
-EPILOG = "Example: cmpnas train runs/quickstart --pick knee"
+EPILOG = "Example: cmpnas train runs/quickstart --pick 20x"
 
 
 def command(

@@ -36,19 +36,20 @@ def train_pick(path: Path, which: str, *, data: str | None = None, say: Say = pr
     recipe, splits = run.recipe, stages.splits
     arch = stages.space.from_json(chosen["query"]["arch"])
     folder = run.trained(arch.id)
-    if not (folder / "network.pt").exists():
-        say(f"query: training {arch.id} ({chosen['query']['mflops']:.3f} MFLOPs) from the supernet's weights")
-        network = stages.supernet.carve(arch)
-        with run.timed(f"train {arch.id}"):
-            train_network(
-                network, stages.anchor, dict(recipe.query.loss), splits.pool, recipe.query.train,
-                augmentation=recipe.query.augment, seed=recipe.seed,
-                saved=folder / "checkpoint.pt", workers=recipe.workers,
-            )  # fmt: skip
-            calibrate_on(network, splits.pool, recipe.search.calibration_images)
-        write_json(folder / "arch.json", arch.to_json())
-        checkpoint.save({"key": stages.trained_key, "network": network.state_dict()}, folder / "network.pt")
-        (folder / "checkpoint.pt").unlink()
+    with run.locked():
+        if not (folder / "network.pt").exists():
+            say(f"query: training {arch.id} ({chosen['query']['mflops']:.3f} MFLOPs) from the supernet's weights")
+            network = stages.supernet.carve(arch)
+            with run.timed(f"train {arch.id}"):
+                train_network(
+                    network, stages.anchor, dict(recipe.query.loss), splits.pool, recipe.query.train,
+                    augmentation=recipe.query.augment, seed=recipe.seed,
+                    saved=folder / "checkpoint.pt", workers=recipe.workers,
+                )  # fmt: skip
+                calibrate_on(network, splits.pool, recipe.search.calibration_images)
+            write_json(folder / "arch.json", arch.to_json())
+            checkpoint.save({"key": stages.trained_key, "network": network.state_dict()}, folder / "network.pt")
+            (folder / "checkpoint.pt").unlink()
     network = load_trained(stages, arch)
     query, gallery = embed(network, splits.search.query), embed(network, splits.search.gallery)
     metric = recipe.search.metric

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,7 +85,8 @@ def pick(front: dict[str, Any], which: str) -> dict[str, Any]:
 
     Args:
         which: ``best`` (highest score), ``cheapest``, ``knee`` (farthest from the line between those
-            two, on log cost), or the id of a query architecture.
+            two, on log cost), ``20x`` (best of those at least 20 times cheaper than the paragon), or the
+            id of a query architecture.
 
     Raises:
         RunError: there is no such pair.
@@ -98,11 +100,21 @@ def pick(front: dict[str, Any], which: str) -> dict[str, Any]:
         return pairs[int(costs.argmin())]
     if which == "knee":
         return pairs[_knee(scores, np.log(costs))]
+    if times := re.fullmatch(r"(\d+(?:\.\d+)?)x", which):
+        return _at_least(pairs, float(times[1]))
     for pair in pairs:
         if pair["query"]["id"] == which:
             return pair
     ids = [pair["query"]["id"] for pair in pairs]
-    raise RunError(unknown("pick", which, ["best", "knee", "cheapest", *ids]))
+    raise RunError(unknown("pick", which, ["best", "knee", "cheapest", "20x", *ids]))
+
+
+def _at_least(pairs: list[dict[str, Any]], times: float) -> dict[str, Any]:
+    cheap = [pair for pair in pairs if pair["cost_reduction"] >= times]
+    if not cheap:
+        most = max(pair["cost_reduction"] for pair in pairs)
+        raise RunError(f"no pair is {times:g} times cheaper than the paragon; the cheapest is {most:.1f} times.")
+    return max(cheap, key=lambda pair: pair["scores"]["heterogeneous"])
 
 
 def _knee(scores: np.ndarray, costs: np.ndarray) -> int:

@@ -75,10 +75,19 @@ def test_front_equals_brute_force(seed):
 
 def test_picks_by_name():
     points = [(1.0, 0.50), (2.0, 0.80), (4.0, 0.85), (8.0, 0.86)]
-    front = {"pairs": [{"query": {"id": f"w{c:g}", "mflops": c}, "scores": {"heterogeneous": s}} for c, s in points]}
+    front = {
+        "pairs": [
+            {"query": {"id": f"w{c:g}", "mflops": c}, "scores": {"heterogeneous": s}, "cost_reduction": 100 / c}
+            for c, s in points
+        ]
+    }
     assert pick(front, "best")["query"]["id"] == "w8"
     assert pick(front, "cheapest")["query"]["id"] == "w1"
     assert pick(front, "knee")["query"]["id"] == "w2"
     assert pick(front, "w4")["query"]["id"] == "w4"
+    assert pick(front, "20x")["query"]["id"] == "w4"
+    assert pick(front, "25.5x")["query"]["id"] == "w2"
+    with pytest.raises(RunError, match=r"no pair is 200 times cheaper than the paragon; the cheapest is 100\.0 times"):
+        pick(front, "200x")
     with pytest.raises(RunError, match=r"unknown pick 'bst'. Did you mean 'best'"):
         pick(front, "bst")
