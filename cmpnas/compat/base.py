@@ -28,6 +28,10 @@ class Anchor:
     scale: float
     margin: float
 
+    def batch(self, query: Tensor, indices: Tensor) -> Batch:
+        """``query`` embeddings of the pictures ``indices``, with what this space says of them."""
+        return Batch(query, self.embeddings[indices].to(query.device), self.labels[indices].to(query.device))
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cmpnas.data.images import Images, in_memory, to_float
+from cmpnas.data.images import Images, to_float
 from cmpnas.errors import DataError
 
 UNLABELLED = -1
@@ -48,21 +48,18 @@ class Items(Dataset[tuple[Tensor, Tensor]]):
         """uint8 images ``(B, 3, S, S)`` and their int64 indices ``(B,)``: how a DataLoader asks."""
         return self.images.read(np.asarray(indices)), torch.as_tensor(indices)
 
-    def in_memory(self, size: int) -> Items:
-        """The same items, pictures decoded once where they fit."""
-        return Items(in_memory(self.images, size), self.labels, self.sources, self.rows)
-
     def float_batches(self, batch_size: int) -> Iterator[Tensor]:
         """All pictures in order: float32 ``(B, 3, S, S)``."""
-        for start in range(0, len(self), batch_size):
-            yield to_float(self.images.read(np.arange(start, min(start + batch_size, len(self)))))
+        return self._float_batches(np.arange(len(self)), batch_size)
 
     def sample_batches(self, batch_size: int, count: int) -> Iterator[Tensor]:
         """``count`` pictures, the same ones every time, mixed: float32 ``(B, 3, S, S)``.
 
         Each batch is a fair sample of the whole, however the items are sorted.
         """
-        order = np.random.default_rng(0).permutation(len(self))[:count]
+        return self._float_batches(np.random.default_rng(0).permutation(len(self))[:count], batch_size)
+
+    def _float_batches(self, order: np.ndarray, batch_size: int) -> Iterator[Tensor]:
         for start in range(0, len(order), batch_size):
             yield to_float(self.images.read(order[start : start + batch_size]))
 

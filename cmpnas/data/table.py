@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from cmpnas.data.images import Images
+from cmpnas.data.images import Images, in_memory
 from cmpnas.data.items import UNLABELLED, Items, Protocol, Splits, fingerprint
 from cmpnas.data.settings import Condition, DataSettings, Range, Where
 from cmpnas.errors import DataError, unknown
@@ -70,20 +70,27 @@ def split(table: Table, settings: DataSettings) -> Splits:
     if sources is None:
         _must_not_find_itself(rows)
 
-    def items(part: str, own_labels: np.ndarray) -> Items:
-        chosen = rows[part]
-        own = None if sources is None else sources[chosen]
-        return Items(_Part(table.images, chosen), own_labels, own, chosen).in_memory(settings.size)
+    def items(part: str, pictures: Images, own_labels: np.ndarray) -> Items:
+        own = None if sources is None else sources[rows[part]]
+        return Items(pictures, own_labels, own, rows[part])
 
     def task(name: str) -> Protocol:
-        query, gallery = f"{name} query", f"{name} gallery"
-        return Protocol(items(query, labels[rows[query]]), items(gallery, labels[rows[gallery]]))
+        query, gallery = (
+            items(part, in_memory(_Part(table.images, rows[part]), settings.size), labels[rows[part]])
+            for part in (f"{name} query", f"{name} gallery")
+        )
+        return Protocol(query, gallery)
 
-    train = items("train", labels[rows["train"]])
-    if np.array_equal(rows["pool"], rows["train"]):
-        pool = train
-    else:
-        pool = items("pool", np.where(np.isin(rows["pool"], rows["train"]), labels[rows["pool"]], UNLABELLED))
+    # Train and pool share most of their pictures, which are decoded once for both.
+    learned = np.union1d(rows["train"], rows["pool"])
+    shared = in_memory(_Part(table.images, learned), settings.size)
+    train, pool = (
+        items(part, _Part(shared, np.searchsorted(learned, rows[part])), own_labels)
+        for part, own_labels in (
+            ("train", labels[rows["train"]]),
+            ("pool", np.where(np.isin(rows["pool"], rows["train"]), labels[rows["pool"]], UNLABELLED)),
+        )
+    )
     return Splits(
         train=train,
         pool=pool,

@@ -2,7 +2,8 @@
 
 A node is what is known so far (stage, width, blocks left); an edge adds at most one layer and says
 which decisions that took. Architectures are the paths from root to sink, so counting, extremes and
-uniform sampling under a budget are dynamic programmes over nodes: no rejection, no unbounded loop.
+uniform sampling under a limit are dynamic programmes over nodes. Only sampling under two limits at once
+rejects, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cmpnas.space.layer import Layer
 #: lowest first; sums of up to 2^23 limbs stay exact in int64.
 _LIMB = 40
 _ROWS = 2**23
-_DRAWS = 20_000
+_DRAWS = 20_000  # paths within one limit that are tried against the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,25 +138,20 @@ class Lattice:
         """How many steps along each decision's list of values an edge is from what is wanted."""
         steps = 0
         for decision, value in edge.choices:
-            values = self._values(node)[decision]
+            values = self._values[node][decision]
             if wanted.get(decision) in values:
                 steps += abs(values.index(value) - values.index(wanted[decision]))
         return steps
 
-    def _values(self, node: int) -> dict[str, list[Value]]:
-        known = self._value_cache.get(node)
-        if known is None:
-            known = {}
-            for edge in self.edges[node]:
-                for decision, value in edge.choices:
-                    if value not in known.setdefault(decision, []):
-                        known[decision].append(value)
-            self._value_cache[node] = known
-        return known
-
     @cached_property
-    def _value_cache(self) -> dict[int, dict[str, list[Value]]]:
-        return {}
+    def _values(self) -> list[dict[str, list[Value]]]:
+        """For each node: the decisions that its edges take, each with its values in order."""
+        found: list[dict[str, list[Value]]] = [{} for _ in self.edges]
+        for known, edges in zip(found, self.edges, strict=True):
+            for decision, value in (choice for edge in edges for choice in edge.choices):
+                if value not in known.setdefault(decision, []):
+                    known[decision].append(value)
+        return found
 
     # Counting and sampling under a budget
 
@@ -163,7 +159,7 @@ class Lattice:
         """Number of architectures within ``budget``, exact.
 
         Raises:
-            BudgetError: both limits are given and the space is too large to count under both.
+            BudgetError: the space has too many distinct costs, as large spaces have under both limits.
         """
         if budget.max_macs is not None and budget.max_params is not None:
             return self._count_jointly(budget.max_macs, budget.max_params)
@@ -235,7 +231,9 @@ class Lattice:
         found = [(np.zeros(1, np.int64), one)] * len(self.edges)
         for node, edges in self._backwards():
             if sum(len(found[e.target][0]) for e in edges) > _ROWS:
-                raise BudgetError("this space is too large to count under both limits at once; give one of them.")
+                raise BudgetError(
+                    f"this space has over {_ROWS:,} distinct costs, too many to count; give fewer limits."
+                )
             costs = np.concatenate([found[e.target][0] + resource(e.cost) for e in edges])
             counts = np.concatenate([found[e.target][1] for e in edges])
             order = np.argsort(costs, kind="stable")

@@ -144,11 +144,11 @@ class SearchSpace:
         """
         lowest = self.lattice.cheapest[0]
         smallest, _ = self.extremes()
-        for limit, least, unit, flag in (
-            (budget.mflops, lowest.mflops, "MFLOPs", "--budget-mflops"),
-            (budget.params_m, lowest.params_m, "M parameters", "--budget-params-m"),
+        for limit, alone, least, unit, flag in (
+            (budget.mflops, Budget(mflops=budget.mflops), lowest.mflops, "MFLOPs", "--budget-mflops"),
+            (budget.params_m, Budget(params_m=budget.params_m), lowest.params_m, "M parameters", "--budget-params-m"),
         ):
-            if limit is not None and not Budget(mflops=limit).allows(Cost(macs=round(least * 1e6))):
+            if not self.lattice.reachable(alone):
                 raise BudgetError(
                     f"no architecture of space {self.name!r} at {self.size} px fits {limit:g} {unit}: "
                     f"the smallest reachable is {least:.6g} {unit} ({smallest.id}); raise {flag}."

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cmpnas.compat import Anchor, Batch, CompatLoss
+from cmpnas.compat import Anchor, CompatLoss
 from cmpnas.data.augment import Augment
 from cmpnas.data.items import Items
 from cmpnas.train.loop import Plan, fit
@@ -30,9 +30,7 @@ def train_network(
     loss = CompatLoss(losses, anchor)
 
     def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
-        gallery = anchor.embeddings[indices].to(images.device)
-        labels = anchor.labels[indices].to(images.device)
-        return loss(Batch(network(images), gallery, labels))
+        return loss(anchor.batch(network(images), indices))
 
     both = nn.ModuleDict({"network": network, "loss": loss})
     fit(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cmpnas.compat import Anchor, Batch, CompatLoss
+from cmpnas.compat import Anchor, CompatLoss
 from cmpnas.cost.budget import Budget
 from cmpnas.data.augment import Augment
 from cmpnas.data.items import Items
@@ -41,13 +41,11 @@ def train_supernet(
     loss = CompatLoss(losses, anchor)
 
     def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
-        gallery = anchor.embeddings[indices].to(images.device)
-        labels = anchor.labels[indices].to(images.device)
         total = images.new_zeros(())
         for path in range(paths):
             rng = random.Random(f"{seed}:{step}:{path}")
             arch = space.sample(rng, max_mflops=budget.mflops, max_params_m=budget.params_m)
-            total = total + loss(Batch(supernet(images, arch), gallery, labels))
+            total = total + loss(anchor.batch(supernet(images, arch), indices))
         return total / paths
 
     both = nn.ModuleDict({"supernet": supernet, "loss": loss})
