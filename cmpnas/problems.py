@@ -37,18 +37,24 @@ def read_yaml(path: Path, error: type[CmpnasError]) -> dict[str, Any]:
     return content
 
 
-def validate(model: type[M], content: dict[str, Any], where: str, error: type[CmpnasError]) -> M:
-    """``content`` as a checked ``model``; ``where`` names it in the error.
+def validate(
+    model: type[M], content: dict[str, Any], where: str, error: type[CmpnasError], also: Iterable[str] = ()
+) -> M:
+    """``content`` as a checked ``model``; ``where`` names it in the error, ``also`` tells of other mistakes.
 
     Raises:
         error: something is wrong; each mistake is told: where it is, what came, what is allowed.
     """
     from pydantic import ValidationError
 
+    mistakes: list[str] = []
     try:
-        return model.model_validate(content)
+        found = model.model_validate(content)
     except ValidationError as fault:
         mistakes = [_phrase(mistake, model) for mistake in fault.errors(include_url=False)]
+    mistakes += also
+    if not mistakes:
+        return found
     count = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
     raise error(f"{where} has {count}: " + "; ".join(mistakes) + ".")
 

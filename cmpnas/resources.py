@@ -1,8 +1,14 @@
-"""The YAML files that come with the package: beside it in a checkout, inside it in a wheel."""
+"""The YAML files that come with the package (beside it in a checkout, inside it in a wheel), and objects
+that users name by import path."""
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+from cmpnas.errors import CmpnasError
 
 _PACKAGE = Path(__file__).parent
 
@@ -20,3 +26,22 @@ def names(kind: str) -> list[str]:
 def find(kind: str, name: str) -> Path | None:
     """The file called ``name``, or None."""
     return _folder(kind) / f"{name}.yaml" if name in names(kind) else None
+
+
+def import_object(path: str, error: type[CmpnasError]) -> Any:
+    """What ``package.module:NAME`` names; the working folder is looked in, too.
+
+    Raises:
+        error: there is no such module, it fails to import, or it has no such name.
+    """
+    module, _, name = path.partition(":")
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as fault:
+        raise error(f"cannot import {module!r} of {path!r} ({fault}); is it installed, or in this folder?") from None
+    except AttributeError:
+        raise error(f"module {module!r} has no {name!r} (asked for as {path!r}).") from None
+    finally:
+        sys.path.remove(here)

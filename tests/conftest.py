@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cmpnas.space import SearchSpace
+from cmpnas.space.grow import Declared
 from cmpnas.space.spec import check_spec
 
 #: Overrides that shrink `quickstart` to seconds, for tests of behaviour rather than of results.
@@ -48,7 +49,7 @@ def small_spec(**changes: object) -> dict[str, object]:
 
 @pytest.fixture
 def small() -> SearchSpace:
-    return SearchSpace(check_spec(small_spec(), "small"))
+    return SearchSpace(Declared(check_spec(small_spec(), "small")))
 
 
 @pytest.fixture

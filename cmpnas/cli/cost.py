@@ -17,7 +17,9 @@ EPILOG = (
 
 
 def command(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="A space by name (cmpnas ls spaces) or a YAML file.")],
+    space: Annotated[
+        str, typer.Argument(metavar="SPACE", help="A space by name, a YAML file, or package.module:Class.")
+    ],
     arch: Annotated[Path | None, typer.Option(metavar="FILE", help="An architecture as JSON.")] = None,
     extremes: Annotated[bool, typer.Option("--extremes", help="The cheapest and the dearest (default).")] = False,
     count: Annotated[bool, typer.Option("--count", help="How many architectures there are, exactly.")] = False,
@@ -27,7 +29,8 @@ def command(
     audit: Annotated[bool, typer.Option("--audit", help="Count once more with fvcore.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Cost in million multiply-adds (convolution and linear, eval mode) and million parameters."""
+    """Cost in million multiply-adds (convolution and linear, eval mode), million parameters, and MiB of float32
+    that activations of one image need at their peak."""
     from cmpnas.files import read_json
     from cmpnas.space import load_space
 
@@ -48,6 +51,7 @@ def command(
     for each in archs:
         cost = found.cost(each)
         row: dict[str, Any] = {"id": each.id, "mflops": cost.mflops, "params_m": cost.params_m}
+        row["memory_mb"] = cost.memory_mb
         if audit:
             from cmpnas.cost.audit import audit as fvcore_audit
             from cmpnas.models import build_network
@@ -59,7 +63,9 @@ def command(
         print_json({"space": found.name, "size": found.size, "architectures": rows})
         return
     for row in rows:
-        line = f"{row['mflops']:12.6f} MFLOPs  {row['params_m']:10.6f} M params  {row['id']}"
+        line = (
+            f"{row['mflops']:12.6f} MFLOPs  {row['params_m']:10.6f} M params  {row['memory_mb']:7.3f} MiB  {row['id']}"
+        )
         if audit:
             same = row["fvcore"]["mflops"] == row["mflops"] and row["fvcore"]["params_m"] == row["params_m"]
             line += f"  (fvcore: {'the same' if same else row['fvcore']})"

@@ -7,8 +7,10 @@ from torch import nn
 
 from cmpnas.cost.value import Cost
 
-#: Operators that multiply nothing we count: norms fold away, pooling and activations only add.
-_FREE = ("aten::batch_norm", "aten::adaptive_avg_pool2d", "aten::max_pool2d", "aten::mean")
+#: Operators that multiply nothing we count: norms fold away, pooling and resizing are not convolutions.
+_FREE = (
+    "aten::batch_norm", "aten::adaptive_avg_pool2d", "aten::max_pool2d", "aten::mean", "aten::upsample_bilinear2d",
+)  # fmt: skip
 
 
 def audit(network: nn.Module, size: int) -> Cost:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from cmpnas.cost.value import Cost
 from cmpnas.errors import BudgetError
 
@@ -42,6 +44,15 @@ class Budget:
         return (self.max_macs is None or cost.macs <= self.max_macs) and (
             self.max_params is None or cost.params <= self.max_params
         )
+
+    def allows_all(self, macs: np.ndarray, params: np.ndarray) -> np.ndarray:
+        """`allows` of many costs at once: bool ``(N,)``."""
+        within = np.ones(len(macs), bool)
+        if self.max_macs is not None:
+            within &= macs <= self.max_macs
+        if self.max_params is not None:
+            within &= params <= self.max_params
+        return within
 
     def to_json(self) -> dict[str, float]:
         """The limits that are set, by name."""

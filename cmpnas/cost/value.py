@@ -1,7 +1,10 @@
-"""What an architecture costs, and what one multiply-add layer costs, in closed form.
+"""What an architecture costs, and what one operator costs, in closed form.
 
 The count is fvcore's and the NAS literature's: multiply-adds of convolutions, linear maps and
 attention products in eval mode, BatchNorm folded away. MobileNetV2 at 224 px is 300 MFLOPs.
+
+Memory is that of inference too: the most scalars alive at once while one image passes, when an
+elementwise operator writes over its input, a view costs nothing and a map is freed after its last use.
 """
 
 from __future__ import annotations
@@ -11,10 +14,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An exact cost: ``macs`` multiply-adds of one image, ``params`` trainable scalars."""
+    """An exact cost: ``macs`` multiply-adds of one image, ``params`` trainable scalars, ``peak``
+    activation scalars alive at once.
+
+    Adding two costs is running one after the other.
+    """
 
     macs: int = 0
     params: int = 0
+    peak: int = 0
 
     @property
     def mflops(self) -> float:
@@ -26,21 +34,39 @@ class Cost:
         """Million parameters."""
         return self.params / 1e6
 
+    @property
+    def memory_mb(self) -> float:
+        """Peak activation memory of one image in float32, in MiB."""
+        return self.peak * 4 / 2**20
+
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.macs + other.macs, self.params + other.params)
+        return Cost(self.macs + other.macs, self.params + other.params, max(self.peak, other.peak))
+
+    def holding(self, scalars: int) -> Cost:
+        """The same work done while ``scalars`` others wait in memory."""
+        return Cost(self.macs, self.params, self.peak + scalars)
 
 
-def conv(cin: int, cout: int, kernel: int, out_size: int, groups: int = 1) -> Cost:
-    """A square convolution without bias that writes an ``out_size`` x ``out_size`` map."""
+def halved(size: int, stride: int) -> int:
+    """Side of the map that an operator of this stride writes (odd kernels, half-kernel padding)."""
+    return -(-size // stride)
+
+
+def conv(cin: int, cout: int, kernel: int, size: int, stride: int = 1, groups: int = 1) -> Cost:
+    """A square convolution without bias that reads a ``size`` x ``size`` map, and its BatchNorm.
+
+    The norm has two parameters a channel and, once folded, no multiply-adds.
+    """
     weights = cout * (cin // groups) * kernel * kernel
-    return Cost(weights * out_size * out_size, weights)
+    pixels = halved(size, stride) ** 2
+    return Cost(weights * pixels, weights + 2 * cout, cin * size**2 + cout * pixels)
 
 
-def norm(channels: int) -> Cost:
-    """BatchNorm: two parameters a channel, no multiply-adds once folded."""
-    return Cost(0, 2 * channels)
+def linear(cin: int, cout: int) -> Cost:
+    """A linear map with bias on one vector."""
+    return Cost(cin * cout, cin * cout + cout, cin + cout)
 
 
-def linear(cin: int, cout: int, bias: bool = True) -> Cost:
-    """A linear map on one vector."""
-    return Cost(cin * cout, cin * cout + (cout if bias else 0))
+def resident(*scalars: int) -> Cost:
+    """An operator without multiply-adds, by the sizes of what it reads and writes."""
+    return Cost(peak=sum(scalars))

@@ -5,8 +5,8 @@ for each position and parameter, a tensor as large as any architecture needs; a 
 modules on slices of those tensors. So a path *is* the static network, forward and backward, and
 nothing remembers which path ran last.
 
-Sharing is entangled: leading channels, centre-cropped kernels. A block kind that stands beside
-another at the same position has weights of its own.
+Sharing is entangled (leading channels, centre-cropped kernels) but for the decisions that a stage
+declares ``separate``: each of their values has weights of its own, as in single path one-shot NAS.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ class Supernet(nn.Module):
         self._skeletons: dict[Layer, nn.Module] = {}
         shapes: dict[str, dict[str, tuple[int, ...]]] = {}
         for layer in {e.layer: None for edges in space.lattice.edges for e in edges if e.layer}:
-            largest = shapes.setdefault(_key(layer), {})
+            largest = shapes.setdefault(layer.shared_by, {})
             for name, value in self._skeleton(layer).named_parameters():
                 known = largest.get(name, value.shape)
                 largest[name] = tuple(map(max, known, value.shape))
-        for key, tensors in shapes.items():
-            self.shared[key] = _Store({name: torch.empty(shape) for name, shape in tensors.items()})
-            initialise(self._store(key))
+        for shared_by, tensors in shapes.items():
+            store = _Store({name: torch.empty(shape) for name, shape in tensors.items()})
+            initialise(store.tensors)
+            self.shared[_module_key(shared_by)] = store
 
     def forward(self, images: Tensor, arch: Arch) -> Tensor:
         """Embed ``(N, 3, H, W)`` by the path ``arch``: ``(N, D)``, with batch statistics."""
@@ -62,8 +63,9 @@ class Supernet(nn.Module):
 
     def slices(self, layer: Layer) -> dict[str, Tensor]:
         """The shared weights of ``layer``, by parameter name; views, so gradients reach the shared."""
-        store = self._store(_key(layer))
-        return {name: _slice(store[name], value.shape) for name, value in self._skeleton(layer).named_parameters()}
+        store: Any = self.shared[_module_key(layer.shared_by)]
+        tensors, wanted = store.tensors, self._skeleton(layer).named_parameters()
+        return {name: _slice(tensors[name], value.shape) for name, value in wanted}
 
     def carve(self, arch: Arch) -> Network:
         """A plain static network of ``arch`` with copied weights and no trace of the supernet.
@@ -80,20 +82,17 @@ class Supernet(nn.Module):
                     value.copy_(shared[name])
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _store(self, key: str) -> dict[str, Tensor]:
-        store: Any = self.shared[key]
-        return store.tensors
-
     def _skeleton(self, layer: Layer) -> nn.Module:
-        """The static module of ``layer`` without storage, made once."""
-        found = self._skeletons.get(layer)
+        """The static module of ``layer`` without storage, made once for all layers of its form."""
+        form = layer.form
+        found = self._skeletons.get(form)
         if found is None:
             with torch.device("meta"):
-                found = build_layer(layer)
+                found = build_layer(form)
             for module in found.modules():
                 if isinstance(module, _BatchNorm):
                     _forget_statistics(module)
-            self._skeletons[layer] = found
+            self._skeletons[form] = found
         return found
 
 
@@ -110,8 +109,9 @@ class _Store(nn.Module):
         return {name.replace("/", "."): value for name, value in self._parameters.items()}
 
 
-def _key(layer: Layer) -> str:
-    return f"{module_name(layer.position)}:{layer.kind}"
+def _module_key(name: str) -> str:
+    """``name`` as a submodule may be called."""
+    return name.replace(".", "_")
 
 
 def _slice(shared: Tensor, shape: torch.Size) -> Tensor:

@@ -63,7 +63,7 @@ class Stages:
         """Key of everything that the gallery option was made of."""
         recipe, settings = self.recipe, self.recipe.gallery
         if isinstance(settings, SingleSettings):
-            made_of: Any = plan_single(settings, recipe.data.size)[0].spec.model_dump(mode="json")
+            made_of: Any = plan_single(settings, recipe.data.size)[0].fingerprint
         else:
             file = data_folder(recipe.data, self.data) / settings.file
             made_of = hash_file(file)
@@ -74,7 +74,7 @@ class Stages:
         """Key of everything that the supernet was made of; how picks are finished is no part of it."""
         recipe = self.recipe
         query = recipe.query.model_dump(mode="json", exclude={"train"})
-        space = self.space.spec.model_dump(mode="json")
+        space = self.space.fingerprint
         return hash_of(self.gallery_key, query, space, recipe.search.budget.to_json(), recipe.seed)
 
     @cached_property

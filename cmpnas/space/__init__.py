@@ -1,8 +1,11 @@
 """Search spaces: architectures, exact counting, sampling under a budget."""
 
 from cmpnas.space.arch import Arch
+from cmpnas.space.batch import Archs
+from cmpnas.space.blocks import Block
+from cmpnas.space.lattice import Lattice
 from cmpnas.space.layer import Layer
 from cmpnas.space.library import list_spaces, load_space
-from cmpnas.space.space import SearchSpace
+from cmpnas.space.space import Blueprint, SearchSpace
 
-__all__ = ["Arch", "Layer", "SearchSpace", "list_spaces", "load_space"]
+__all__ = ["Arch", "Archs", "Block", "Blueprint", "Lattice", "Layer", "SearchSpace", "list_spaces", "load_space"]

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 Value = int | float | str
+#: Decisions taken, each with its value.
+Choices = tuple[tuple[str, Value], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Arch:
     """An architecture: the decisions of a space, each with its value, in the space's own order.
 
-    Only decisions that matter are held (no kernel for a block that the depth leaves out), so equal
+    Only decisions that matter are held (none for a block that the depth leaves out), so equal
     networks are equal objects. Made by `SearchSpace.arch`, which validates.
     """
 
     space: str
-    choices: tuple[tuple[str, Value], ...]
+    choices: Choices
 
     @property
     def id(self) -> str:
         """Canonical text, safe as a file name: ``w16d2.k3e4.k5e2-w24d1.k3e4``.
 
-        A stage or block starts with its group; each decision is its initial and its value.
+        Each decision is its initial and its value, of which words keep two letters (``relu6``: ``re6``).
         """
         groups: list[tuple[str, str]] = []
         for decision, value in self.choices:
             position, _, name = decision.rpartition(".")
-            token = f"{name[:1]}{value:g}" if isinstance(value, int | float) else f"{name[:1]}{value}"
+            token = name[:1] + short(value)
             if groups and groups[-1][0] == position:
                 groups[-1] = (position, groups[-1][1] + token)
             else:
@@ -45,3 +48,10 @@ class Arch:
 
     def __str__(self) -> str:
         return self.id
+
+
+def short(value: Value) -> str:
+    """A value as an id shows it."""
+    if isinstance(value, int | float):
+        return f"{value:g}"
+    return re.sub(r"([^\W\d]{2})[^\W\d]*", r"\1", value)

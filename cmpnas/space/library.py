@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cmpnas.errors import SpaceError, unknown
-from cmpnas.resources import find, names
+from cmpnas.resources import find, import_object, names
+from cmpnas.space.grow import Declared
 from cmpnas.space.space import SearchSpace
 from cmpnas.space.spec import read_spec
 
@@ -16,16 +18,27 @@ def list_spaces() -> list[str]:
 
 
 def load_space(name: str, *, size: int | None = None, embedding_dim: int | None = None) -> SearchSpace:
-    """Load a space by name, or from a YAML file of the user's.
+    """Load a space by name, from a YAML file of the user's, or from ``package.module:Class``.
+
+    A class is called without arguments and must give a `cmpnas.space.Blueprint`.
 
     Args:
         size: side of the input in pixels; by default the file's.
         embedding_dim: width of the embedding; by default the file's.
 
     Raises:
-        SpaceError: there is no such space, or its file is not well formed.
+        SpaceError: there is no such space, or it is not well formed.
     """
+    if ":" in name:
+        try:
+            blueprint: Any = import_object(name, SpaceError)()
+        except TypeError as fault:
+            raise SpaceError(f"{name} cannot be called without arguments ({fault}); see docs/spaces.md.") from None
+        if missing := [part for part in ("name", "size", "embedding_dim", "lattice") if not hasattr(blueprint, part)]:
+            raise SpaceError(f"{name} is no blueprint of a space: it has no {missing[0]!r}; see docs/spaces.md.")
+        return SearchSpace(blueprint, size, embedding_dim)
     path = Path(name) if name.endswith((".yaml", ".yml")) else find("search_spaces", name)
     if path is None:
-        raise SpaceError(unknown("space", name, list_spaces(), "Try: cmpnas ls spaces, or give a .yaml file."))
-    return SearchSpace(read_spec(path)).resized(size, embedding_dim)
+        hint = "Try: cmpnas ls spaces, or give a .yaml file, or package.module:Class."
+        raise SpaceError(unknown("space", name, list_spaces(), hint))
+    return SearchSpace(Declared(read_spec(path)), size, embedding_dim)

@@ -2,65 +2,85 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
+from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from cmpnas.cost.budget import Budget
 from cmpnas.cost.value import Cost
 from cmpnas.errors import BudgetError, SpaceError, unknown
-from cmpnas.space.arch import Arch, Value
-from cmpnas.space.lattice import Edge, Lattice, Path
-from cmpnas.space.layer import Layer, layer_cost
-from cmpnas.space.spec import SpaceSpec, StageSpec, check_spec
+from cmpnas.space.arch import Arch, Value, short
+from cmpnas.space.batch import Archs
+from cmpnas.space.counting import count
+from cmpnas.space.lattice import Lattice, Path
+from cmpnas.space.layer import Layer
+from cmpnas.space.sampling import Sampler
+from cmpnas.space.table import EdgeTable
 
 
-@dataclass(frozen=True)
-class SearchSpace:
-    """A space read from its specification, at one input size and embedding width."""
+class Blueprint(Protocol):
+    """All that a space of the user's own has to be: a name, two defaults, and its graph.
 
-    spec: SpaceSpec
+    `cmpnas.testing.check_space` says whether the graph keeps the promises that the rest relies on.
+    """
 
     @property
-    def name(self) -> str:
-        return self.spec.name
+    def name(self) -> str: ...
 
     @property
     def size(self) -> int:
-        """Side of the square input in pixels."""
-        return self.spec.size
+        """Side of the square input in pixels, unless another is asked for."""
+        ...
 
     @property
     def embedding_dim(self) -> int:
-        return self.spec.embedding_dim
+        """Width of the embedding, unless another is asked for."""
+        ...
+
+    def lattice(self, size: int, embedding_dim: int) -> Lattice:
+        """The graph of partial networks at one input size and embedding width."""
+        ...
+
+
+class SearchSpace:
+    """A space at one input size and embedding width."""
+
+    def __init__(self, blueprint: Blueprint, size: int | None = None, embedding_dim: int | None = None) -> None:
+        self._blueprint = blueprint
+        self.name = blueprint.name
+        #: Side of the square input in pixels.
+        self.size = blueprint.size if size is None else size
+        self.embedding_dim = blueprint.embedding_dim if embedding_dim is None else embedding_dim
+        self.lattice = blueprint.lattice(self.size, self.embedding_dim)
+        self._sampler = lru_cache(maxsize=8)(self._make_sampler)
+        for decision, values in self.decisions.items():
+            if len({short(value) for value in values}) < len(values):
+                raise SpaceError(
+                    f"values of {decision} look alike in an id, of which words keep two letters: {values}."
+                )
 
     def resized(self, size: int | None = None, embedding_dim: int | None = None) -> SearchSpace:
         """The same space at another input size or embedding width; costs follow."""
-        content = self.spec.model_dump()
-        content["size"] = self.size if size is None else size
-        content["embedding_dim"] = self.embedding_dim if embedding_dim is None else embedding_dim
-        return SearchSpace(check_spec(content, f"space {self.name!r}"))
+        return SearchSpace(self._blueprint, size or self.size, embedding_dim or self.embedding_dim)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that the space holds: equal spaces have equal ones."""
+        return hashlib.sha256(repr((self.name, self.size, self.lattice.edges)).encode()).hexdigest()[:16]
 
     # Decisions
 
-    @cached_property
+    @property
     def decisions(self) -> dict[str, tuple[Value, ...]]:
         """Every decision of the space with its values, in the order in which they are taken."""
-        found: dict[str, tuple[Value, ...]] = {}
-        for stage in self.spec.stages:
-            found[f"{stage.name}.width"] = stage.width
-            found[f"{stage.name}.depth"] = stage.depth
-            for block in range(1, max(stage.depth) + 1):
-                for name, values in stage.choices().items():
-                    found[f"{stage.name}.block{block}.{name}"] = values
-        return found
+        return self.lattice.decisions
 
     def arch(self, choices: Mapping[str, Value]) -> Arch:
         """The architecture that takes ``choices``; decisions that do not matter are dropped.
-
-        A decision with a single value may be left out.
 
         Raises:
             SpaceError: a decision is unknown, missing, or has a value that it does not allow.
@@ -71,11 +91,11 @@ class SearchSpace:
             if value not in self.decisions[decision] or isinstance(value, bool):
                 allowed = ", ".join(f"{v:g}" if not isinstance(v, str) else v for v in self.decisions[decision])
                 raise SpaceError(f"{decision} = {value!r} is not in space {self.name!r}; allowed: {allowed}.")
-        path = self.lattice.follow(choices)
-        for edge in path:
-            for decision, _ in edge.choices:
-                if decision not in choices and len(self.decisions[decision]) > 1:
-                    raise SpaceError(f"{decision} is missing; space {self.name!r} needs a value for it.")
+        path = self.lattice.find(choices)
+        if isinstance(path, str):
+            if path in choices:
+                raise SpaceError(f"{path} = {choices[path]!r} cannot stand beside the decisions before it.")
+            raise SpaceError(f"{path} is missing; space {self.name!r} needs a value for it.")
         return self._arch(path)
 
     def from_json(self, content: Any) -> Arch:
@@ -93,6 +113,14 @@ class SearchSpace:
     def _arch(self, path: Path) -> Arch:
         return Arch(self.name, tuple(choice for edge in path for choice in edge.choices))
 
+    def _path(self, arch: Arch) -> Path:
+        if arch.space != self.name:
+            raise SpaceError(f"architecture {arch.id} is of space {arch.space!r}, not {self.name!r}.")
+        path = self.lattice.find(dict(arch.choices))
+        if isinstance(path, str):
+            raise SpaceError(f"architecture {arch.id} has no {path} that space {self.name!r} knows.")
+        return path
+
     # Structure and cost
 
     def layers(self, arch: Arch) -> tuple[Layer, ...]:
@@ -103,16 +131,26 @@ class SearchSpace:
         """Exact cost of ``arch`` at this space's input size."""
         return sum((edge.cost for edge in self._path(arch)), Cost())
 
-    def _path(self, arch: Arch) -> Path:
-        if arch.space != self.name:
-            raise SpaceError(f"architecture {arch.id} is of space {arch.space!r}, not {self.name!r}.")
-        return self.lattice.follow(dict(arch.choices))
+    def batch(self, archs: Iterable[Arch]) -> Archs:
+        """``archs`` as rows of an array, with costs as arrays."""
+        return self._archs(self._table.encode(map(self._path, archs)))
+
+    def _archs(self, rows: np.ndarray) -> Archs:
+        return Archs(rows, self._table, lambda row: self._arch(self._table.decode(row)))
+
+    @cached_property
+    def _table(self) -> EdgeTable:
+        return EdgeTable(self.lattice)
 
     # Counting and sampling
 
     def count(self, *, max_mflops: float | None = None, max_params_m: float | None = None) -> int:
-        """Number of architectures within the limits, exact; may be 0."""
-        return self.lattice.count(Budget(max_mflops, max_params_m))
+        """Number of architectures within the limits, exact; may be 0.
+
+        Raises:
+            BudgetError: the space is too large to count under both limits.
+        """
+        return count(self.lattice, Budget(max_mflops, max_params_m))
 
     def extremes(self) -> tuple[Arch, Arch]:
         """The architectures of fewest and of most multiply-adds."""
@@ -123,120 +161,66 @@ class SearchSpace:
         """Draw uniformly from the architectures within the limits.
 
         Raises:
-            BudgetError: there is none; the message names the smallest reachable cost.
+            BudgetError: there is none; the message names the nearest that can be reached.
         """
-        budget = Budget(max_mflops, max_params_m)
+        seed = rng.getrandbits(64)
+        return self.sample_many(1, seed, max_mflops=max_mflops, max_params_m=max_params_m)[0]
+
+    def sample_many(
+        self,
+        count: int,
+        seed: int,
+        *,
+        max_mflops: float | None = None,
+        max_params_m: float | None = None,
+        over: Literal["architectures", "cost"] = "architectures",
+    ) -> Archs:
+        """Draw ``count`` architectures within the limits, tens of thousands a second.
+
+        Args:
+            over: uniformly over ``architectures``, of which nearly all are of middling cost; or
+                log-uniformly over ``cost`` in multiply-adds, and then uniformly over architectures of that
+                cost (to within 1/4096 of the range), which trains the small ones as often as the large.
+
+        Raises:
+            BudgetError: there is none; the message names the nearest that can be reached.
+        """
+        sampler = self._sampler(Budget(max_mflops, max_params_m), over == "cost")
+        return self._archs(sampler.draw(count, np.random.default_rng(seed)))
+
+    def _make_sampler(self, budget: Budget, even: bool) -> Sampler:
         self.require_reachable(budget)
-        return self._arch(self.lattice.sample(rng, budget))
+        return Sampler(self.lattice, self._table, budget, even=even)
 
     def nearest(self, choices: Mapping[str, Value], budget: Budget) -> Arch:
         """The architecture closest to ``choices``, decision by decision, that fits ``budget``.
 
         This is how a controller's free proposal becomes a feasible architecture.
         """
-        return self._arch(self.lattice.follow(choices, budget))
+        return self._arch(self.lattice.nearest(choices, budget))
 
     def require_reachable(self, budget: Budget) -> None:
         """Check that some architecture meets ``budget``.
 
         Raises:
-            BudgetError: none does; names the smallest reachable cost and the architecture nearest.
+            BudgetError: none does; names the nearest that can be reached.
         """
-        lowest = self.lattice.cheapest[0]
-        smallest, _ = self.extremes()
-        for limit, alone, least, unit, flag in (
-            (budget.mflops, Budget(mflops=budget.mflops), lowest.mflops, "MFLOPs", "--budget-mflops"),
-            (budget.params_m, Budget(params_m=budget.params_m), lowest.params_m, "M parameters", "--budget-params-m"),
+        if self.lattice.reachable(budget):
+            return
+        least = self.lattice.least[0]
+        for alone, lowest, flag in (
+            (Budget(mflops=budget.mflops), Budget(mflops=least.mflops), "--budget-mflops"),
+            (Budget(params_m=budget.params_m), Budget(params_m=least.params_m), "--budget-params-m"),
         ):
             if not self.lattice.reachable(alone):
                 raise BudgetError(
-                    f"no architecture of space {self.name!r} at {self.size} px fits {limit:g} {unit}: "
-                    f"the smallest reachable is {least:.6g} {unit} ({smallest.id}); raise {flag}."
+                    f"no architecture of space {self.name!r} at {self.size} px fits {alone}: "
+                    f"the smallest reachable is {lowest} ({self.nearest({}, lowest).id}); raise {flag}."
                 )
-        if not self.lattice.reachable(budget):
-            raise BudgetError(
-                f"no architecture of space {self.name!r} fits {budget}: each limit is reachable alone "
-                f"(from {lowest.mflops:.6g} MFLOPs, {lowest.params_m:.6g} M parameters), not both; raise one."
-            )
-
-    # Building the graph
-
-    @cached_property
-    def lattice(self) -> Lattice:
-        """The space as a graph of partial networks."""
-        return _build(self.spec)
-
-
-def _build(spec: SpaceSpec) -> Lattice:
-    """Stem, stages, optional last convolution, embedding; nodes are numbered stage by stage."""
-    lattice = Lattice()
-    root = lattice.add()
-    stem = _conv_layer("stem", 3, spec.size, spec.stem)
-    reached = {stem.cout: lattice.add()}
-    lattice.edges[root].append(Edge(reached[stem.cout], layer_cost(stem), stem))
-    size = stem.out_size
-    for stage in spec.stages:
-        reached = _add_stage(lattice, stage, reached, size)
-        size = -(-size // stage.stride)
-    if spec.last is not None:
-        merged = lattice.add()
-        for width, node in reached.items():
-            layer = _conv_layer("last", width, size, spec.last)
-            lattice.edges[node].append(Edge(merged, layer_cost(layer), layer))
-        reached = {spec.last.width: merged}
-        size = layer.out_size
-    sink = lattice.add()
-    for width, node in reached.items():
-        layer = Layer("embed", "embed", width, spec.embedding_dim, 1, size)
-        lattice.edges[node].append(Edge(sink, layer_cost(layer), layer))
-    return lattice
-
-
-def _conv_layer(position: str, cin: int, size: int, spec: Any) -> Layer:
-    options = (("kernel", spec.kernel), ("activation", spec.activation))
-    return Layer(position, "conv", cin, spec.width, spec.stride, size, options)
-
-
-def _add_stage(lattice: Lattice, stage: StageSpec, reached: dict[int, int], size: int) -> dict[int, int]:
-    """Append one stage; takes and returns the node reached at each width.
-
-    Chains are laid out depth by depth so that every edge leads to a node numbered later.
-    """
-    entries: list[tuple[int, int, int, int]] = []  # node, cin, width, depth
-    for cin, origin in reached.items():
-        for width in stage.width:
-            for depth in stage.depth:
-                node = lattice.add()
-                taken = ((f"{stage.name}.width", width), (f"{stage.name}.depth", depth))
-                lattice.edges[origin].append(Edge(node, Cost(), None, taken))
-                entries.append((node, cin, width, depth))
-    out_size = -(-size // stage.stride)
-    rest = {
-        (width, depth, done): lattice.add()
-        for done in range(1, max(stage.depth))
-        for width in stage.width
-        for depth in stage.depth
-        if done < depth
-    }
-    ends = {width: lattice.add() for width in stage.width}
-    for node, cin, width, depth in entries:
-        target = rest.get((width, depth, 1), ends[width])
-        lattice.edges[node] += _block_edges(stage, 1, cin, width, stage.stride, size, target)
-    for (width, depth, done), node in rest.items():
-        target = rest.get((width, depth, done + 1), ends[width])
-        lattice.edges[node] += _block_edges(stage, done + 1, width, width, 1, out_size, target)
-    return ends
-
-
-def _block_edges(stage: StageSpec, block: int, cin: int, width: int, stride: int, size: int, target: int) -> list[Edge]:
-    """One edge for every setting of one block."""
-    position = f"{stage.name}.block{block}"
-    settings: list[tuple[tuple[str, Value], ...]] = [()]
-    for name, values in stage.choices().items():
-        settings = [(*setting, (name, value)) for setting in settings for value in values]
-    edges = []
-    for setting in settings:
-        layer = Layer(position, stage.block, cin, width, stride, size, (*setting, ("activation", stage.activation)))
-        taken = tuple((f"{position}.{name}", value) for name, value in setting)
-        edges.append(Edge(target, layer_cost(layer), layer, taken))
-    return edges
+        near = self.lattice.frontier.nearest(budget.max_macs or 0, budget.max_params or 0)
+        both = Budget(near.mflops, near.params_m)
+        raise BudgetError(
+            f"no architecture of space {self.name!r} at {self.size} px fits {budget}: each limit is reachable "
+            f"alone (from {least.mflops:.6g} MFLOPs, {least.params_m:.6g} M parameters), not both; "
+            f"the nearest needs {both} ({self.nearest({}, both).id}); raise one."
+        )

@@ -3,124 +3,117 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from cmpnas.errors import SpaceError, unknown
+from cmpnas.errors import SpaceError
 from cmpnas.problems import read_yaml, validate
-from cmpnas.space.layer import BLOCKS
+from cmpnas.space.arch import Value
+from cmpnas.space.blocks import SHUFFLE_OPERATORS, stage_block
+from cmpnas.space.consistency import inconsistencies
 
 Activation = Literal["relu", "relu6", "hardswish"]
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
-Kernel = Annotated[int, Field(gt=0, le=15, strict=True)]
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"kernels must be odd, not {value}")
+    return value
+
+
+Kernel = Annotated[int, Field(gt=0, le=15, strict=True), AfterValidator(_odd)]
 Expansion = Annotated[float, Field(gt=0, le=16)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=8, le=1024, strict=True)]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError(f"a value stands twice in {list(values)}")
-    return values
-
-
-def _odd(values: tuple[int, ...]) -> tuple[int, ...]:
-    if even := [value for value in values if value % 2 == 0]:
-        raise ValueError(f"kernels must be odd, not {even[0]}")
-    return values
-
-
 class ConvSpec(_Model):
-    """A fixed convolution, BatchNorm and activation: the stem, or a last one before pooling."""
+    """A fixed convolution, BatchNorm and activation (the stem, or a last one before pooling), and
+    after a stem perhaps a 3x3 max-pooling of stride 2."""
 
     width: PositiveInt
     kernel: Kernel = 3
     stride: Literal[1, 2] = 1
     activation: Activation = "relu"
+    pool: bool = False
 
-    @field_validator("kernel")
-    @classmethod
-    def _kernel_is_odd(cls, value: int) -> int:
-        return _odd((value,))[0]
+
+def _listed(given: Any) -> Any:
+    """A single value is a list of one."""
+    return (given,) if isinstance(given, str | int | float) else given
+
+
+def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    if values is not None and len(set(values)) != len(values):
+        raise ValueError(f"a value stands twice in {list(values)}")
+    return values
+
+
+def _choice(of: Any) -> Any:
+    return Annotated[tuple[of, ...], Field(min_length=1), BeforeValidator(_listed)]
 
 
 class StageSpec(_Model):
-    """A run of blocks of one width; lists are what may vary."""
+    """A run of blocks of one width; lists are what may vary.
+
+    ``options`` holds decisions that only the user's own block knows. ``separate`` names decisions
+    whose every value has weights of its own (single path); the others share (entangled).
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     block: str
-    width: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    depth: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    width: _choice(PositiveInt)  # type: ignore[valid-type]
+    depth: _choice(PositiveInt)  # type: ignore[valid-type]
     stride: Literal[1, 2] = 1
-    kernel: Annotated[tuple[Kernel, ...], Field(min_length=1)] | None = None
-    expansion: Annotated[tuple[Expansion, ...], Field(min_length=1)] | None = None
-    activation: Activation = "relu"
+    kernel: _choice(Kernel) | None = None  # type: ignore[valid-type]
+    expansion: _choice(Expansion) | None = None  # type: ignore[valid-type]
+    operator: _choice(Literal[SHUFFLE_OPERATORS]) | None = None  # type: ignore[valid-type]
+    se: _choice(Ratio) | None = None  # type: ignore[valid-type]
+    activation: _choice(Activation) | None = None  # type: ignore[valid-type]
+    options: dict[str, _choice(int | float | str)] = {}  # type: ignore[valid-type]
+    separate: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
 
     @field_validator("block")
     @classmethod
     def _block_exists(cls, value: str) -> str:
-        if value not in BLOCKS:
-            raise ValueError(unknown("block", value, BLOCKS))
+        try:
+            stage_block(value)
+        except SpaceError as fault:
+            raise ValueError(str(fault).removesuffix(".")) from None
         return value
 
-    @field_validator("width", "depth", "kernel", "expansion")
-    @classmethod
-    def _values_are_distinct(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        return values if values is None else _distinct(values)
+    _values_are_distinct = field_validator("width", "depth", "kernel", "expansion", "operator", "se", "activation")(
+        _distinct
+    )
 
-    @field_validator("kernel")
-    @classmethod
-    def _kernels_are_odd(cls, values: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return values if values is None else _odd(values)
-
-    @field_validator("width")
-    @classmethod
-    def _widths_divide(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        if wrong := [value for value in values if value % 8]:
-            raise ValueError(f"widths must be multiples of 8, not {wrong[0]}")
-        return values
-
-    @model_validator(mode="after")
-    def _choices_fit_the_block(self) -> Self:
-        for name in ("kernel", "expansion"):
-            needed = name in BLOCKS[self.block].choices
-            if needed and getattr(self, name) is None:
-                raise ValueError(f"block {self.block!r} needs a list of values for {name!r}")
-            if not needed and getattr(self, name) is not None:
-                raise ValueError(f"block {self.block!r} has no {name!r}; remove it")
-        return self
-
-    def choices(self) -> dict[str, tuple[float, ...]]:
-        """The elastic decisions of each block of this stage, in the block's own order."""
-        return {name: getattr(self, name) for name in BLOCKS[self.block].choices}
+    def values(self, decision: str) -> tuple[Value, ...]:
+        """What ``decision`` of this stage may be."""
+        given = self.options.get(decision, getattr(self, decision, None))
+        return (stage_block(self.block).defaults[decision],) if given is None else given
 
 
 class SpaceSpec(_Model):
-    """A whole search space."""
+    """A whole search space.
+
+    ``resolution`` lists the sides at which the network may work; pictures arrive at ``size``, the
+    largest of them.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    size: Annotated[int, Field(ge=8, le=1024, strict=True)]
+    size: Side
     embedding_dim: PositiveInt
+    resolution: _choice(Side) | None = None  # type: ignore[valid-type]
     stem: ConvSpec
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)]
     last: ConvSpec | None = None
 
-    @model_validator(mode="after")
-    def _stages_fit_together(self) -> Self:
-        names = [stage.name for stage in self.stages]
-        if twice := [name for index, name in enumerate(names) if name in names[:index]]:
-            raise ValueError(f"two stages are named {twice[0]!r}")
-        if reserved := {"stem", "last", "embed"} & set(names):
-            raise ValueError(f"a stage must not be named {sorted(reserved)[0]!r}, a name of the frame")
-        side = self.size
-        for stride in (self.stem.stride, *(stage.stride for stage in self.stages)):
-            if stride == 2 and side == 1:
-                raise ValueError("strides run past a 1x1 map; use fewer strides of 2 or a larger size")
-            side = -(-side // stride)
-        return self
+    _values_are_distinct = field_validator("resolution")(_distinct)
 
 
 def read_spec(path: Path) -> SpaceSpec:
@@ -132,6 +125,6 @@ def read_spec(path: Path) -> SpaceSpec:
     return check_spec(read_yaml(path, SpaceError), str(path))
 
 
-def check_spec(content: dict[str, object], where: str) -> SpaceSpec:
+def check_spec(content: dict[str, Any], where: str) -> SpaceSpec:
     """Check the content of a space file; ``where`` names it in the error."""
-    return validate(SpaceSpec, content, where, SpaceError)
+    return validate(SpaceSpec, content, where, SpaceError, also=inconsistencies(content))

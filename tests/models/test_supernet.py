@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from cmpnas.models import Supernet, calibrate
+from cmpnas.models import Supernet, build_network, calibrate
 from cmpnas.models.network import module_name
 from cmpnas.space import load_space
+
+ARCHS = int(os.environ.get("CMPNAS_TEST_ARCHS", 6))  # of each space
+SPACES = ("tiny", "mobile_small", "mobile", "shufflenet", "resnet_small", "resnet_basic", "resnet")
+
+
+@pytest.fixture(params=SPACES)
+def anyone(request) -> Supernet:
+    torch.manual_seed(0)
+    return Supernet(load_space(request.param, size=64, embedding_dim=16))
 
 
 @pytest.fixture(params=["mobile_small", "resnet_small"])
@@ -18,44 +29,89 @@ def supernet(request) -> Supernet:
     return Supernet(load_space(request.param, size=32, embedding_dim=16))
 
 
-def test_path_equals_carved_network_forward_and_backward(supernet):
-    images = torch.randn(4, 3, 32, 32)
-    for seed in range(5):
-        arch = supernet.space.sample(random.Random(seed))
-        network = supernet.carve(arch).train()
-        supernet.zero_grad()
-        by_path, by_network = supernet(images, arch), network(images)
-        assert torch.allclose(by_path, by_network, atol=1e-5)
-        by_path.square().sum().backward()
-        by_network.square().sum().backward()
-        for layer in supernet.space.layers(arch):
+def test_path_equals_carved_network_in_train_and_eval_mode(anyone):
+    images = torch.randn(6, 3, 64, 64)
+    archs = anyone.space.sample_many(ARCHS, 0, over="cost")
+    with torch.no_grad():
+        for i in range(len(archs)):
+            by_path = anyone.eval()(images, archs[i])
+            assert torch.equal(by_path, anyone.train()(images, archs[i]))
+            assert torch.allclose(by_path, anyone.carve(archs[i]).train()(images), atol=1e-5)
+    anyone.double()  # so that 60 norms of a few values each do not drown the difference in rounding
+    with torch.no_grad():
+        for i in range(len(archs)):
+            network = anyone.carve(archs[i]).double()
+            with_statistics_of(network, images.double())
+            by_path = anyone(images.double(), archs[i])
+            assert torch.allclose(by_path, network(images.double()), atol=1e-5), archs[i].id
+
+
+def with_statistics_of(network: nn.Module, images: Tensor) -> None:
+    """Give each norm the mean and the biased variance of what reaches it: what batch statistics are."""
+    rows: dict[nn.Module, int] = {}
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks = [m.register_forward_hook(lambda m, x, y: rows.update({m: x[0].numel() // x[0].shape[1]})) for m in norms]
+    calibrate(network, [images])
+    for norm, hook in zip(norms, hooks, strict=True):
+        hook.remove()
+        norm.running_var.mul_((rows[norm] - 1) / rows[norm])
+
+
+def test_gradients_of_the_shared_weights_are_those_of_the_static_network(anyone):
+    images = torch.randn(6, 3, 64, 64)
+    archs = anyone.space.sample_many(min(ARCHS, 20), 1)
+    for i in range(len(archs)):
+        network = anyone.carve(archs[i]).train()
+        anyone.zero_grad()
+        anyone(images, archs[i]).square().sum().backward()
+        network(images).square().sum().backward()
+        for layer in anyone.space.layers(archs[i]):
             block = network.get_submodule(module_name(layer.position))
-            grads = _slice_grads(supernet, layer)
+            cut = slice_gradients(anyone, layer)
             for name, value in block.named_parameters():
-                assert torch.allclose(grads[name], value.grad, atol=1e-3, rtol=1e-3), (layer, name)
+                scale = value.grad.abs().max() + 1e-3
+                assert torch.allclose(cut[name] / scale, value.grad / scale, atol=1e-3), (layer, name)
 
 
-def _slice_grads(supernet, layer):
+def slice_gradients(supernet: Supernet, layer) -> dict[str, Tensor]:
     """Gradients of the shared weights at the slice that ``layer`` uses, cut by hand."""
-    store = supernet._store(f"{module_name(layer.position)}:{layer.kind}")
-    grads = {}
+    tensors = supernet.shared[layer.shared_by.replace(".", "_")].tensors
+    cut = {}
     for name, value in supernet.slices(layer).items():
-        grad = store[name].grad
+        grad = tensors[name].grad
         for dim, want in enumerate(value.shape):
             have = grad.shape[dim]
             first = (have - want) // 2 if dim >= 2 else 0
             grad = grad.narrow(dim, first, want)
-        grads[name] = grad
-    return grads
+        cut[name] = grad
+    return cut
+
+
+def test_separate_values_share_nothing_and_entangled_ones_share():
+    supernet = Supernet(load_space("shufflenet", size=32, embedding_dim=16))
+    low, high = supernet.space.extremes()
+    images = torch.randn(2, 3, 32, 32)
+    supernet(images, high).sum().backward()
+    touched = {name for name, p in supernet.named_parameters() if p.grad is not None}
+    assert any("operator=xception" in name for name in touched)
+    assert not any("operator=shuffle5" in name for name in touched)
+    wide, narrow = (next(x for x in supernet.space.layers(a) if x.position == "stage1.block1") for a in (high, low))
+    assert wide.shared_by != narrow.shared_by  # another operator
+    thin = supernet.space.arch(dict(high.choices) | {"stage1.block1.expansion": 0.2})
+    thin = next(x for x in supernet.space.layers(thin) if x.position == "stage1.block1")
+    first, second = supernet.slices(wide), supernet.slices(thin)
+    assert first["main.0.weight"].data_ptr() == second["main.0.weight"].data_ptr()
 
 
 def test_other_paths_leave_no_trace(supernet):
     images = torch.randn(4, 3, 32, 32)
     low, high = supernet.space.extremes()
     before = supernet(images, low)
+    state = {name: value.clone() for name, value in supernet.state_dict().items()}
     supernet(images, high)
     calibrate(supernet.carve(high), [images])
     assert torch.equal(supernet(images, low), before)
+    assert all(torch.equal(value, state[name]) for name, value in supernet.state_dict().items())
 
 
 def test_carved_network_shares_no_memory(supernet):
@@ -83,15 +139,65 @@ def test_calibration_is_the_cumulative_mean(supernet):
     assert norm.momentum == 0.1
 
 
-def test_calibration_changes_what_a_carved_network_says(supernet):
-    images = torch.randn(16, 3, 32, 32)
-    network = supernet.carve(supernet.space.extremes()[1]).eval()
-    stale = network(images)
-    fresh = calibrate(network, [images])(images)
-    assert (stale - fresh).abs().max() > 0.1
+@torch.no_grad()
+def test_stale_statistics_change_the_score_and_calibrated_ones_are_the_populations():
+    """Scores of a path after calibration are those of a forward written out with exact statistics."""
+    from cmpnas.retrieval import evaluate_retrieval
+
+    torch.manual_seed(0)
+    supernet = Supernet(load_space("mobile_small", size=32, embedding_dim=16)).double()
+    arch = supernet.space.sample(random.Random(1))
+    means = torch.rand(40, 3, 1, 1) * 2 - 1
+    labels = torch.arange(40).repeat(8)
+    images = (means[labels] + 0.05 * torch.randn(320, 3, 32, 32)).double()
+
+    def scores(embeddings: Tensor) -> float:
+        found = embeddings.numpy()
+        return evaluate_retrieval(found[:40], found[40:], labels[:40].numpy(), labels[40:].numpy(), ["map@r"])["map@r"]
+
+    stale = supernet.carve(arch).double().eval()(images)
+    network = calibrate(supernet.carve(arch).double(), [images])
+    exact = by_hand(supernet.carve(arch).double(), images)
+    assert scores(network(images)) == pytest.approx(scores(exact), abs=1e-4)
+    assert torch.allclose(network(images), exact, atol=1e-4, rtol=1e-3)
+    assert abs(scores(stale) - scores(exact)) > 0.01
+
+
+def by_hand(network: nn.Module, images: Tensor) -> Tensor:
+    """Every BatchNorm written out, with mean and unbiased variance over all of ``images``."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.forward = lambda x, m=module: (
+                (x - x.mean((0, 2, 3), keepdim=True))
+                / torch.sqrt(x.var((0, 2, 3), keepdim=True, correction=1) + m.eps)
+                * m.weight[:, None, None]
+                + m.bias[:, None, None]
+            )
+    return network(images)
 
 
 def test_embedding_width_follows_the_argument():
     supernet = Supernet(load_space("mobile_small", size=32), embedding_dim=24)
     low, _ = supernet.space.extremes()
     assert supernet.carve(low).eval()(torch.randn(2, 3, 32, 32)).shape == (2, 24)
+
+
+def test_bf16_autocast_reaches_every_shared_weight_of_the_path(supernet):
+    arch = supernet.space.extremes()[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        embeddings = supernet(torch.randn(4, 3, 32, 32), arch)
+    embeddings.float().square().sum().backward()
+    grads = {name: p.grad for name, p in supernet.named_parameters() if p.grad is not None}
+    used = {layer.shared_by.replace(".", "_") for layer in supernet.space.layers(arch)}
+    assert {name.split(".")[1] for name in grads} == used
+    assert all(torch.isfinite(grad).all() and grad.dtype == torch.float32 for grad in grads.values())
+
+
+def test_networks_are_in_channels_last_memory_and_compile(supernet):
+    network = build_network(supernet.space, supernet.space.extremes()[0]).eval()
+    weight = network.stem[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, 32, 32)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(images), network(images), atol=1e-5)

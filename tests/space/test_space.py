@@ -7,8 +7,10 @@ import random
 
 import pytest
 
+from cmpnas.cost import Cost
 from cmpnas.errors import SpaceError
-from cmpnas.space import load_space
+from cmpnas.space import Block, Layer, SearchSpace, load_space
+from cmpnas.space.grow import Declared
 from cmpnas.space.spec import check_spec
 from tests.conftest import small_spec
 
@@ -19,7 +21,7 @@ def test_unused_choices_do_not_make_another_architecture(small):
     first, second = small.arch(base), small.arch(base | {"a.block2.kernel": 5, "b.block2.expansion": 4})
     assert first == second
     assert hash(first) == hash(second)
-    assert first.id == "w8d1.k3e1-w16d1.k3e2"
+    assert first.id == "w8d1.k3e1-w16d1.e2"
 
 
 def test_json_round_trip(small):
@@ -66,28 +68,68 @@ def test_all_mistakes_of_a_file_come_in_one_message():
     stages = [
         {"name": "a", "block": "mbcnv", "width": [8], "depth": [1], "kernel": [3], "expansion": [1]},
         {"name": "b", "block": "mbconv", "width": [12], "depth": [], "kernel": [4, 3.5], "expansion": [1]},
-    ]
+        {"name": "b", "block": "mbconv", "width": 16, "depth": 1, "stride": 2, "kernel": 3, "operator": "shuffle3"},
+        {"name": "last", "block": "shuffle", "width": [24], "depth": 1, "operator": "shuffle3", "expansion": 1,
+         "separate": "kernel"},
+        *({"name": f"s{i}", "block": "basic", "width": 8, "depth": 1, "stride": 2} for i in range(5)),
+    ]  # fmt: skip
     with pytest.raises(SpaceError) as caught:
-        check_spec(small_spec(stages=stages, colour="red"), "wrong.yaml")
+        check_spec(small_spec(stages=stages, colour="red", resolution=[32, 48]), "wrong.yaml")
     message = str(caught.value)
     for part in (
-        "wrong.yaml has", "stages.0.block: unknown block 'mbcnv'. Did you mean 'mbconv'?", "multiples of 8, not 12",
-        "stages.1.depth", "stages.1.kernel.1", "colour: unknown key",
+        "wrong.yaml has 15 mistakes", "stages.0.block: unknown block 'mbcnv'. Did you mean 'mbconv'?",
+        "stages.1.width: widths must be multiples of 8, not 12", "stages.1.depth",
+        "stages.1.kernel.0: kernels must be odd",
+        "stages.1.kernel.1", "colour: unknown key", "stages.2.name: two stages are named 'b'",
+        "stages.2.expansion: block 'mbconv' needs a list of values for it",
+        "stages.2.operator: block 'mbconv' has no such decision", "stages.3.name: a stage must not be named 'last'",
+        "stages.3.separate: unknown decision of block 'shuffle' 'kernel'",
+        "stages.3.width: a shuffle block of stride 1 keeps its width", "stages: strides run past a 1x1 map",
+        "resolution: its largest, 48, must be the size, 32",
     ):  # fmt: skip
-        assert part in message
+        assert part in message, part
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": 8, "stages": [small_spec()["stages"][0] | {"name": n} for n in "abcd"]}, "strides run past"),  # type: ignore[index]
-        ({"stages": [small_spec()["stages"][0]] * 2}, "two stages are named 'a'"),  # type: ignore[index]
         ({"stages": []}, "stages"),
+        ({"stages": "none"}, "stages"),
+        ({"stages": [3]}, "stages.0"),
+        ({"stem": 4}, "stem"),
+        ({"size": "big"}, "size"),
+        ({"stages": [small_spec()["stages"][0] | {"width": "wide", "options": 3}]}, "stages.0.width"),  # type: ignore[index]
+        ({"stages": [small_spec()["stages"][0] | {"expansion": [1, 1]}]}, "a value stands twice"),  # type: ignore[index]
     ],
 )
-def test_stages_must_fit_together(changes, message):
+def test_malformed_files_are_told_not_crashed_on(changes, message):
     with pytest.raises(SpaceError, match=message):
         check_spec(small_spec(**changes), "wrong.yaml")
+
+
+def test_a_size_at_which_strides_run_out_is_refused():
+    with pytest.raises(SpaceError, match=r"space 'resnet' at 8 px has 1 mistake: stages: strides run past"):
+        load_space("resnet", size=8)
+
+
+def test_resolutions_follow_the_size():
+    space = load_space("mobile", size=112)
+    assert space.decisions["resolution"] == (80, 96, 112)
+    assert load_space("mobile").decisions["resolution"] == (160, 192, 224)
+
+
+def test_values_that_an_id_cannot_tell_apart_are_refused():
+    stage = {"name": "a", "block": f"{__name__}:WORDS", "width": 8, "depth": 1,
+             "options": {"word": ["alpha", "alter"]}}  # fmt: skip
+    with pytest.raises(SpaceError, match=r"a.block1.word look alike"):
+        SearchSpace(Declared(check_spec(small_spec(stages=[stage]), "words")))
+
+
+def no_cost(layer: Layer) -> Cost:
+    return Cost()
+
+
+WORDS = Block(no_cost, "torch.nn:Identity", each=("word",))
 
 
 def test_unknown_space_is_answered_with_those_there_are():

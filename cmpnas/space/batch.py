@@ -1,0 +1,53 @@
+"""Many architectures of one space at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmpnas.space.arch import Arch
+from cmpnas.space.table import EdgeTable
+
+
+@dataclass(frozen=True)
+class Archs:
+    """Architectures as rows of edges, int32 ``(N, steps)``: a sequence of `Arch` with costs as arrays.
+
+    Equal rows are equal architectures. Made by `SearchSpace.sample_many` and `SearchSpace.batch`.
+    """
+
+    rows: np.ndarray
+    _table: EdgeTable
+    _decode: Callable[[np.ndarray], Arch]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Arch:
+        return self._decode(self.rows[index])
+
+    @property
+    def macs(self) -> np.ndarray:
+        """Multiply-adds, exact: int64 ``(N,)``."""
+        return self._summed(self._table.macs)
+
+    @property
+    def params(self) -> np.ndarray:
+        """Parameters, exact: int64 ``(N,)``."""
+        return self._summed(self._table.params)
+
+    @property
+    def peak(self) -> np.ndarray:
+        """Peak activation scalars, exact: int64 ``(N,)``."""
+        peak = self._table.peak[self.rows[:, 0]]
+        for column in self.rows.T[1:]:
+            np.maximum(peak, self._table.peak[column], out=peak)
+        return peak
+
+    def _summed(self, cost: np.ndarray) -> np.ndarray:
+        total = cost[self.rows[:, 0]]
+        for column in self.rows.T[1:]:
+            total += cost[column]
+        return total

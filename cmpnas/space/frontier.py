@@ -1,0 +1,48 @@
+"""Which pairs of multiply-adds and parameters can still be met: the part that no others beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cmpnas.cost.value import Cost
+
+
+class Frontier:
+    """For each node of an acyclic graph, the non-dominated costs of reaching its last node.
+
+    Args:
+        edges: for each node, targets (numbered higher) and costs.
+    """
+
+    def __init__(self, edges: Sequence[Sequence[tuple[int, Cost]]]) -> None:
+        self._ends = [np.zeros((1, 2), np.int64)] * len(edges)
+        known: dict[frozenset[tuple[int, int, int]], int] = {}  # nodes with equal futures share one table
+        twin = list(range(len(edges)))
+        for node in range(len(edges) - 2, -1, -1):
+            steps = frozenset((twin[target], cost.macs, cost.params) for target, cost in edges[node])
+            twin[node] = known.setdefault(steps, node)
+            if twin[node] == node:
+                ends = np.concatenate([self._ends[target] + (macs, params) for target, macs, params in steps])
+                self._ends[node] = _undominated(ends)
+            else:
+                self._ends[node] = self._ends[twin[node]]
+
+    def allows(self, node: int, macs: int, params: int) -> bool:
+        """Whether the last node can be reached from ``node`` within both limits."""
+        ends = self._ends[node]
+        place = int(np.searchsorted(ends[:, 0], macs, side="right"))
+        return place > 0 and int(ends[place - 1, 1]) <= params
+
+    def nearest(self, macs: int, params: int) -> Cost:
+        """Of the costs from the first node, the one that exceeds the limits by the smallest factor."""
+        over = self._ends[0] / (macs, params)
+        return Cost(*map(int, self._ends[0][over.max(1).argmin()]))
+
+
+def _undominated(ends: np.ndarray) -> np.ndarray:
+    """The rows ``(macs, params)`` that no other beats in both, by rising macs."""
+    ends = ends[np.lexsort((ends[:, 1], ends[:, 0]))]
+    lowest = np.minimum.accumulate(ends[:, 1])
+    return ends[np.concatenate([[True], ends[1:, 1] < lowest[:-1]])]

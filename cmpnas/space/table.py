@@ -1,0 +1,48 @@
+"""The lattice as arrays, for work on many architectures at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from cmpnas.space.lattice import Lattice, Path
+
+
+class EdgeTable:
+    """All edges in one numbering, those of node ``i`` from ``first[i]`` to ``first[i + 1]``.
+
+    Attributes:
+        first: int64 ``(nodes + 1,)``.
+        target: int64 ``(edges + 1,)``, the node where each edge leads.
+        macs, params, peak: int64 ``(edges + 1,)``.
+        steps: edges of the longest path.
+        idle: the number of one more edge, of no cost, that fills up shorter paths.
+    """
+
+    def __init__(self, lattice: Lattice) -> None:
+        edges = [edge for leaving in lattice.edges for edge in leaving]
+        self.first = np.cumsum([0, *map(len, lattice.edges)])
+        self.idle = len(edges)
+        self.target = np.array([*(edge.target for edge in edges), len(lattice.edges) - 1])
+        self.macs = np.array([*(edge.cost.macs for edge in edges), 0])
+        self.params = np.array([*(edge.cost.params for edge in edges), 0])
+        self.peak = np.array([*(edge.cost.peak for edge in edges), 0])
+        longest = [0] * len(lattice.edges)
+        for node, leaving in lattice.backwards():
+            longest[node] = 1 + max(longest[edge.target] for edge in leaving)
+        self.steps = longest[0]
+        self._edges = edges
+        self._number = {id(edge): number for number, edge in enumerate(edges)}
+
+    def encode(self, paths: Iterable[Path]) -> np.ndarray:
+        """Paths of the same lattice as int32 ``(N, steps)``."""
+        rows = [[self._number[id(edge)] for edge in path] for path in paths]
+        encoded = np.full((len(rows), self.steps), self.idle, np.int32)
+        for row, numbers in zip(encoded, rows, strict=True):
+            row[: len(numbers)] = numbers
+        return encoded
+
+    def decode(self, row: np.ndarray) -> Path:
+        """One row of `encode` as a path."""
+        return tuple(self._edges[number] for number in row if number != self.idle)
