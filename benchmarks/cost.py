@@ -1,0 +1,67 @@
+"""The closed-form cost and the sampler against what peers do: one fvcore call, one rejection loop.
+
+    python benchmarks/cost.py [SPACE]        (default: shufflenet)
+
+Prints ratios measured in one run: costs of many architectures against one fvcore call each, and sampling
+under a budget that fewer than one in ten thousand architectures meet.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+from cmpnas.cost.audit import audit
+from cmpnas.errors import BudgetError
+from cmpnas.models import build_network
+from cmpnas.space import load_space
+
+_MANY = 200_000
+_AUDITED = 10
+
+
+def seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    """Median time of ``work``."""
+    spent = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent)
+
+
+def main() -> None:
+    space = load_space(sys.argv[1] if len(sys.argv) > 1 else "shufflenet")
+    archs = space.sample_many(_MANY, 0)
+    networks = [build_network(space, archs[i]) for i in range(_AUDITED)]
+    audit(networks[0], space.size)
+    fvcore = statistics.median(seconds(lambda n=network: audit(n, space.size), 1) for network in networks)  # type: ignore[misc]
+    batched = seconds(lambda: (archs.macs, archs.params, archs.peak)) / _MANY
+    print(f"{space.name} at {space.size} px, {space.count():.3g} architectures")
+    print(f"cost: fvcore {fvcore * 1e3:.1f} ms a network; multiply-adds, parameters and memory {batched * 1e9:.0f} ns "
+          f"an architecture; ratio {fvcore / batched:,.0f}")  # fmt: skip
+
+    low, high = (space.cost(arch).mflops for arch in space.extremes())
+    limit, share = high, 1.0
+    while share >= 1e-4:
+        limit = low + 0.9 * (limit - low)
+        share = space.count(max_mflops=limit) / space.count()
+    start = time.perf_counter()
+    space.sample_many(1, 0, max_mflops=limit)
+    table = time.perf_counter() - start
+    drawn = seconds(lambda: space.sample_many(20_000, 1, max_mflops=limit)) / 20_000
+    free = seconds(lambda: space.sample_many(20_000, 1)) / 20_000
+    print(f"sampling within {limit:.1f} MFLOPs, which 1 in {1 / share:,.0f} meet: {1 / drawn:,.0f} a second after "
+          f"{table * 1e3:.0f} ms for the table; rejection from uniform draws would need {free / share / drawn:,.0f} "
+          "times as long")  # fmt: skip
+    start = time.perf_counter()
+    try:
+        load_space(space.name).sample_many(1, 0, max_mflops=low / 2, max_params_m=1e-3)
+    except BudgetError as fault:
+        print(f"unreachable budget refused in {time.perf_counter() - start:.2f} s, reading the space included: {fault}")
+
+
+if __name__ == "__main__":
+    main()
