@@ -20,6 +20,7 @@ from cmpnas.errors import RunError
 from cmpnas.progress import track
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
+from cmpnas.train.distributed import average_gradients
 
 _SAVE_EVERY = 30.0  # seconds
 
@@ -97,6 +98,7 @@ def fit(
             raise RunError(f"the loss of {what} is {loss.item()} at step {step}; lower its lr.")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(modules)
         nn.utils.clip_grad_norm_(modules.parameters(), 5.0)
         optimiser.step()
         if time.monotonic() - last_saved > _SAVE_EVERY:
