@@ -14,6 +14,7 @@ import numpy as np
 
 from cmpnas.cost.budget import Budget
 from cmpnas.errors import BudgetError
+from cmpnas.progress import track
 from cmpnas.space.lattice import Lattice
 
 _SPAN = 2**25  # longest run of costs that is counted in an array of its own
@@ -77,7 +78,7 @@ class _Graph:
         after = {0: _single()}
         arriving: dict[int, list[Histogram]] = {root: [_single()]}
         low, high = 1, root  # classes below low are known from the end, above high from the start
-        while low <= high:
+        for _ in track(range(root), "counting", total=root):
             if _rows(after.values()) <= _rows(h for some in arriving.values() for h in some):
                 parts = [_shifted(after[target], cost, ways) for (target, cost), ways in self.edges[low].items()]
                 after[low] = _merged(parts)

@@ -214,7 +214,10 @@ def test_exported_file_runs_without_cmpnas(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "query.loss={regression: 1}"], "a run of another recipe (query.loss.bct is"),
+        (
+            ["--set", "query.loss={regression: 1}"],
+            "a run of another recipe (query.loss.regression is 10.0 there, 1.0 here)",
+        ),
         (["--seed", "5"], "a run of another recipe (seed is 0 there, 5 here)"),
         (["--budget-mflops", "1.5"], "search.budget_mflops is 2.0 there, 1.5 here"),
     ],
