@@ -36,12 +36,17 @@ def import_object(path: str, error: type[CmpnasError]) -> Any:
     """
     module, _, name = path.partition(":")
     here = str(Path.cwd())
-    sys.path.append(here)
+    added = here not in sys.path
+    if added:
+        sys.path.append(here)
     try:
-        return getattr(import_module(module), name)
-    except ImportError as fault:
-        raise error(f"cannot import {module!r} of {path!r} ({fault}); is it installed, or in this folder?") from None
-    except AttributeError:
-        raise error(f"module {module!r} has no {name!r} (asked for as {path!r}).") from None
+        found = import_module(module)
+    except Exception as fault:  # whatever a user's module does when it is run
+        reason = f"{type(fault).__name__}: {fault}"
+        raise error(f"cannot import {module!r} of {path!r} ({reason}); is it installed, or in this folder?") from None
     finally:
-        sys.path.remove(here)
+        if added and here in sys.path:
+            sys.path.remove(here)
+    if not hasattr(found, name):
+        raise error(f"module {module!r} has no {name!r} (asked for as {path!r}).")
+    return getattr(found, name)

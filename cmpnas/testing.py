@@ -119,10 +119,14 @@ def _sampling(space: SearchSpace, archs: list[Arch]) -> Iterator[str]:
 
 
 def _weights(space: SearchSpace, archs: list[Arch]) -> Iterator[str]:
-    torch.manual_seed(0)
-    supernet = Supernet(space)
-    images = torch.randn(2, 3, space.size, space.size)
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        images = torch.randn(2, 3, space.size, space.size)
+        try:
+            supernet = Supernet(space)
+        except SpaceError as fault:
+            yield str(fault).removesuffix(".")
+            return
         for arch in archs:
             network = supernet.carve(arch).train()
             by_path, by_network = supernet(images, arch), network(images)

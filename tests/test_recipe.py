@@ -23,7 +23,7 @@ def test_shipped_recipes_are_well_formed_and_survive_a_round_trip(name):
 def test_three_mistakes_are_three_named(tmp_path):
     text = find("recipes", "quickstart").read_text()
     wrong = text.replace("trials: 200", "trails: 200").replace("space: mobile_small", "space: mobile_smal")
-    wrong = wrong.replace("bct: 0.5,", "bct: -1,")
+    wrong = wrong.replace("regression: 10", "regression: -1")
     (tmp_path / "wrong.yaml").write_text(wrong)
     with pytest.raises(RecipeError) as caught:
         load_recipe(str(tmp_path / "wrong.yaml"))
@@ -31,7 +31,7 @@ def test_three_mistakes_are_three_named(tmp_path):
     assert "has 3 mistakes" in message
     assert "search.trails: unknown key, did you mean 'trials'" in message
     assert "unknown space 'mobile_smal'. Did you mean 'mobile_small'?" in message
-    assert "query.loss.bct" in message
+    assert "query.loss.regression" in message
     assert "-1" in message
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cmpnas.cli.app import main
 from cmpnas.errors import SpaceError
+from cmpnas.models import Supernet
 from cmpnas.space import Lattice, load_space
 from cmpnas.testing import check_space
 
@@ -24,6 +25,7 @@ def examples(tmp_path, monkeypatch) -> Path:
     for kind, text in blocks:
         named = re.match(r"# (\w+)\.py", text) if kind == "python" else re.match(r"name: (\w+)", text)
         if named:
+            (tmp_path / "broken_module.py").write_text("def")
             (tmp_path / f"{named[1]}.{'py' if kind == 'python' else 'yaml'}").write_text(text)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -52,6 +54,8 @@ def test_own_spaces_are_reached_from_the_command_line(examples, capsys):
     [
         ("my_spaces:Nothing", "has no 'Nothing'"),
         ("no_such_module:Space", "cannot import 'no_such_module'"),
+        (":Space", "cannot import ''"),
+        ("broken_module:Space", "cannot import 'broken_module' .*SyntaxError"),
         ("re:purge", "no blueprint of a space"),
         ("my_blocks:GROUPED", "cannot be called without arguments"),
         ("my_blocks:Block", "cannot be called without arguments"),
@@ -71,10 +75,26 @@ def test_wrong_cost_is_found(examples):
         check_space(load_space("grouped.yaml"), archs=3)
 
 
+UNSHARED = """
+class Unshared(nn.Sequential):
+    def __init__(self, layer):
+        plain = [nn.Conv2d(layer.cin, layer.cout, 1, layer.stride, bias=False), nn.BatchNorm2d(layer.cout)]
+        super().__init__(*(plain if layer.integer("groups") == 1 else reversed(plain)))
+"""
+
+
 def test_weights_that_cannot_be_shared_are_found(examples):
-    text = (examples / "grouped.yaml").read_text()
+    code, text = (examples / "my_blocks.py").read_text(), (examples / "grouped.yaml").read_text()
+    (examples / "my_blocks.py").write_text(code.replace('"my_blocks:Grouped"', '"my_blocks:Unshared"') + UNSHARED)
     (examples / "grouped.yaml").write_text(text.replace(", separate: groups", ""))
-    check_space(load_space("grouped.yaml"), archs=3)  # leading slices of grouped weights do fit
+    with pytest.raises(SpaceError, match="cannot share weights"):
+        Supernet(load_space("grouped.yaml"))
+
+
+def test_operators_without_separate_weights_entangle(examples):
+    text = (examples / "pocket.yaml").read_text()
+    (examples / "pocket.yaml").write_text(text.replace(", separate: operator", ""))
+    check_space(load_space("pocket.yaml"), archs=6)
 
 
 def broken(change) -> object:

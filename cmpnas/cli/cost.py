@@ -51,7 +51,7 @@ def command(
     for each in archs:
         cost = found.cost(each)
         row: dict[str, Any] = {"id": each.id, "mflops": cost.mflops, "params_m": cost.params_m}
-        row["memory_mb"] = cost.memory_mb
+        row["memory_mib"] = cost.memory_mib
         if audit:
             from cmpnas.cost.audit import audit as fvcore_audit
             from cmpnas.models import build_network
@@ -64,7 +64,7 @@ def command(
         return
     for row in rows:
         line = (
-            f"{row['mflops']:12.6f} MFLOPs  {row['params_m']:10.6f} M params  {row['memory_mb']:7.3f} MiB  {row['id']}"
+            f"{row['mflops']:12.6f} MFLOPs  {row['params_m']:10.6f} M params  {row['memory_mib']:7.3f} MiB  {row['id']}"
         )
         if audit:
             same = row["fvcore"]["mflops"] == row["mflops"] and row["fvcore"]["params_m"] == row["params_m"]

@@ -33,11 +33,11 @@ class Budget:
 
     @property
     def max_macs(self) -> int | None:
-        return None if self.mflops is None else math.floor(self.mflops * 1e6 + 1e-6)
+        return None if self.mflops is None else _whole(self.mflops)
 
     @property
     def max_params(self) -> int | None:
-        return None if self.params_m is None else math.floor(self.params_m * 1e6 + 1e-6)
+        return None if self.params_m is None else _whole(self.params_m)
 
     def allows(self, cost: Cost) -> bool:
         """Whether ``cost`` is within every limit."""
@@ -62,7 +62,17 @@ class Budget:
     def __str__(self) -> str:
         parts = []
         if self.mflops is not None:
-            parts.append(f"{self.mflops:g} MFLOPs")
+            parts.append(f"{_exact(self.mflops)} MFLOPs")
         if self.params_m is not None:
-            parts.append(f"{self.params_m:g} M parameters")
+            parts.append(f"{_exact(self.params_m)} M parameters")
         return " and ".join(parts) or "no limit"
+
+
+def _whole(millions: float) -> int:
+    """A limit in units; a cost's own value in millions is within itself, whatever the floats lost."""
+    return math.floor(millions * 1e6 * (1 + 1e-12) + 1e-6)
+
+
+def _exact(millions: float) -> str:
+    """To the last unit, so that a limit copied from a message is met by what the message spoke of."""
+    return f"{millions:.6f}".rstrip("0").rstrip(".")

@@ -26,7 +26,7 @@ class Cost:
 
     @property
     def mflops(self) -> float:
-        """Million multiply-adds; ``mflops * 1e6`` is a whole number."""
+        """Million multiply-adds; ``round(mflops * 1e6)`` is exact."""
         return self.macs / 1e6
 
     @property
@@ -35,7 +35,7 @@ class Cost:
         return self.params / 1e6
 
     @property
-    def memory_mb(self) -> float:
+    def memory_mib(self) -> float:
         """Peak activation memory of one image in float32, in MiB."""
         return self.peak * 4 / 2**20
 

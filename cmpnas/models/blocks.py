@@ -120,20 +120,22 @@ class Shuffle(nn.Module):
         if stride == 2:
             spatial = conv_norm(s.aside, s.aside, s.kernel, 2, s.aside)
             self.aside = nn.Sequential(*spatial, *conv_norm(s.aside, s.aside), activation(layer))
+        self.main, self.deep = nn.Sequential(), nn.Sequential()  # names apart, so that they never share weights
         if s.deep:
             main = [*conv_norm(s.begin, s.begin, 3, stride, s.begin), *conv_norm(s.begin, s.mid), activation(layer)]
             for width in (s.mid, s.end):
                 main += [*conv_norm(s.mid, s.mid, 3, 1, s.mid), *conv_norm(s.mid, width), activation(layer)]
+            self.deep = nn.Sequential(*main)
         else:
             main = [*conv_norm(s.begin, s.mid), activation(layer)]
             main += conv_norm(s.mid, s.mid, s.kernel, stride, s.mid)
             main += [*conv_norm(s.mid, s.end), activation(layer)]
-        self.main = nn.Sequential(*main)
+            self.main = nn.Sequential(*main)
         self.splits = stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
         aside, begin = x.chunk(2, 1) if self.splits else (x, x)
-        return F.channel_shuffle(torch.cat([self.aside(aside), self.main(begin)], 1), 2)
+        return F.channel_shuffle(torch.cat([self.aside(aside), self.deep(self.main(begin))], 1), 2)
 
 
 class Pool(nn.MaxPool2d):

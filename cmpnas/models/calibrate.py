@@ -12,10 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cmpnas.errors import DataError
+
 
 @torch.no_grad()
 def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     """Set the BatchNorm statistics of ``network`` to the cumulative mean over ``batches``.
+
+    Of one batch these are the exact statistics of the population; of several mixed ones they leave out how
+    much the batches' means differ, about one part in the batch size.
 
     Args:
         network: a carved or static network; its weights stay as they are.
@@ -23,6 +28,9 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
 
     Returns:
         The same network, in eval mode.
+
+    Raises:
+        DataError: there are no batches.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     network.eval()
@@ -31,8 +39,15 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
         module.reset_running_stats()
         module.momentum = None  # cumulative mean
         module.train()
-    for images in batches:
-        network(images)
-    for module, momentum in zip(norms, momenta, strict=True):
-        module.momentum = momentum
-    return network.eval()
+    seen = 0
+    try:
+        for images in batches:
+            network(images)
+            seen += 1
+    finally:
+        for module, momentum in zip(norms, momenta, strict=True):
+            module.momentum = momentum
+        network.eval()
+    if norms and not seen:
+        raise DataError("there are no pictures to calibrate BatchNorm on.")
+    return network

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cmpnas.errors import SpaceError
 from cmpnas.models.blocks import build_layer
 from cmpnas.models.network import Network, initialise, module_name
 from cmpnas.space.arch import Arch
@@ -48,6 +49,11 @@ class Supernet(nn.Module):
             largest = shapes.setdefault(layer.shared_by, {})
             for name, value in self._skeleton(layer).named_parameters():
                 known = largest.get(name, value.shape)
+                if len(known) != value.ndim:
+                    raise SpaceError(
+                        f"{name} of {layer.shared_by} has {value.ndim} dimensions in one choice and {len(known)} in "
+                        "another: they cannot share weights; name a decision that tells them apart in 'separate'."
+                    )
                 largest[name] = tuple(map(max, known, value.shape))
         for shared_by, tensors in shapes.items():
             store = _Store({name: torch.empty(shape) for name, shape in tensors.items()})
@@ -92,6 +98,8 @@ class Supernet(nn.Module):
             for module in found.modules():
                 if isinstance(module, _BatchNorm):
                     _forget_statistics(module)
+            if left := [name for name, _ in found.named_buffers()]:
+                raise SpaceError(f"block {layer.kind!r} has a buffer, {left[0]!r}, that a supernet cannot hold.")
             self._skeletons[form] = found
         return found
 

@@ -9,7 +9,6 @@ from cmpnas.cost.value import halved
 from cmpnas.errors import SpaceError, unknown
 from cmpnas.space.blocks import Block, stage_block
 
-_COMMON = {"name", "block", "width", "depth", "stride", "options", "separate"}
 _KNOWN = {"kernel", "expansion", "operator", "se", "activation"}
 _FRAME = {"stem", "last", "embed", "resize", "pool"}
 
@@ -53,7 +52,7 @@ def _stage(stage: Mapping[str, Any]) -> Iterator[str]:
     for decision in block.decisions:
         if decision not in given and decision not in block.defaults:
             yield f"{decision}: block {name!r} needs a list of values for it"
-    for decision in sorted(given - set(block.decisions)):
+    for decision in sorted(given - set(block.decisions), key=str):
         yield f"{decision}: block {name!r} has no such decision; it has {', '.join(block.decisions)}"
     for decision in _listed(stage.get("separate")):
         if isinstance(decision, str) and decision not in block.decisions:
@@ -95,7 +94,9 @@ def _sides(content: Mapping[str, Any], stages: list[Mapping[str, Any]]) -> Itera
     stem = content.get("stem")
     stem = stem if isinstance(stem, Mapping) else {}
     strides = [stem.get("stride", 1), 2 if stem.get("pool") is True else 1]
-    for stride in (*strides, *(stage.get("stride", 1) for stage in stages)):
+    last = content.get("last")
+    ends = [last.get("stride", 1)] if isinstance(last, Mapping) else []
+    for stride in (*strides, *(stage.get("stride", 1) for stage in stages), *ends):
         if stride == 2 and side == 1:
             yield "stages: strides run past a 1x1 map; use fewer strides of 2 or a larger size"
             return

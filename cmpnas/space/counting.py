@@ -42,6 +42,8 @@ def count(lattice: Lattice, budget: Budget) -> int:
         return 0
     # Both costs in one integer, which adds like each of them.
     unit = 1 + most.params if params is not None else 1
+    if most.macs * unit + most.params >= 2**63:
+        raise BudgetError("costs of this space are too large to be counted under both limits; give one of them.")
     graph = _Graph(lattice, unit, macs is not None)
     return sum(_matches(front, back, macs, params, unit) for front, back in graph.halves())
 

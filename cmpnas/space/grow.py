@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from cmpnas.cost.value import Cost, halved
-from cmpnas.space.arch import Choices
+from cmpnas.errors import SpaceError
+from cmpnas.space.arch import Choices, Value
 from cmpnas.space.blocks import block_of, stage_block
 from cmpnas.space.lattice import Lattice
 from cmpnas.space.layer import Layer
-from cmpnas.space.spec import ConvSpec, SpaceSpec, StageSpec, check_spec
+from cmpnas.space.spec import ConvSpec, SpaceSpec, StageSpec, StemSpec, check_spec
 
 _Reached = dict[int, int]  # the node at which each width is known
 
@@ -35,11 +36,11 @@ class Declared:
         return self.spec.embedding_dim
 
     def lattice(self, size: int, embedding_dim: int) -> Lattice:
-        """The space at another input size (resolutions in proportion, in multiples of 8) and width."""
+        """The space at another input size (smaller resolutions in proportion, in multiples of 8) and width."""
         content = self.spec.model_dump() | {"size": size, "embedding_dim": embedding_dim}
         if self.spec.resolution is not None and size != self.size:
-            sides = (side * size / self.size for side in self.spec.resolution)
-            content["resolution"] = [max(8, round(side / 8) * 8) for side in sides]
+            scaled = {max(8, round(side * size / self.size / 8) * 8) for side in self.spec.resolution}
+            content["resolution"] = sorted({side for side in scaled if side < size} | {size})
         return grow(check_spec(content, f"space {self.name!r} at {size} px"))
 
 
@@ -81,7 +82,7 @@ def _conv(position: str, cin: int, size: int, spec: ConvSpec) -> Layer:
     return Layer(position, "conv", cin, spec.width, spec.stride, size, options)
 
 
-def _stem(lattice: Lattice, node: int, spec: ConvSpec, size: int) -> tuple[_Reached, int]:
+def _stem(lattice: Lattice, node: int, spec: StemSpec, size: int) -> tuple[_Reached, int]:
     after = lattice.add()
     _join(lattice, node, after, _conv("stem", 3, size, spec))
     size = halved(size, spec.stride)
@@ -124,10 +125,32 @@ def _stage(lattice: Lattice, stage: StageSpec, reached: _Reached, size: int) -> 
         target = inner.get((width, depth, look, 1), ends[width])
         _block(lattice, node, target, stage, Layer("block1", stage.block, cin, width, stage.stride, size), look)
     out = halved(size, stage.stride)
+    for cin, width in product(reached, stage.width):
+        _must_differ(stage, Layer("block1", stage.block, cin, width, stage.stride, size))
+        _must_differ(stage, Layer("block2", stage.block, width, width, 1, out))
     for (width, depth, look, done), node in inner.items():
         target = inner.get((width, depth, look, done + 1), ends[width])
         _block(lattice, node, target, stage, Layer(f"block{done + 1}", stage.block, width, width, 1, out), look)
     return ends
+
+
+def _must_differ(stage: StageSpec, bare: Layer) -> None:
+    """Two values of a number that round to the same network would be one architecture under two ids."""
+    block = stage_block(stage.block)
+    names = block.decisions
+    seen: dict[Any, Value] = {}
+    for setting in product(*(stage.values(name) for name in names)):
+        layer = replace(bare, options=tuple(zip(names, setting, strict=True)))
+        cost = block.cost(layer)
+        for i, (name, value) in enumerate(zip(names, setting, strict=True)):
+            if isinstance(value, str):
+                continue
+            twin = seen.setdefault((name, setting[:i], setting[i + 1 :], cost), value)
+            if twin != value:
+                raise SpaceError(
+                    f"{stage.name}.{name}: {twin:g} and {value:g} are the same network after rounding, from {bare.cin} "
+                    f"to {bare.cout} channels; remove one."
+                )
 
 
 def _block(lattice: Lattice, node: int, target: int, stage: StageSpec, bare: Layer, look: tuple[Any, ...]) -> None:
@@ -135,7 +158,7 @@ def _block(lattice: Lattice, node: int, target: int, stage: StageSpec, bare: Lay
     block = stage_block(stage.block)
     position = f"{stage.name}.{bare.position}"
     for setting in product(*(stage.values(name) for name in block.each)):
-        options = tuple(zip(block.whole + block.each, look + setting, strict=True))
+        options = tuple(zip(block.decisions, look + setting, strict=True))
         taken: Choices = ()
         for name, value in zip(block.each, setting, strict=True):
             taken += _choices(f"{position}.{name}", value, stage.values(name))

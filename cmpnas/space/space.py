@@ -180,7 +180,7 @@ class SearchSpace:
         Args:
             over: uniformly over ``architectures``, of which nearly all are of middling cost; or
                 log-uniformly over ``cost`` in multiply-adds, and then uniformly over architectures of that
-                cost (to within 1/4096 of the range), which trains the small ones as often as the large.
+                cost (give or take a hundredth of the range), which trains the small ones as often as the large.
 
         Raises:
             BudgetError: there is none; the message names the nearest that can be reached.
@@ -196,7 +196,11 @@ class SearchSpace:
         """The architecture closest to ``choices``, decision by decision, that fits ``budget``.
 
         This is how a controller's free proposal becomes a feasible architecture.
+
+        Raises:
+            BudgetError: none fits.
         """
+        self.require_reachable(budget)
         return self._arch(self.lattice.nearest(choices, budget))
 
     def require_reachable(self, budget: Budget) -> None:

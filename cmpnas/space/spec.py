@@ -25,6 +25,8 @@ def _odd(value: int) -> int:
 
 Kernel = Annotated[int, Field(gt=0, le=15, strict=True), AfterValidator(_odd)]
 Expansion = Annotated[float, Field(gt=0, le=16)]
+Width = Annotated[int, Field(gt=0, le=65536, strict=True)]
+Depth = Annotated[int, Field(gt=0, le=200, strict=True)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=8, le=1024, strict=True)]
 
@@ -33,14 +35,27 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _option_name(name: str) -> str:
+    if name in StageSpec.model_fields:
+        raise ValueError(f"{name!r} is a key of the stage itself; give it there, not under options")
+    return name
+
+
+OptionName = Annotated[str, AfterValidator(_option_name)]
+
+
 class ConvSpec(_Model):
-    """A fixed convolution, BatchNorm and activation (the stem, or a last one before pooling), and
-    after a stem perhaps a 3x3 max-pooling of stride 2."""
+    """A fixed convolution, BatchNorm and activation: the last one before pooling."""
 
     width: PositiveInt
     kernel: Kernel = 3
     stride: Literal[1, 2] = 1
     activation: Activation = "relu"
+
+
+class StemSpec(ConvSpec):
+    """The first convolution, and perhaps a 3x3 max-pooling of stride 2 after it."""
+
     pool: bool = False
 
 
@@ -68,16 +83,21 @@ class StageSpec(_Model):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     block: str
-    width: _choice(PositiveInt)  # type: ignore[valid-type]
-    depth: _choice(PositiveInt)  # type: ignore[valid-type]
+    width: _choice(Width)  # type: ignore[valid-type]
+    depth: _choice(Depth)  # type: ignore[valid-type]
     stride: Literal[1, 2] = 1
     kernel: _choice(Kernel) | None = None  # type: ignore[valid-type]
     expansion: _choice(Expansion) | None = None  # type: ignore[valid-type]
     operator: _choice(Literal[SHUFFLE_OPERATORS]) | None = None  # type: ignore[valid-type]
     se: _choice(Ratio) | None = None  # type: ignore[valid-type]
     activation: _choice(Activation) | None = None  # type: ignore[valid-type]
-    options: dict[str, _choice(int | float | str)] = {}  # type: ignore[valid-type]
+    options: dict[OptionName, _choice(int | float | str)] = {}  # type: ignore[valid-type]
     separate: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_distinct(cls, options: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        return {name: _distinct(values) or () for name, values in options.items()}
 
     @field_validator("block")
     @classmethod
@@ -109,7 +129,7 @@ class SpaceSpec(_Model):
     size: Side
     embedding_dim: PositiveInt
     resolution: _choice(Side) | None = None  # type: ignore[valid-type]
-    stem: ConvSpec
+    stem: StemSpec
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)]
     last: ConvSpec | None = None
 

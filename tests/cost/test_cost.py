@@ -166,7 +166,7 @@ def test_costs_add_up():
     assert first + second == Cost(12, 3, 30)
     assert second.holding(15) + first == Cost(12, 3, 35)
     assert Cost(macs=1_500_000).mflops == 1.5
-    assert Cost(peak=2**18).memory_mb == 1.0
+    assert Cost(peak=2**18).memory_mib == 1.0
 
 
 def test_mflops_times_a_million_is_whole(small):

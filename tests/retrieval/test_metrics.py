@@ -9,7 +9,10 @@ from sklearn.metrics import average_precision_score
 from cmpnas.errors import CmpnasError, DataError
 from cmpnas.retrieval import compatibility_matrix, evaluate, evaluate_retrieval
 
-METRICS = ("hit@1", "hit@3", "map@r", "map_full", "r_precision")
+METRICS = (
+    "hit@1", "hit@3", "map@r", "map_full", "r_precision", "map_oxford", "recall@5", "precision@5", "mrr@4", "ndcg@6",
+    "map@5/R", "map@5/min", "map@5/found", "mp@5_oxford",
+)  # fmt: skip
 
 
 def naive(query, gallery, q_labels, g_labels, exclude=None):
@@ -27,15 +30,37 @@ def naive(query, gallery, q_labels, g_labels, exclude=None):
         total = sum(relevant)
         if not total:
             continue
-        precision = [sum(relevant[: n + 1]) / (n + 1) for n in range(len(relevant))]
-        found["hit@1"].append(float(any(relevant[:1])))
-        found["hit@3"].append(float(any(relevant[:3])))
-        found["map_full"].append(sum(p for p, flag in zip(precision, relevant, strict=True) if flag) / total)
-        found["map@r"].append(
-            sum(p for p, flag in zip(precision[:total], relevant[:total], strict=True) if flag) / total
-        )
-        found["r_precision"].append(sum(relevant[:total]) / total)
+        for name, value in by_loops(relevant, total).items():
+            found[name].append(value)
     return found
+
+
+def by_loops(relevant: list[bool], total: int) -> dict[str, float]:
+    """The definitions as the reference has them, over a list of flags in rank order."""
+    precision = [sum(relevant[: n + 1]) / (n + 1) for n in range(len(relevant))]
+    at = [n for n, flag in enumerate(relevant) if flag]  # 0-based ranks of the relevant
+    first5 = sum(precision[n] for n in at if n < 5)
+    last = min(at[-1] + 1, 5)
+    ideal = sum(1 / np.log2(n + 2) for n in range(min(6, total)))
+    oxford = 0.0
+    for j, n in enumerate(at):
+        oxford += ((1.0 if n == 0 else j / n) + (j + 1) / (n + 1)) / 2
+    return {
+        "hit@1": float(any(relevant[:1])),
+        "hit@3": float(any(relevant[:3])),
+        "map_full": sum(precision[n] for n in at) / total,
+        "map@r": sum(precision[n] for n in at if n < total) / total,
+        "r_precision": sum(relevant[:total]) / total,
+        "map_oxford": oxford / total,
+        "recall@5": sum(relevant[:5]) / total,
+        "precision@5": sum(relevant[:5]) / 5,
+        "mrr@4": 1 / (at[0] + 1) if at[0] < 4 else 0.0,
+        "ndcg@6": sum(1 / np.log2(n + 2) for n in at if n < 6) / ideal,
+        "map@5/R": first5 / total,
+        "map@5/min": first5 / min(5, total),
+        "map@5/found": first5 / sum(relevant[:5]) if any(relevant[:5]) else 0.0,
+        "mp@5_oxford": sum(relevant[:last]) / last,
+    }
 
 
 def tied(rng, n, d):
@@ -60,15 +85,19 @@ def test_every_metric_equals_a_naive_loop(seed, draw, excluding, monkeypatch):
     assert scores.n_queries == len(expected["hit@1"])
 
 
+WORKED = {"map@10/R": 0.5417, "map@10/min": 0.5417, "map@10/found": 0.7222, "map@r": 0.4167, "map_oxford": 0.50833}
+
+
 def test_worked_example():
-    """rel = 1010010000, R = 4 (one relevant item never found before the end of the list)."""
-    relevance = np.array([1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 1])
-    angle = np.linspace(0.1, 1.2, len(relevance))
+    """rel = 1010010000, R = 4, the last relevant item far behind: four public meanings of "mAP"."""
+    relevance = np.array([1, 0, 1, 0, 0, 1, 0, 0, 0, 0] + [0] * 40_000 + [1])
+    angle = np.linspace(0.1, 1.5, len(relevance))
     gallery = np.stack([np.cos(angle), np.sin(angle)], 1)
     scores = evaluate_retrieval(
-        np.array([[1.0, 0.0]]), gallery, np.array([1]), relevance, ["map@r", "r_precision", "hit@1"]
+        np.array([[1.0, 0.0]]), gallery, np.array([1]), relevance, [*WORKED, "r_precision", "hit@1"]
     )
-    assert scores["map@r"] == pytest.approx(0.4167, abs=5e-5)
+    for name, value in WORKED.items():
+        assert scores[name] == pytest.approx(value, abs=5e-5), name
     assert scores["r_precision"] == 0.5
     assert scores["hit@1"] == 1.0
 

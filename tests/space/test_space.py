@@ -100,6 +100,12 @@ def test_all_mistakes_of_a_file_come_in_one_message():
         ({"size": "big"}, "size"),
         ({"stages": [small_spec()["stages"][0] | {"width": "wide", "options": 3}]}, "stages.0.width"),  # type: ignore[index]
         ({"stages": [small_spec()["stages"][0] | {"expansion": [1, 1]}]}, "a value stands twice"),  # type: ignore[index]
+        ({"stages": [small_spec()["stages"][0] | {"options": {"kernel": [4]}}]}, "'kernel' is a key of the stage"),  # type: ignore[index]
+        ({"stages": [small_spec()["stages"][0] | {"options": {"a": [1, 1]}}]}, "a value stands twice"),  # type: ignore[index]
+        ({"stages": [small_spec()["stages"][0] | {"options": {1: [2], "a": [3]}}]}, "no such decision"),  # type: ignore[index]
+        ({"stages": [small_spec()["stages"][0] | {"block": ":X"}]}, "cannot import ''"),  # type: ignore[index]
+        ({"stages": [small_spec()["stages"][0] | {"depth": 10**8}]}, "less than or equal to 200"),  # type: ignore[index]
+        ({"last": {"width": 32, "pool": True}}, "last.pool: unknown key"),
     ],
 )
 def test_malformed_files_are_told_not_crashed_on(changes, message):
@@ -116,6 +122,16 @@ def test_resolutions_follow_the_size():
     space = load_space("mobile", size=112)
     assert space.decisions["resolution"] == (80, 96, 112)
     assert load_space("mobile").decisions["resolution"] == (160, 192, 224)
+    for size in (60, 100, 300):
+        assert load_space("mobile", size=size).decisions["resolution"][-1] == size
+    assert load_space("mobile", size=36).decisions["resolution"] == (24, 32, 36)
+
+
+@pytest.mark.parametrize("change", [{"expansion": [1, 1.2]}, {"se": [0.01, 0.02]}])
+def test_values_that_round_to_one_network_are_refused(change):
+    stages = [small_spec()["stages"][0] | {"width": 8} | change]  # type: ignore[index]
+    with pytest.raises(SpaceError, match=f"a.{next(iter(change))}: .* are the same network after rounding"):
+        SearchSpace(Declared(check_spec(small_spec(stages=stages), "rounded")))
 
 
 def test_values_that_an_id_cannot_tell_apart_are_refused():
