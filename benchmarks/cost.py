@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from cmpnas.cost.audit import audit
 from cmpnas.errors import BudgetError
@@ -33,32 +34,39 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
 
 
 def main() -> None:
-    space = load_space(sys.argv[1] if len(sys.argv) > 1 else "shufflenet")
+    name = sys.argv[1] if len(sys.argv) > 1 else "shufflenet"
+    space = load_space(name)
     archs = space.sample_many(_MANY, 0)
     networks = [build_network(space, archs[i]) for i in range(_AUDITED)]
     audit(networks[0], space.size)
-    fvcore = statistics.median(seconds(lambda n=network: audit(n, space.size), 1) for network in networks)  # type: ignore[misc]
+    fvcore = statistics.median(seconds(partial(audit, network, space.size), 1) for network in networks)
     batched = seconds(lambda: (archs.macs, archs.params, archs.peak)) / _MANY
     print(f"{space.name} at {space.size} px, {space.count():.3g} architectures")
-    print(f"cost: fvcore {fvcore * 1e3:.1f} ms a network; multiply-adds, parameters and memory {batched * 1e9:.0f} ns "
-          f"an architecture; ratio {fvcore / batched:,.0f}")  # fmt: skip
+    print(
+        f"cost: fvcore {fvcore * 1e3:.1f} ms a network; multiply-adds, parameters and memory {batched * 1e9:.0f} ns "
+        f"an architecture; ratio {fvcore / batched:,.0f}"
+    )
 
-    low, high = (space.cost(arch).mflops for arch in space.extremes())
-    limit, share = high, 1.0
-    while share >= 1e-4:
-        limit = low + 0.9 * (limit - low)
+    low, high = (space.cost(arch) for arch in space.extremes())
+    limit, share = high.mflops, 1.0
+    while share >= 1e-4 and share * space.count() > 1:
+        limit = low.mflops + 0.9 * (limit - low.mflops)
         share = space.count(max_mflops=limit) / space.count()
-    start = time.perf_counter()
-    space.sample_many(1, 0, max_mflops=limit)
-    table = time.perf_counter() - start
-    drawn = seconds(lambda: space.sample_many(20_000, 1, max_mflops=limit)) / 20_000
     free = seconds(lambda: space.sample_many(20_000, 1)) / 20_000
-    print(f"sampling within {limit:.1f} MFLOPs, which 1 in {1 / share:,.0f} meet: {1 / drawn:,.0f} a second after "
-          f"{table * 1e3:.0f} ms for the table; rejection from uniform draws would need {free / share / drawn:,.0f} "
-          "times as long")  # fmt: skip
+    within = {"max_mflops": limit}
+    both = within | {"max_params_m": (3 * low.params_m + high.params_m) / 4}
+    for what, limits in (("MFLOPs", within), ("MFLOPs and parameters", both)):
+        table = seconds(partial(space.sample_many, 1, 0, **limits), 1)
+        drawn = seconds(partial(space.sample_many, 20_000, 1, **limits)) / 20_000
+        print(f"sampling within {what}: {1 / drawn:,.0f} a second after {table * 1e3:.0f} ms for the table")
+        if limits is within:
+            print(
+                f"  1 in {1 / share:,.0f} architectures is within {limit:.1f} MFLOPs: rejection from uniform draws "
+                f"would take {free / share / drawn:,.0f} times as long"
+            )
     start = time.perf_counter()
     try:
-        load_space(space.name).sample_many(1, 0, max_mflops=low / 2, max_params_m=1e-3)
+        load_space(name).sample_many(1, 0, max_mflops=2 * low.mflops, max_params_m=low.params_m / 2)
     except BudgetError as fault:
         print(f"unreachable budget refused in {time.perf_counter() - start:.2f} s, reading the space included: {fault}")
 

@@ -105,15 +105,25 @@ def evaluate_retrieval(
 
 
 def _relevant_ranks(similarity: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ascending 1-based ranks of each row's relevant items, padded, and how many there are."""
+    """Ascending 1-based ranks of each row's relevant items, padded, and how many there are.
+
+    Nothing is sorted but the relevant: each of the others only has to find its place among them.
+    """
     counts = relevant.sum(1)
-    ranks = np.full((len(similarity), max(1, int(counts.max()))), _NEVER, np.int64)
-    order = np.lexsort((relevant, -similarity))  # by similarity, relevant last among equals
-    ordered = np.take_along_axis(relevant, order, 1)
-    row, place = np.nonzero(ordered)
+    width = max(1, int(counts.max()))
+    row, place = np.nonzero(relevant)
     column = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    ranks[row, column] = place + 1
-    return ranks, counts
+    mine = np.full((len(similarity), width), np.inf, np.float32)
+    mine[row, column] = similarity[row, place]
+    mine.sort(1)  # ascending: the worst first, padding last
+    others = np.where(relevant, -np.inf, similarity)
+    beaten = torch.searchsorted(torch.from_numpy(mine), torch.from_numpy(others), right=True).numpy()
+    beaten += np.arange(len(mine))[:, None] * (width + 1)
+    tally = np.bincount(beaten.ravel(), minlength=len(mine) * (width + 1)).reshape(len(mine), width + 1)
+    ahead = tally[:, :0:-1].cumsum(1)  # others at least as similar as the best, the second best, ... of the padded
+    shift = np.arange(width)[None] + (width - counts)[:, None]
+    ranks = np.take_along_axis(ahead, np.minimum(shift, width - 1), 1) + np.arange(1, width + 1)
+    return np.where(np.arange(width) < counts[:, None], ranks, _NEVER), counts
 
 
 def unit_rows(embeddings: np.ndarray, name: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -373,7 +374,9 @@ def test_killed_in_any_stage_a_run_ends_with_the_same_bytes(run, tmp_path, sign,
 
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "cmpnas", *quick(folder)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    # A shell that runs us in the background has SIGINT ignored, and children inherit that.
+    heard = functools.partial(signals.signal, signals.SIGINT, signals.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heard)
     assert any(line.startswith(sign) for line in process.stderr)
     deadline = time.monotonic() + 60
     records = folder / "records.jsonl"

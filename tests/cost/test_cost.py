@@ -17,7 +17,7 @@ from cmpnas.space import SearchSpace, load_space
 from cmpnas.space.grow import Declared
 from cmpnas.space.spec import check_spec
 
-ARCHS = int(os.environ.get("CMPNAS_TEST_ARCHS", 8))  # of each space
+ARCHS = int(os.environ.get("CMPNAS_TEST_ARCHS", 3))  # of each space
 
 #: Every space of the package, at a size where the count and the tracing are quick.
 SPACES = [

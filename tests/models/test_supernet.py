@@ -13,7 +13,7 @@ from cmpnas.models import Supernet, build_network, calibrate
 from cmpnas.models.network import module_name
 from cmpnas.space import load_space
 
-ARCHS = int(os.environ.get("CMPNAS_TEST_ARCHS", 6))  # of each space
+ARCHS = int(os.environ.get("CMPNAS_TEST_ARCHS", 3))  # of each space
 SPACES = ("tiny", "mobile_small", "mobile", "shufflenet", "resnet_small", "resnet_basic", "resnet")
 
 
@@ -59,7 +59,7 @@ def with_statistics_of(network: nn.Module, images: Tensor) -> None:
 
 def test_gradients_of_the_shared_weights_are_those_of_the_static_network(anyone):
     images = torch.randn(6, 3, 64, 64)
-    archs = anyone.space.sample_many(min(ARCHS, 20), 1)
+    archs = anyone.space.sample_many(ARCHS, 1)
     for i in range(len(archs)):
         network = anyone.carve(archs[i]).train()
         anyone.zero_grad()
