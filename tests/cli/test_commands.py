@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -374,9 +373,10 @@ def test_killed_in_any_stage_a_run_ends_with_the_same_bytes(run, tmp_path, sign,
 
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "cmpnas", *quick(folder)]
-    # A shell that runs us in the background has SIGINT ignored, and children inherit that.
-    heard = functools.partial(signals.signal, signals.SIGINT, signals.SIG_DFL)
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heard)
+    # A shell that runs us in the background has SIGINT ignored, which children inherit.
+    heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    started = [sys.executable, "-c", f"{heard}; from cmpnas.cli.app import main; sys.exit(main())", *quick(folder)]
+    process = subprocess.Popen(started, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert any(line.startswith(sign) for line in process.stderr)
     deadline = time.monotonic() + 60
     records = folder / "records.jsonl"
