@@ -31,12 +31,12 @@ class Archs:
     @property
     def macs(self) -> np.ndarray:
         """Multiply-adds, exact: int64 ``(N,)``."""
-        return self._summed(self._table.macs)
+        return self._table.total(self._table.macs, self.rows)
 
     @property
     def params(self) -> np.ndarray:
         """Parameters, exact: int64 ``(N,)``."""
-        return self._summed(self._table.params)
+        return self._table.total(self._table.params, self.rows)
 
     @property
     def peak(self) -> np.ndarray:
@@ -45,9 +45,3 @@ class Archs:
         for column in self.rows.T[1:]:
             np.maximum(peak, self._table.peak[column], out=peak)
         return peak
-
-    def _summed(self, cost: np.ndarray) -> np.ndarray:
-        total = cost[self.rows[:, 0]]
-        for column in self.rows.T[1:]:
-            total += cost[column]
-        return total

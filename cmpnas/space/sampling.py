@@ -78,7 +78,7 @@ class Sampler:
         missing, fruitless = count, 0
         while missing > 0:
             paths = self._walk(min(_AT_ONCE, missing + missing // 4 + 8), rng)
-            macs, params = self._table.macs[paths].sum(1), self._table.params[paths].sum(1)
+            macs, params = (self._table.total(cost, paths) for cost in (self._table.macs, self._table.params))
             within = paths[self._budget.allows_all(macs, params)][:missing]
             found.append(within)
             missing -= len(within)

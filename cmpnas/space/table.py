@@ -43,6 +43,13 @@ class EdgeTable:
             row[: len(numbers)] = numbers
         return encoded
 
+    def total(self, cost: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The sum of ``cost``, one of ours, over the edges of each row: int64 ``(N,)``."""
+        total = cost[rows[:, 0]]
+        for column in rows.T[1:]:
+            total += cost[column]
+        return total
+
     def decode(self, row: np.ndarray) -> Path:
         """One row of `encode` as a path."""
         return tuple(self._edges[number] for number in row if number != self.idle)
