@@ -11,7 +11,7 @@ from cmpnas.data.items import Items
 from cmpnas.data.readers.npz import read_npz
 from cmpnas.errors import DataError, unknown
 from cmpnas.gallery.settings import PrecomputedSettings
-from cmpnas.retrieval.evaluate import unit_rows
+from cmpnas.retrieval.similarity import unit_rows
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmpnas.errors import RunError
-from cmpnas.retrieval.evaluate import unit_rows
+from cmpnas.retrieval.similarity import unit_rows
 
 
 class GalleryIndex:

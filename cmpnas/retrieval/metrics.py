@@ -22,11 +22,25 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Metric:
-    """A name, its definition as a formula, and the function of ranks that computes it."""
+    """A name, its definition as a formula, and the function of ranks that computes it.
+
+    ``depth`` is how many of the best relevant items it looks at, None for all: ranks of others need not be known.
+    """
 
     name: str
     definition: str
     score: Score
+    depth: int | None
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A metric, or a family of them for any k: ``of`` takes k (0 where there is none)."""
+
+    definition: str
+    of: Callable[[int], Score]
+    depth: Callable[[int], int | None] = lambda k: k
+    also: str = ""
 
 
 def _numbers(ranks: np.ndarray) -> np.ndarray:
@@ -58,8 +72,9 @@ def _map_oxford(ranks: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
 def _mp_oxford(k: int) -> Score:
     def score(ranks: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-        last = np.take_along_axis(ranks, relevant[:, None] - 1, 1)
-        reach = np.minimum(last, k)
+        width = ranks.shape[1]
+        last = np.take_along_axis(ranks, np.minimum(relevant, width)[:, None] - 1, 1)
+        reach = np.where(relevant[:, None] > width, k, np.minimum(last, k))  # more than k of them: r_R > k
         return (ranks <= reach).sum(1) / reach[:, 0]
 
     return score
@@ -74,34 +89,83 @@ def _ndcg(k: int) -> Score:
     return score
 
 
-_FIXED = {
-    "map_full": ("(1/R) sum of j / r_j over all relevant, the whole gallery ranked", _map_full),
-    "map@r": ("(1/R) sum of j / r_j over relevant with r_j <= R", lambda ranks, n: _precisions(ranks, n) / n),
-    "r_precision": ("c_R / R", lambda ranks, n: (ranks <= n[:, None]).sum(1) / n),
-    "map_oxford": (
-        "(1/R) sum of ((j-1)/(r_j-1) + j/r_j) / 2 over all relevant, the first 1 where r_j = 1",
-        _map_oxford,
+def _first(k: int) -> int:
+    return 1
+
+
+def _all(k: int) -> None:
+    return None
+
+
+_KINDS = {
+    "hit@k": _Kind(
+        "1 if c_k >= 1, else 0",
+        lambda k: lambda ranks, n: (ranks[:, 0] <= k).astype(np.float64),
+        _first,
+        "Recall@k in metric learning and image-text search, CMC@k, top-k accuracy",
     ),
-}
-_AT_K: dict[str, tuple[str, Callable[[int], Score]]] = {
-    "hit@k": ("1 if c_k >= 1, else 0", lambda k: lambda ranks, n: (ranks[:, 0] <= k).astype(np.float64)),
-    "recall@k": ("c_k / R", lambda k: lambda ranks, n: _found(ranks, k) / n),
-    "precision@k": ("c_k / k", lambda k: lambda ranks, n: _found(ranks, k) / k),
-    "mrr@k": ("1 / r_1, 0 where r_1 > k", lambda k: lambda ranks, n: np.where(ranks[:, 0] <= k, 1 / ranks[:, 0], 0)),
-    "ndcg@k": ("sum of 1 / log2(r_j + 1) over r_j <= k, over the best that min(k, R) items can have", _ndcg),
-    "map@k/R": ("(1/R) sum of j / r_j over r_j <= k", lambda k: lambda ranks, n: _precisions(ranks, k) / n),
-    "map@k/min": (
+    "recall@k": _Kind("c_k / R", lambda k: lambda ranks, n: _found(ranks, k) / n, also="recall in text search"),
+    "precision@k": _Kind(
+        "c_k / k", lambda k: lambda ranks, n: _found(ranks, k) / k, also="some divide by min(k, R): not this one"
+    ),
+    "r_precision": _Kind("c_R / R", lambda _: lambda ranks, n: (ranks <= n[:, None]).sum(1) / n, _all),
+    "mrr@k": _Kind(
+        "1 / r_1, 0 where r_1 > k",
+        lambda k: lambda ranks, n: np.where(ranks[:, 0] <= k, 1 / ranks[:, 0], 0),
+        _first,
+        "mean reciprocal rank",
+    ),
+    "ndcg@k": _Kind("sum of 1 / log2(r_j + 1) over r_j <= k, over the best that min(k, R) items can have", _ndcg),
+    "map_full": _Kind(
+        "(1/R) sum of j / r_j over all relevant, the whole gallery ranked",
+        lambda _: _map_full,
+        _all,
+        "average precision of scikit-learn, mean_average_precision of pytorch-metric-learning with k=None",
+    ),
+    "map@k/R": _Kind(
+        "(1/R) sum of j / r_j over r_j <= k",
+        lambda k: lambda ranks, n: _precisions(ranks, k) / n,
+        also="mean_average_precision of pytorch-metric-learning with a whole k; below 1 where k < R",
+    ),
+    "map@k/min": _Kind(
         "(1/min(k, R)) sum of j / r_j over r_j <= k",
         lambda k: lambda ranks, n: _precisions(ranks, k) / np.minimum(k, n),
+        also="mAP@100 of Google Landmarks v2, map of sentence-transformers",
     ),
-    "map@k/found": (
+    "map@k/found": _Kind(
         "(1/c_k) sum of j / r_j over r_j <= k, 0 where c_k = 0: what is missed costs nothing",
         lambda k: lambda ranks, n: _precisions(ranks, k) / np.maximum(1, _found(ranks, k)),
+        also="map@k of open-metric-learning",
     ),
-    "mp@k_oxford": ("c_m / m with m = min(r_R, k)", _mp_oxford),
+    "map@r": _Kind(
+        "(1/R) sum of j / r_j over relevant with r_j <= R",
+        lambda _: lambda ranks, n: _precisions(ranks, n) / n,
+        _all,
+        "MAP@R of 'A Metric Learning Reality Check'",
+    ),
+    "map_oxford": _Kind(
+        "(1/R) sum of ((j-1)/(r_j-1) + j/r_j) / 2 over all relevant, the first 1 where r_j = 1",
+        lambda _: _map_oxford,
+        _all,
+        "mAP of Oxford and Paris buildings, old and revisited, and of Market-1501",
+    ),
+    "mp@k_oxford": _Kind("c_m / m with m = min(r_R, k)", _mp_oxford, also="mP@k of revisited Oxford and Paris"),
 }
-#: What `cmpnas ls metrics` prints.
-DEFINITIONS = {name: definition for name, (definition, _) in (_FIXED | _AT_K).items()}  # type: ignore[operator]
+#: Name to formula.
+DEFINITIONS = {name: kind.definition for name, kind in _KINDS.items()}
+
+
+def explain() -> dict[str, dict[str, str | float]]:
+    """Every metric's formula, other names in the wild, and value on one example ranking.
+
+    The example: of ten items in the order 1010010000 (1 is relevant) and a fourth relevant one far behind, so
+    R = 4; with k = 10.
+    """
+    ranks, relevant = np.array([[1, 3, 6, 10**9]]), np.array([4])
+    return {
+        name: {"formula": kind.definition, "also": kind.also, "example": float(kind.of(10)(ranks, relevant)[0])}
+        for name, kind in _KINDS.items()
+    }
 
 
 def get_metric(name: str) -> Metric:
@@ -110,11 +174,9 @@ def get_metric(name: str) -> Metric:
     Raises:
         CmpnasError: there is no such metric.
     """
-    if name in _FIXED:
-        return Metric(name, *_FIXED[name])
     pattern = re.sub(r"@[1-9]\d*", "@k", name, count=1)
-    if pattern not in _AT_K or pattern == name:
+    if pattern not in _KINDS or "@k" in name:
         raise CmpnasError(unknown("metric", name, DEFINITIONS, "k is a whole number, as in hit@10."))
-    definition, of_k = _AT_K[pattern]
-    k = int(re.findall(r"@(\d+)", name)[0])
-    return Metric(name, definition, of_k(k))
+    kind = _KINDS[pattern]
+    k = int(name.split("@")[1].split("/")[0].split("_")[0]) if pattern != name else 0
+    return Metric(name, kind.definition, kind.of(k), kind.depth(k))

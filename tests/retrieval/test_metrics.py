@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from cmpnas.errors import CmpnasError, DataError
-from cmpnas.retrieval import compatibility_matrix, evaluate, evaluate_retrieval
+from cmpnas.retrieval import compatibility_matrix, evaluate_retrieval, evaluate_scores, ranking
+from cmpnas.retrieval.metrics import explain
 
 METRICS = (
     "hit@1", "hit@3", "map@r", "map_full", "r_precision", "map_oxford", "recall@5", "precision@5", "mrr@4", "ndcg@6",
@@ -15,24 +16,28 @@ METRICS = (
 )  # fmt: skip
 
 
-def naive(query, gallery, q_labels, g_labels, exclude=None):
-    """Every metric by loops over sorted lists, pessimistic on ties."""
+def naive(scores, q_labels, g_labels, exclude=None, ties="pessimistic"):
+    """Every metric by loops over sorted lists."""
     found = {name: [] for name in METRICS}
-    for i, q in enumerate(query):
+    for i, row in enumerate(scores):
         items = []
-        for j, g in enumerate(gallery):
+        for j, score in enumerate(row):
             if exclude is not None and exclude[0][i] == exclude[1][j]:
                 continue
-            cosine = np.dot(q, g) / np.linalg.norm(q) / np.linalg.norm(g)
-            items.append((cosine, q_labels[i] == g_labels[j]))
-        items.sort(key=lambda item: (-item[0], item[1]))
-        relevant = [flag for _, flag in items]
+            relevant = q_labels[i] == g_labels[j]
+            items.append((-score, relevant if ties == "pessimistic" else j, relevant))
+        items.sort(key=lambda item: item[:2])
+        relevant = [bool(flag) for _, _, flag in items]
         total = sum(relevant)
         if not total:
             continue
         for name, value in by_loops(relevant, total).items():
             found[name].append(value)
     return found
+
+
+def cosines(query, gallery):
+    return query @ gallery.T / np.linalg.norm(query, axis=1)[:, None] / np.linalg.norm(gallery, axis=1)
 
 
 def by_loops(relevant: list[bool], total: int) -> dict[str, float]:
@@ -68,21 +73,81 @@ def tied(rng, n, d):
     return np.eye(d)[rng.integers(d, size=n)]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.fixture(params=["one block", "many blocks"])
+def blocks(request, monkeypatch):
+    """Everything at once, or five gallery items and a few queries at a time."""
+    if request.param == "many blocks":
+        monkeypatch.setattr(ranking, "_GALLERY_AT_ONCE", 5)
+        monkeypatch.setattr(ranking, "_BLOCK", 20)
+
+
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("draw", [tied, lambda rng, n, d: rng.normal(size=(n, d))])
 @pytest.mark.parametrize("excluding", [False, True])
-def test_every_metric_equals_a_naive_loop(seed, draw, excluding, monkeypatch):
+@pytest.mark.parametrize("ties", ["pessimistic", "stable"])
+def test_every_metric_equals_a_naive_loop(seed, draw, excluding, ties, blocks):
     rng = np.random.default_rng(seed)
     query, gallery = draw(rng, 17, 4), draw(rng, 29, 4)
     q_labels, g_labels = rng.integers(6, size=17), rng.integers(5, size=29)  # label 5 has no relevant item
     exclude = (rng.integers(4, size=17), rng.integers(4, size=29)) if excluding else None
-    monkeypatch.setattr(evaluate, "_BLOCK_BYTES", 4 * 29 * 5)  # several blocks
-    scores = evaluate_retrieval(query, gallery, q_labels, g_labels, METRICS, exclude)
-    expected = naive(query, gallery, q_labels, g_labels, exclude)
+    scores = evaluate_retrieval(query, gallery, q_labels, g_labels, METRICS, exclude, ties=ties)
+    expected = naive(cosines(query, gallery), q_labels, g_labels, exclude, ties)
     for name in METRICS:
         assert scores.per_query(name) == pytest.approx(expected[name], abs=1e-12)
+        alone = evaluate_retrieval(query, gallery, q_labels, g_labels, [name], exclude, ties=ties)
+        assert alone.per_query(name) == pytest.approx(expected[name], abs=1e-12), "its depth alone is enough"
     assert scores.n_queries + scores.n_excluded == 17
     assert scores.n_queries == len(expected["hit@1"])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.float32, np.float64])
+@pytest.mark.parametrize("ties", ["pessimistic", "stable"])
+def test_tables_of_scores_of_any_type_equal_a_naive_loop(dtype, ties, blocks):
+    rng = np.random.default_rng(3)
+    scores = rng.integers(-6, 6, (17, 29)).astype(dtype)
+    if dtype().itemsize == 8:
+        scores = (scores + 2**40).astype(dtype)  # equal in float32
+    q_labels, g_labels = rng.integers(6, size=17), rng.integers(5, size=29)
+    got = evaluate_scores(scores, q_labels, g_labels, METRICS, ties=ties)
+    expected = naive(scores.astype(float), q_labels, g_labels, None, ties)
+    for name in METRICS:
+        assert got.per_query(name) == pytest.approx(expected[name], abs=1e-12)
+
+
+def test_share_of_ties_is_told(blocks):
+    scores = np.array([[3, 2, 2, 1], [4, 3, 2, 1]])  # the second and third of the first query are equal
+    got = evaluate_scores(scores, np.array([1, 1]), np.array([1, 1, 0, 0]), ["map_full"])
+    assert got.tie_share == 1 / 4
+    assert evaluate_scores(scores, np.array([1, 1]), np.array([1, 1, 0, 0]), ["hit@1"]).tie_share == 0
+
+
+def test_queries_without_relevant_items_are_left_out_or_zero(blocks):
+    scores = np.array([[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]])
+    labels = np.array([0, 7, 1]), np.array([0, 1])
+    left_out = evaluate_scores(scores, *labels, ["hit@1"])
+    assert (left_out["hit@1"], left_out.n_queries, left_out.n_excluded) == (0.5, 2, 1)
+    assert left_out.counted.tolist() == [True, False, True]
+    assert left_out.per_query("hit@1").tolist() == [1, 0]
+    zero = evaluate_scores(scores, *labels, ["hit@1"], empty="zero")
+    assert (zero["hit@1"], zero.n_queries, zero.n_excluded) == (1 / 3, 3, 0)
+
+
+def test_one_item_and_a_depth_beyond_the_gallery():
+    scores = evaluate_retrieval(np.ones((1, 2)), np.ones((1, 2)), np.array([5]), np.array([5]), METRICS)
+    for name in METRICS:
+        assert scores[name] == (0.2 if name == "precision@5" else 1.0)
+
+
+def test_embeddings_may_be_memory_maps_of_any_type_and_layout(tmp_path, blocks):
+    rng = np.random.default_rng(0)
+    query, gallery, labels = rng.normal(size=(9, 6)), rng.normal(size=(40, 6)), rng.integers(3, size=40)
+    expected = evaluate_retrieval(query, gallery, labels[:9], labels, METRICS)
+    np.save(tmp_path / "gallery.npy", gallery.astype(np.float32))
+    saved = np.load(tmp_path / "gallery.npy", mmap_mode="r")
+    strided = np.asfortranarray(np.repeat(query, 2, axis=0))[::2]
+    got = evaluate_retrieval(strided, saved, labels[:9], labels, METRICS)
+    for name in METRICS:
+        assert got.per_query(name) == pytest.approx(expected.per_query(name))
 
 
 WORKED = {"map@10/R": 0.5417, "map@10/min": 0.5417, "map@10/found": 0.7222, "map@r": 0.4167, "map_oxford": 0.50833}
@@ -100,6 +165,10 @@ def test_worked_example():
         assert scores[name] == pytest.approx(value, abs=5e-5), name
     assert scores["r_precision"] == 0.5
     assert scores["hit@1"] == 1.0
+    shown = {name: entry["example"] for name, entry in explain().items()}
+    assert [shown[name] for name in ("map@k/R", "map@k/found", "map@r", "map_oxford")] == pytest.approx(
+        [0.5417, 0.7222, 0.4167, 0.5083], abs=5e-5
+    )
 
 
 def test_map_full_equals_sklearn():
@@ -146,15 +215,32 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     assert 0.90 <= np.mean(held) <= 0.985
 
 
+def test_scores_that_are_not_finite_are_named():
+    with pytest.raises(DataError, match="scores hold NaN or infinity, first for query 1"):
+        evaluate_scores(np.array([[1.0, 2.0], [np.nan, 1.0]]), np.arange(2), np.arange(2), ["hit@1"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"query": np.full((2, 3), np.nan)}, "query embeddings hold NaN or infinity, first in row 0"),
         ({"gallery": np.zeros((4, 3))}, "zero vector, first in row 0"),
         ({"gallery": np.ones((4, 5))}, "query embeddings have 3 dimensions, gallery embeddings 5"),
-        ({"gallery": np.ones((0, 3))}, "not a matrix"),
-        ({"query_labels": np.arange(3)}, r"2 query embeddings but query labels of shape \(3,\)"),
+        ({"gallery": np.ones((0, 3))}, "not a matrix with at least one"),
+        ({"query_labels": np.arange(3)}, r"2 query items but query labels of shape \(3,\)"),
         ({"query_labels": np.array([8, 9])}, "no query has a relevant gallery item"),
+        ({"query_labels": np.array(["a", "b"])}, "query labels are <U1, gallery labels int64; give both alike"),
+        ({"query_labels": np.array([0.5, 1.0])}, "query labels are float64; give integers or text"),
+        ({"query": np.array([["a", "b", "c"]] * 2)}, "query embeddings are <U1, not numbers"),
+        ({"query": np.array([[None] * 3] * 2)}, "query embeddings are object, not numbers"),
+        ({"query": np.ones(3)}, r"query embeddings of shape \(3,\) are not a matrix"),
+        (
+            {"gallery": np.array([[1, 2, 3]] * 3 + [[1, np.inf, 0]])},
+            "gallery embeddings hold NaN or infinity, first in row 3",
+        ),
+        ({"exclude": (np.arange(2), np.arange(3))}, r"4 gallery items but gallery sources of shape \(3,\)"),
+        ({"ties": "random"}, "'random' is none of pessimistic, stable"),
+        ({"empty": "one"}, "'one' is none of exclude, zero"),
     ],
 )
 def test_bad_input_is_named(change, message):

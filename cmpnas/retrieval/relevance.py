@@ -1,0 +1,108 @@
+"""Who is relevant to whom, as lists: a matrix of queries by gallery items never exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmpnas.errors import DataError
+
+NOBODY = -1
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Gallery rows that belong to each query: ``members[starts[k]:starts[k + 1]]`` with ``k = group[q]``.
+
+    Attributes:
+        group: int64 ``(Q,)``; queries of one group share their rows.
+        starts: int64 ``(K + 1,)``.
+        members: int64 rows of the gallery.
+    """
+
+    group: np.ndarray
+    starts: np.ndarray
+    members: np.ndarray
+
+    @staticmethod
+    def of_equal(query: np.ndarray, gallery: np.ndarray, n_query: int, n_gallery: int, what: str) -> Neighbours:
+        """The gallery rows whose label (or source) is the query's own.
+
+        Raises:
+            DataError: lengths differ from the numbers of items, or values are neither integers nor text.
+        """
+        columns = [_column(query, n_query, "query", what), _column(gallery, n_gallery, "gallery", what)]
+        if (columns[0].dtype.kind in "US") != (columns[1].dtype.kind in "US"):
+            raise DataError(f"query {what} are {columns[0].dtype}, gallery {what} {columns[1].dtype}; give both alike.")
+        values, codes = np.unique(columns[1], return_inverse=True)
+        group = np.searchsorted(values, columns[0])
+        known = group < len(values)
+        known[known] = values[group[known]] == columns[0][known]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(values))), [n_gallery]])
+        return Neighbours(np.where(known, group, len(values)), starts, np.argsort(codes, kind="stable"))
+
+    @staticmethod
+    def of_lists(lists: Sequence[Sequence[int] | np.ndarray], n_gallery: int) -> Neighbours:
+        """Rows as a benchmark's ground truth lists them, one list a query.
+
+        Raises:
+            DataError: a row is not in the gallery.
+        """
+        rows = [np.unique(np.asarray(row, np.int64)) for row in lists]
+        members = np.concatenate([np.empty(0, np.int64), *rows])
+        if len(members) and not (members.min() >= 0 and members.max() < n_gallery):
+            wrong = members.min() if members.min() < 0 else members.max()
+            raise DataError(f"the ground truth names gallery item {wrong}; there are {n_gallery}, counted from 0.")
+        starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        return Neighbours(np.arange(len(rows)), starts, members)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Rows of each query: int64 ``(Q,)``."""
+        return self.starts[self.group + 1] - self.starts[self.group]
+
+    def padded(self, queries: np.ndarray) -> np.ndarray:
+        """Rows of some queries: int64 ``(B, W)``, padded with `NOBODY`."""
+        first = self.starts[self.group[queries]]
+        counts = self.starts[self.group[queries] + 1] - first
+        place = np.arange(max(1, int(counts.max(initial=0))))
+        inside = place < counts[:, None]
+        rows = np.full(inside.shape, NOBODY, np.int64)
+        rows[inside] = self.members[(first[:, None] + place)[inside]]
+        return rows
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """What a ranking is judged by.
+
+    Attributes:
+        relevant: what each query should find.
+        removed: what is taken out of its ranking before ranks are read (junk, its own source), or None.
+    """
+
+    relevant: Neighbours
+    removed: Neighbours | None = None
+
+    def padded(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Relevant rows without the removed ones, and the removed ones, of some queries: ``(B, W)`` each."""
+        relevant = self.relevant.padded(queries)
+        if self.removed is None:
+            return relevant, np.full((len(queries), 1), NOBODY)
+        removed = self.removed.padded(queries)
+        base = np.arange(len(queries))[:, None] * (1 + max(relevant.max(), removed.max(), 0))
+        gone = np.isin(base + relevant, (base + removed)[removed != NOBODY]) & (relevant != NOBODY)
+        return np.where(gone, NOBODY, relevant), removed
+
+
+def _column(values: np.ndarray, n: int, side: str, what: str) -> np.ndarray:
+    column = np.asarray(values)
+    if column.shape != (n,):
+        raise DataError(f"{n} {side} items but {side} {what} of shape {column.shape}; give one each.")
+    if column.dtype == object and all(isinstance(value, str) for value in column):
+        column = column.astype(str)
+    if column.dtype.kind not in "iubUS":
+        raise DataError(f"{side} {what} are {column.dtype}; give integers or text.")
+    return column.astype(np.int64) if column.dtype.kind in "iub" else column
