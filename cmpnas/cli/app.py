@@ -9,7 +9,7 @@ from importlib import import_module
 import typer
 
 #: In the order in which a user meets them.
-_COMMANDS = ("search", "train", "evaluate", "export", "plot", "cost", "matrix", "ls")
+_COMMANDS = ("search", "train", "evaluate", "export", "plot", "cost", "matrix", "score", "ls")
 
 app = typer.Typer(
     name="cmpnas",

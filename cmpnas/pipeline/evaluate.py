@@ -16,7 +16,7 @@ from cmpnas.models.network import build_network
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import load_trained
 from cmpnas.retrieval import Scores
-from cmpnas.retrieval.bootstrap import interval
+from cmpnas.retrieval.compare import compare
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.space import Arch
@@ -92,25 +92,24 @@ def _verdict(
     name: str, arch: Arch, pair: Scores, own: Scores, paragon: Scores, metric: str, reduction: float
 ) -> dict[str, Any]:
     """Compatible or not, and how far from the paragon, with paired intervals."""
-    gain = interval(pair.per_query(metric) - own.per_query(metric))
-    gap = interval(paragon.per_query(metric) - pair.per_query(metric))
-    compatible = pair[metric] > own[metric]
-    tie = gain[0] <= 0 <= gain[1]
-    points = 100 * (paragon[metric] - pair[metric])
+    gain, gap = compare(pair, own, metric), compare(paragon, pair, metric)
+    compatible = gain.difference > 0
     text = (
         f"{name}: {'compatible' if compatible else 'NOT compatible'}"
-        f"{' (a tie: the interval holds 0)' if tie else ''}, "
-        f"M(q,g) - M(q,q) = {100 * (pair[metric] - own[metric]):+.2f} points "
-        f"[{100 * gain[0]:+.2f}, {100 * gain[1]:+.2f}]; "
-        f"{reduction:.1f}x cheaper than the paragon, {points:.2f} points below it "
-        f"[{100 * gap[0]:.2f}, {100 * gap[1]:.2f}] in {metric}"
+        f"{' (a tie: the interval holds 0)' if gain.tie else ''}, "
+        f"M(q,g) - M(q,q) = {100 * gain.difference:+.2f} points "
+        f"[{100 * gain.interval[0]:+.2f}, {100 * gain.interval[1]:+.2f}]; "
+        f"{reduction:.1f}x cheaper than the paragon, {100 * gap.difference:.2f} points below it "
+        f"[{100 * gap.interval[0]:.2f}, {100 * gap.interval[1]:.2f}] in {metric}"
     )
     return {
         "id": arch.id,
         "compatible": compatible,
-        "gain_interval": list(gain),
-        "paragon_gap": paragon[metric] - pair[metric],
-        "paragon_gap_interval": list(gap),
+        "gain_interval": list(gain.interval),
+        "gain_p": gain.p_value,
+        "paragon_gap": gap.difference,
+        "paragon_gap_interval": list(gap.interval),
+        "paragon_gap_p": gap.p_value,
         "cost_reduction": reduction,
         "text": text,
     }

@@ -69,3 +69,61 @@ def print_evaluation(result: dict[str, Any]) -> None:
     out.print(table)
     for verdict in result["verdicts"]:
         out.print(verdict["text"], highlight=False)
+
+
+def print_matrix(result: dict[str, Any]) -> None:
+    """Every pair of encoders with its verdict."""
+    out = console()
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("M(query, gallery)", no_wrap=True)
+    for name in (result["metric"], "95% interval", "over M(q,q)", "below paragon", "update gain", "ties"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for row in result["pairs"]:
+        low, high = row["interval"]
+        gain, gap, update = (row.get(name) for name in ("gain", "paragon_gap", "update_gain"))
+        table.add_row(
+            f"M({row['query']}, {row['gallery']})",
+            f"{row['score']:.4f}",
+            f"{low:.4f} .. {high:.4f}",
+            "" if gain is None else f"{gain:+.4f} [{row['gain_interval'][0]:+.4f}, {row['gain_interval'][1]:+.4f}]",
+            "" if gap is None else f"{gap:.4f}",
+            "" if update is None else f"{update:.2f}",
+            f"{100 * row['tie_share']:.1f}%",
+            row["verdict"],
+        )
+    out.print(table)
+    out.print(
+        f"{result['queries']} queries ({result['excluded_queries']} excluded), chance {result['chance']:.4f}; "
+        "intervals are 95% bootstrap over queries",
+        highlight=False,
+    )
+
+
+def print_results(report: dict[str, Any]) -> None:
+    """A benchmark's own table, and what else was measured with it."""
+    out = console()
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("part", "metric"):
+        table.add_column(name, no_wrap=True)
+    for name in ("score", "95% interval", "queries", "excluded"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in report["results"]:
+        span = "" if line["interval"] is None else f"{line['interval'][0]:.4f} .. {line['interval'][1]:.4f}"
+        table.add_row(
+            line["part"], line["metric"], f"{line['value']:.4f}", span, str(line["queries"]), str(line["excluded"])
+        )
+    out.print(table)
+    if "tie_share" in report:
+        share = 100 * report["tie_share"]
+        out.print(f"ties ({report['ties']}): {share:.2f}% of the relevant items equal one that is not", highlight=False)
+    if "index" in report:
+        index = report["index"]
+        out.print(f"index {index['factory']}: recall@10 {index['recall@10']:.4f} of the exact search", highlight=False)
+    for metric, pair in report.get("against", {}).items():
+        low, high = pair["interval"]
+        out.print(
+            f"{metric}: first minus second {pair['difference']:+.4f} [{low:+.4f}, {high:+.4f}], p = "
+            f"{pair['p_value']:.4f}, better on {pair['wins']} queries, worse on {pair['losses']}",
+            highlight=False,
+        )

@@ -1,4 +1,4 @@
-"""An exact cosine index over gallery embeddings."""
+"""A cosine index over gallery embeddings: exact, or any that faiss can name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from cmpnas.errors import RunError
+from cmpnas.errors import DataError, RunError
 from cmpnas.retrieval.similarity import unit_rows
 
 
 class GalleryIndex:
-    """faiss ``IndexFlatIP`` over unit vectors; normalises what it is given."""
+    """A faiss index of inner products over unit vectors; normalises what it is given."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -21,19 +21,46 @@ class GalleryIndex:
         return int(self._index.ntotal)
 
     @staticmethod
-    def build(embeddings: np.ndarray) -> GalleryIndex:
-        """Index ``(N, D)`` embeddings."""
+    def build(embeddings: np.ndarray, factory: str = "Flat") -> GalleryIndex:
+        """Index ``(N, D)`` embeddings.
+
+        Args:
+            factory: a string of faiss' ``index_factory``, such as ``Flat`` (exact), ``IVF1024,Flat`` or ``HNSW32``;
+                trained on the embeddings where it needs to be. See `recall` for what one of them costs.
+
+        Raises:
+            DataError: the embeddings are no matrix of directions, or faiss cannot build such an index on them.
+        """
         import faiss
 
         unit = unit_rows(embeddings, "gallery")
-        index = faiss.IndexFlatIP(unit.shape[1])
-        index.add(unit)
+        try:
+            index = faiss.index_factory(unit.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+            if not index.is_trained:
+                index.train(unit)
+            index.add(unit)
+        except RuntimeError as fault:
+            reason = str(fault).splitlines()[0].split("Error: ")[-1][:120]
+            raise DataError(
+                f"faiss cannot build {factory!r} on {len(unit)} embeddings of {unit.shape[1]} dimensions ({reason}); "
+                "try Flat, HNSW32 or IVF64,Flat."
+            ) from None
         return GalleryIndex(index)
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cosines and gallery rows of the ``k`` nearest: float32 and int64 ``(Q, k)``."""
+        """Similarities and gallery rows of the ``k`` nearest: float32 and int64 ``(Q, k)``.
+
+        An index that is not exact may find fewer; those places hold row -1.
+        """
         similarity, rows = self._index.search(unit_rows(query, "query"), min(k, len(self)))
         return similarity, rows
+
+    def recall(self, query: np.ndarray, embeddings: np.ndarray, k: int = 10) -> float:
+        """Share of the exact ``k`` nearest among the embeddings indexed that this index finds, over all queries."""
+        _, found = self.search(query, k)
+        _, exact = GalleryIndex.build(embeddings).search(query, k)
+        base = np.arange(len(exact))[:, None] * len(self)
+        return float(np.isin(base + exact, (base + found)[found >= 0]).mean())
 
     def save(self, path: Path) -> None:
         """Write a file that plain faiss reads."""

@@ -85,6 +85,27 @@ class Given:
         return part
 
 
+class Retrieved:
+    """What an index found: similarities and rows ``(Q, k)`` of a gallery of ``n`` items; row -1 is no item.
+
+    Items not found are less similar than all that were, and equal among themselves.
+    """
+
+    def __init__(self, similarity: np.ndarray, rows: np.ndarray, n: int) -> None:
+        self._similarity, self._rows, self._n = similarity, rows, n
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self._rows), self._n
+
+    def block(self, queries: np.ndarray, first: int, last: int) -> np.ndarray:
+        rows, similarity = self._rows[queries], self._similarity[queries]
+        part = np.full((len(queries), last - first), np.finfo(np.float32).min, np.float32)
+        row, column = np.nonzero((rows >= first) & (rows < last))
+        part[row, rows[row, column] - first] = similarity[row, column]
+        return part
+
+
 def unit_rows(embeddings: np.ndarray, name: str) -> np.ndarray:
     """Rows scaled to unit length: float32, contiguous, a copy.
 

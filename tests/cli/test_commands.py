@@ -83,18 +83,6 @@ def test_cost_agrees_with_fvcore(capsys):
         assert row["fvcore"] == {"mflops": row["mflops"], "params_m": row["params_m"]}
 
 
-def test_matrix_of_files(capsys, tmp_path):
-    rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(10), 3)
-    base = rng.normal(size=(10, 8))[labels]
-    np.savez(
-        tmp_path / "a.npz", query_embeddings=base, query_labels=labels, gallery_embeddings=base, gallery_labels=labels
-    )
-    assert main(["matrix", "--query", str(tmp_path / "a.npz"), "--gallery", str(tmp_path / "a.npz"), "--json"]) == 0
-    (row,) = json.loads(capsys.readouterr().out)["pairs"]
-    assert row["score"] == 1.0
-
-
 def test_help_is_quick_and_loads_nothing_heavy():
     code = (
         "import sys; from cmpnas.cli.app import main\n"

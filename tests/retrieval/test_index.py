@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmpnas.errors import RunError
+from cmpnas.errors import DataError, RunError
 from cmpnas.retrieval import GalleryIndex
 
 
@@ -24,3 +24,27 @@ def test_damaged_index_is_one_clear_line(tmp_path):
     (tmp_path / "index.faiss").write_bytes(b"not an index")
     with pytest.raises(RunError, match="cannot be read as an index"):
         GalleryIndex.load(tmp_path / "index.faiss")
+
+
+def clustered(rng, n):
+    return rng.normal(size=(20, 16))[np.arange(n) % 20] + 0.2 * rng.normal(size=(n, 16))
+
+
+@pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat", "HNSW16", "PQ4x4", "SQ8"])
+def test_recall_of_any_index_is_measured_against_exact_search(factory):
+    rng = np.random.default_rng(0)
+    gallery, query = clustered(rng, 2000), clustered(rng, 30)
+    index = GalleryIndex.build(gallery, factory)
+    cosine = query @ gallery.T / np.linalg.norm(gallery, axis=1)
+    exact = np.argsort(-cosine, axis=1)[:, :5]
+    _, found = index.search(query, 5)
+    expected = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found, exact, strict=True)])
+    assert index.recall(query, gallery, 5) == pytest.approx(expected)
+    assert index.recall(query, gallery, 5) == 1 if factory == "Flat" else 0.1 < expected <= 1
+
+
+def test_an_index_that_faiss_cannot_build_is_named():
+    with pytest.raises(DataError, match="faiss cannot build 'Magic7' on 9 embeddings of 4 dimensions"):
+        GalleryIndex.build(np.eye(9)[:, :4] + 1, "Magic7")
+    with pytest.raises(DataError, match="faiss cannot build 'IVF64,Flat' on 9"):
+        GalleryIndex.build(np.eye(9)[:, :4] + 1, "IVF64,Flat")

@@ -56,7 +56,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         DataError: missing, damaged, or holding Python objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; name the folder that holds it with --data.") from None

@@ -1,0 +1,66 @@
+"""Class retrieval by a user's own labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cmpnas.data.readers.npz import read_npz
+from cmpnas.errors import DataError
+from cmpnas.retrieval.evaluate import Empty, Scores, score
+from cmpnas.retrieval.index import GalleryIndex
+from cmpnas.retrieval.ranking import Ties
+from cmpnas.retrieval.relevance import Neighbours, Relevance
+from cmpnas.retrieval.similarity import Cosine, Retrieved, Similarity
+
+#: How many items an index is asked for; what it does not find ranks last.
+INDEX_DEPTH = 100
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of queries and gallery items, and sources whose own items are ignored, or None."""
+
+    query: np.ndarray
+    gallery: np.ndarray
+    sources: tuple[np.ndarray, np.ndarray] | None
+
+    @staticmethod
+    def read(path: Path) -> Labels:
+        """An npz of ``query_labels`` and ``gallery_labels``, and ``query_sources`` and ``gallery_sources`` if wanted.
+
+        Raises:
+            DataError: the file is missing or damaged, or an array is missing.
+        """
+        arrays = read_npz(path)
+        wanted = ["query_labels", "gallery_labels"]
+        if any(name in arrays for name in ("query_sources", "gallery_sources")):
+            wanted += ["query_sources", "gallery_sources"]
+        missing = [name for name in wanted if name not in arrays]
+        if missing:
+            raise DataError(f"{path} has no array {missing[0]!r}; it holds {', '.join(arrays) or 'nothing'}.")
+        sources = (arrays["query_sources"], arrays["gallery_sources"]) if len(wanted) > 2 else None
+        return Labels(arrays["query_labels"], arrays["gallery_labels"], sources)
+
+    def scores(
+        self,
+        query: np.ndarray,
+        gallery: np.ndarray,
+        metrics: Sequence[str],
+        *,
+        ties: Ties = "pessimistic",
+        empty: Empty = "exclude",
+        index: GalleryIndex | None = None,
+    ) -> Scores:
+        """Scores of the exact ranking, or of the first `INDEX_DEPTH` items that ``index`` finds."""
+        similarity: Similarity = Cosine(query, gallery)
+        if index is not None:
+            similarity = Retrieved(*index.search(query, INDEX_DEPTH), len(gallery))
+        relevant = Neighbours.of_equal(self.query, self.gallery, *similarity.shape, "labels")
+        removed = None
+        if self.sources is not None:
+            removed = Neighbours.of_equal(*self.sources, *similarity.shape, "sources")
+        return score(similarity, Relevance(relevant, removed), metrics, ties=ties, empty=empty)

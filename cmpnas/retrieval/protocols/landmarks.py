@@ -1,0 +1,98 @@
+"""Google Landmarks v2 retrieval (Weyand et al., CVPR 2020): mAP@100, here ``map@100/min``, public and private.
+
+Ground truth is a folder with the official ``retrieval_solution_v2.1.csv`` (id, images, Usage) and ``index.csv``
+(id). Queries of usage Ignored do not count.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cmpnas.errors import DataError
+from cmpnas.retrieval.evaluate import Scores, score
+from cmpnas.retrieval.protocols.result import Result, results
+from cmpnas.retrieval.protocols.vectors import must_be_unique
+from cmpnas.retrieval.relevance import Neighbours, Relevance
+from cmpnas.retrieval.similarity import Cosine, Similarity
+
+METRICS = ("map@100/min",)
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Queries that count, their usage (Public or Private) and their rows of the gallery."""
+
+    query_ids: list[str]
+    gallery_ids: list[str]
+    usage: np.ndarray
+    relevant: list[np.ndarray]
+
+    @staticmethod
+    def read(folder: Path) -> Landmarks:
+        """The official files of a folder.
+
+        Raises:
+            DataError: a file is missing or of another form, or names an image that the index lacks.
+        """
+        index_path = folder / "index.csv"
+        gallery = [row["id"] for row in read_csv(index_path, ("id",))]
+        must_be_unique(gallery, index_path)
+        found = sorted(folder.glob("retrieval_solution*.csv"))
+        path = found[-1] if found else folder / "retrieval_solution_v2.1.csv"
+        rows = [row for row in read_csv(path, ("id", "images", "Usage")) if row["Usage"] != "Ignored"]
+        queries = [row["id"] for row in rows]
+        must_be_unique(queries, path)
+        place = {name: number for number, name in enumerate(gallery)}
+        relevant = []
+        for row in rows:
+            names = row["images"].split()
+            unknown = next((name for name in names if name not in place), None)
+            if unknown is not None:
+                raise DataError(f"{path} names image {unknown!r} for query {row['id']!r}, which {index_path} lacks.")
+            relevant.append(np.array([place[name] for name in names], np.int64))
+        return Landmarks(queries, gallery, np.array([row["Usage"] for row in rows]), relevant)
+
+    def scores(self, similarity: Similarity, usage: str) -> Scores:
+        """Scores of any similarities in the order of the ids; queries of another usage are empty."""
+        counted = [rows if own == usage else rows[:0] for rows, own in zip(self.relevant, self.usage, strict=True)]
+        return score(similarity, Relevance(Neighbours.of_lists(counted, len(self.gallery_ids))), METRICS)
+
+    def results(self, query: np.ndarray, gallery: np.ndarray) -> list[Result]:
+        """Public and private, of embeddings in the order of the ids."""
+        similarity = Cosine(query, gallery)
+        lines: list[Result] = []
+        for usage in sorted(set(self.usage.tolist())):
+            part = np.flatnonzero(self.usage == usage)
+            scores = self.scores(similarity, usage)
+            for line in results(usage.lower(), scores, METRICS):
+                excluded = len(part) - line.queries
+                lines.append(Result(line.part, line.metric, line.value, line.interval, line.queries, excluded))
+        return lines
+
+
+def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of a CSV that has at least these columns.
+
+    Raises:
+        DataError: it is missing, or a column or a field is.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            if missing:
+                has = ", ".join(reader.fieldnames or ()) or "nothing"
+                raise DataError(f"{path} has no column {missing[0]!r}; its header is {has}.")
+            rows = list(reader)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path} does not exist; name the folder with the benchmark's own files.") from None
+    except (UnicodeDecodeError, csv.Error) as fault:
+        raise DataError(f"{path} cannot be read as CSV ({fault}); fetch it again.") from None
+    for number, row in enumerate(rows, 2):
+        if any(row[name] is None for name in columns):
+            raise DataError(f"{path} is cut off in line {number}; fetch it again.")
+    return rows
