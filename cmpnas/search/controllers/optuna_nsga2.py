@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
+
 from cmpnas.cost.budget import Budget
 from cmpnas.space import Arch, SearchSpace
 
 _REDRAWS = 40  # proposals of the sampler that may be old before a fresh one is drawn for it
-_DRAWS = 10_000
+_BATCHES, _AT_ONCE = 20, 500  # of uniform draws, before all counts as seen
 
 
 class OptunaNSGA2:
@@ -31,7 +33,6 @@ class OptunaNSGA2:
         sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
         self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
         self._rng = random.Random(seed)
-        self._limits = {"max_mflops": budget.mflops, "max_params_m": budget.params_m}
         self._seen: set[Arch] = set()
         self._asked: Any = None
         for arch in space.extremes():  # the ends of the front, as far as the budget lets
@@ -69,7 +70,11 @@ class OptunaNSGA2:
 
     def _draw_fresh(self) -> Arch | None:
         """A uniform draw from what has not been seen; None when 10,000 draws find nothing."""
-        for _ in range(_DRAWS):
-            if (arch := self.space.sample(self._rng, **self._limits)) not in self._seen:
-                return arch
+        for _ in range(_BATCHES):
+            seed, budget = self._rng.getrandbits(32), self.budget
+            drawn = self.space.sample_many(_AT_ONCE, seed, max_mflops=budget.mflops, max_params_m=budget.params_m)
+            first = np.sort(np.unique(drawn.rows, axis=0, return_index=True)[1])
+            for number in first:
+                if (arch := drawn[number]) not in self._seen:
+                    return arch
         return None
