@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from cmpnas.compat.base import Anchor, Batch
 from cmpnas.compat.bct import BCT
+from cmpnas.compat.csd import CSD
 from cmpnas.compat.regression import Regression
 
 __all__ = ["LOSSES", "Anchor", "Batch", "CompatLoss"]
 
-LOSSES: dict[str, Callable[[Anchor], nn.Module]] = {"bct": BCT, "regression": Regression}
+LOSSES: dict[str, Callable[[Anchor], nn.Module]] = {"bct": BCT, "csd": CSD, "regression": Regression}
 
 
 class CompatLoss(nn.Module):
