@@ -30,14 +30,12 @@ class Anchor:
 
     def batch(self, query: Tensor, indices: Tensor) -> Batch:
         """``query`` embeddings of the pictures ``indices``, with what this space says of them."""
-        there = query.device
-        return Batch(query, self.embeddings[indices].to(there), self.labels[indices].to(there), indices.to(there))
+        return Batch(query, self.embeddings[indices].to(query.device), self.labels[indices].to(query.device))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: ``query`` ``(N, D)`` as the network gave it, ``gallery`` ``(N, D)`` unit, ``labels`` ``(N,)``, and
-    ``rows`` int64 ``(N,)``, which of the anchor's pictures these are.
+    """One batch: ``query`` ``(N, D)`` as the network gave it, ``gallery`` ``(N, D)`` unit, ``labels``.
 
     A label of -1 means that there is none: losses that need labels leave the item out.
     """
@@ -45,4 +43,3 @@ class Batch:
     query: Tensor
     gallery: Tensor
     labels: Tensor
-    rows: Tensor

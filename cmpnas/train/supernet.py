@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import torch
@@ -39,13 +38,13 @@ def train_supernet(
     torch.manual_seed(seed)
     supernet = Supernet(space)
     loss = CompatLoss(losses, anchor)
+    many = plan.steps(len(train)) * paths
+    drawn = space.sample_many(many, seed, max_mflops=budget.mflops, max_params_m=budget.params_m)
 
     def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
         total = images.new_zeros(())
-        for path in range(paths):
-            rng = random.Random(f"{seed}:{step}:{path}")
-            arch = space.sample(rng, max_mflops=budget.mflops, max_params_m=budget.params_m)
-            total = total + loss(anchor.batch(supernet(images, arch), indices))
+        for number in range(step * paths, (step + 1) * paths):
+            total = total + loss(anchor.batch(supernet(images, drawn[number]), indices))
         return total / paths
 
     both = nn.ModuleDict({"supernet": supernet, "loss": loss})
