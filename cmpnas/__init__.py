@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cmpnas.errors import CmpnasError
     from cmpnas.models import Supernet, build_network, calibrate
     from cmpnas.recipe import Recipe, load_recipe
-    from cmpnas.retrieval import GalleryIndex, compatibility_matrix, evaluate_retrieval
+    from cmpnas.retrieval import GalleryIndex, compatibility_matrix, evaluate_retrieval, evaluate_scores
     from cmpnas.space import Arch, SearchSpace, load_space
 
 __version__ = "0.1.0"
@@ -28,6 +28,7 @@ _HOMES = {
     "calibrate": "cmpnas.models",
     "compatibility_matrix": "cmpnas.retrieval",
     "evaluate_retrieval": "cmpnas.retrieval",
+    "evaluate_scores": "cmpnas.retrieval",
     "load_recipe": "cmpnas.recipe",
     "load_space": "cmpnas.space",
 }
@@ -44,6 +45,7 @@ __all__ = [
     "calibrate",
     "compatibility_matrix",
     "evaluate_retrieval",
+    "evaluate_scores",
     "load_recipe",
     "load_space",
 ]

@@ -30,6 +30,7 @@ def command(
 
     from cmpnas.data.readers.npz import read_npz
     from cmpnas.retrieval import compatibility_matrix
+    from cmpnas.retrieval.similarity import as_matrix
 
     def side(files: _Files, role: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:
         embeddings: dict[str, np.ndarray] = {}
@@ -46,7 +47,7 @@ def command(
             known = own
             if file.stem in embeddings:
                 raise DataError(f"two {role} files are called {file.stem!r}; give them different names.")
-            embeddings[file.stem] = arrays[f"{role}_embeddings"]
+            embeddings[file.stem] = as_matrix(arrays[f"{role}_embeddings"], f"{role}_embeddings of {file}")
         return embeddings, known[f"{role}_labels"], known.get(f"{role}_sources")
 
     queries, query_labels, query_sources = side(query, "query")
@@ -67,6 +68,7 @@ def command(
         "queries": counts.n_queries,
         "excluded_queries": counts.n_excluded,
         "chance": matrix.chance[metric],
+        "other_width": [[q, g] for q in queries for g in galleries if (q, g) not in matrix.scores],
         "pairs": [_row(matrix, q, g) for q, g in matrix.scores],
     }
     if as_json:

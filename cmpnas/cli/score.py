@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cmpnas.retrieval import Scores
+    from cmpnas.retrieval.compare import Comparison
     from cmpnas.retrieval.protocols import Result
 
 EPILOG = "Example: cmpnas score revisited --truth gnd_roxford5k.pkl --query small.npy --gallery large.npy"
@@ -42,13 +43,17 @@ def command(
         Path | None, typer.Option(metavar="FILE", help="deepfashion2: an own detector's results, official JSON.")
     ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="labels: as in cmpnas ls metrics; repeatable.")] = None,
-    ties: Annotated[str, typer.Option(help="labels: pessimistic, or stable (gallery order).")] = "pessimistic",
-    empty: Annotated[str, typer.Option(help="labels: exclude queries with nothing to find, or zero.")] = "exclude",
+    ties: Annotated[
+        str | None, typer.Option(help="labels: pessimistic (the default), or stable: gallery order.")
+    ] = None,
+    empty: Annotated[
+        str | None, typer.Option(help="labels: exclude queries with nothing to find (the default), or zero.")
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="FILE", help="labels: a second query encoder, compared query by query.")
     ] = None,
     index: Annotated[
-        str | None, typer.Option(metavar="FACTORY", help="labels: rank by a faiss index, as IVF1024,Flat; k is 100.")
+        str | None, typer.Option(metavar="FACTORY", help="labels: rank by a faiss index, as IVF1024,Flat.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -58,12 +63,15 @@ def command(
     """
     if protocol not in _PROTOCOLS:
         raise CmpnasError(unknown("protocol", protocol, _PROTOCOLS))
+    if results is not None and protocol != "deepfashion2":
+        raise CmpnasError(f"--results is for the protocol deepfashion2; {protocol} takes --query and --gallery.")
     if protocol == "labels":
-        _labels(truth, query, gallery, metric, ties, empty, against, index, as_json)
+        _labels(truth, query, gallery, metric, ties or "pessimistic", empty or "exclude", against, index, as_json)
         return
-    for name, value in (("--metric", metric), ("--against", against), ("--index", index)):
-        if value is not None:
-            raise CmpnasError(f"{name} is for the protocol labels; {protocol} has its own metrics.")
+    own = {"metric": metric, "ties": ties, "empty": empty, "against": against, "index": index}
+    given = [name for name, value in own.items() if value is not None]
+    if given:
+        raise CmpnasError(f"--{given[0]} is for the protocol labels; {protocol} has its own rules.")
     lines = _lines(protocol, truth, query, gallery, results)
     report = {"protocol": protocol, "results": [asdict(line) for line in lines]}
     if as_json:
@@ -143,16 +151,19 @@ def _labels(
         "protocol": "labels",
         "results": [asdict(line) for line in results("", scores, metrics)],
         "ties": ties,
-        "tie_share": scores.tie_share,
     }
     if found is not None:
         report["index"] = {"factory": index, "recall@10": found.recall(a, g)}
     if against is not None:
         other = score(_both(against, gallery, len(task.query), len(task.gallery))[0])
-        report["against"] = {name: asdict(compare(scores, other, name)) for name in metrics}
+        report["against"] = {name: _comparison(compare(scores, other, name)) for name in metrics}
     if as_json:
         print_json(report)
         return
     from cmpnas.report.tables import print_results
 
     print_results(report)
+
+
+def _comparison(pair: Comparison) -> dict[str, Any]:
+    return {name: getattr(pair, name) for name in ("difference", "interval", "p_value", "wins", "losses")}

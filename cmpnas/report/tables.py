@@ -93,6 +93,8 @@ def print_matrix(result: dict[str, Any]) -> None:
             row["verdict"],
         )
     out.print(table)
+    for q, g in result["other_width"]:
+        out.print(f"M({q}, {g}): embeddings of different width, not paired", highlight=False)
     out.print(
         f"{result['queries']} queries ({result['excluded_queries']} excluded), chance {result['chance']:.4f}; "
         "intervals are 95% bootstrap over queries",
@@ -106,17 +108,25 @@ def print_results(report: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("part", "metric"):
         table.add_column(name, no_wrap=True)
-    for name in ("score", "95% interval", "queries", "excluded"):
+    for name in ("score", "95% interval", "queries", "excluded", "ties"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in report["results"]:
         span = "" if line["interval"] is None else f"{line['interval'][0]:.4f} .. {line['interval'][1]:.4f}"
+        ties = "" if line["tie_share"] is None else f"{100 * line['tie_share']:.2f}%"
         table.add_row(
-            line["part"], line["metric"], f"{line['value']:.4f}", span, str(line["queries"]), str(line["excluded"])
+            line["part"],
+            line["metric"],
+            f"{line['value']:.4f}",
+            span,
+            str(line["queries"]),
+            str(line["excluded"]),
+            ties,
         )
     out.print(table)
-    if "tie_share" in report:
-        share = 100 * report["tie_share"]
-        out.print(f"ties ({report['ties']}): {share:.2f}% of the relevant items equal one that is not", highlight=False)
+    out.print(
+        f"ties ({report.get('ties', 'pessimistic')}): relevant items ranked that equal one that is not relevant",
+        highlight=False,
+    )
     if "index" in report:
         index = report["index"]
         out.print(f"index {index['factory']}: recall@10 {index['recall@10']:.4f} of the exact search", highlight=False)

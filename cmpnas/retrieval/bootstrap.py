@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
+from cmpnas.errors import DataError
+
 _RESAMPLES = 2000
-_EXACT_LIMIT = 20_000  # above it the mean is normal to far more digits than resampling shows
+_FEW = 64  # distinct values: only how often each is drawn needs drawing
+_EXACT_LIMIT = 20_000  # queries; the mean of more many-valued ones is normal to more digits than resampling shows
+_NORMAL = 1.959963984540054
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``values``, float ``(Q,)``.
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95% percentile bootstrap interval of the mean of ``values``, float ``(Q,)``.
 
-    Deterministic: the resampling has a fixed seed, so that equal values give equal intervals, and
-    two systems on the same queries are resampled alike.
+    Deterministic: the resampling has a fixed seed, so equal values give equal intervals. Of more than 20,000 values
+    that are not of a few kinds, as hits are, it is the normal interval.
+
+    Raises:
+        DataError: there are no values.
     """
     n = len(values)
-    if n > _EXACT_LIMIT:
-        half = 1.959963984540054 * values.std(ddof=1) / np.sqrt(n)
-        return float(values.mean() - half), float(values.mean() + half)
+    if not n:
+        raise DataError("there is nothing to take a mean of; no query counts.")
     rng = np.random.default_rng(20_21)
-    chunk = max(1, 4_000_000 // n)
-    means = np.concatenate(
-        [
-            values[rng.integers(n, size=(min(chunk, _RESAMPLES - start), n))].mean(1)
-            for start in range(0, _RESAMPLES, chunk)
-        ]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    kinds, counts = np.unique(values, return_counts=True)
+    if len(kinds) <= _FEW:
+        means = rng.multinomial(n, counts / n, _RESAMPLES) @ kinds / n
+    elif n > _EXACT_LIMIT:
+        half = _NORMAL * values.std(ddof=1) / np.sqrt(n)
+        return float(values.mean() - half), float(values.mean() + half)
+    else:
+        chunk = max(1, 4_000_000 // n)
+        starts = range(0, _RESAMPLES, chunk)
+        means = np.concatenate(
+            [values[rng.integers(n, size=(min(chunk, _RESAMPLES - start), n))].mean(1) for start in starts]
+        )
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

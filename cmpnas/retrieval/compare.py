@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,21 +16,35 @@ _FLIPS = 10_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """First minus second, query by query.
+    """First minus second, query by query: float64 ``(Q,)`` ``gained``."""
 
-    Attributes:
-        difference: of the means.
-        interval: 95% bootstrap interval of it; both systems are resampled alike.
-        p_value: two-sided, of a difference as large if the systems were exchangeable in every query
-            (random sign flips); at least 1 / 10,001.
-        wins, losses: queries in which the first is better, worse.
-    """
+    gained: np.ndarray
 
-    difference: float
-    interval: tuple[float, float]
-    p_value: float
-    wins: int
-    losses: int
+    @property
+    def difference(self) -> float:
+        """Of the means."""
+        return float(self.gained.mean())
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """95% bootstrap interval of the difference; both systems are resampled alike."""
+        return interval(self.gained)
+
+    @cached_property
+    def p_value(self) -> float:
+        """Two-sided, of a difference as large if the systems were exchangeable in every query (random sign flips); at
+        least 1 / 10,001."""
+        return _sign_flip(self.gained)
+
+    @property
+    def wins(self) -> int:
+        """Queries in which the first is better."""
+        return int((self.gained > 0).sum())
+
+    @property
+    def losses(self) -> int:
+        """Queries in which the first is worse."""
+        return int((self.gained < 0).sum())
 
     @property
     def tie(self) -> bool:
@@ -43,12 +58,14 @@ def compare(first: Scores, second: Scores, metric: str) -> Comparison:
     Raises:
         DataError: different queries count in the two.
     """
+    must_count_alike(first, second)
+    return Comparison(first.per_query(metric) - second.per_query(metric))
+
+
+def must_count_alike(first: Scores, second: Scores) -> None:
+    """Raise a `DataError` where two systems do not count the same queries."""
     if not np.array_equal(first.counted, second.counted):
         raise DataError("the systems do not count the same queries; score both on one set of queries and labels.")
-    gained = first.per_query(metric) - second.per_query(metric)
-    return Comparison(
-        float(gained.mean()), interval(gained), _sign_flip(gained), int((gained > 0).sum()), int((gained < 0).sum())
-    )
 
 
 def _sign_flip(gained: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmpnas.errors import DataError
+from cmpnas.retrieval.compare import must_count_alike
 from cmpnas.retrieval.evaluate import Scores
 
 
@@ -28,14 +29,15 @@ class Hubness:
 
 
 def hubness(nearest: np.ndarray, n_gallery: int) -> Hubness:
-    """Of lists of gallery rows, int ``(Q, k)``, as `GalleryIndex.search` gives them.
+    """Of lists of gallery rows, int ``(Q, k)``, as `GalleryIndex.search` gives them (-1 is no item).
 
     Raises:
-        DataError: a row is outside the gallery.
+        DataError: a row is outside the gallery, or there is none.
     """
-    if nearest.size == 0 or nearest.min() < 0 or nearest.max() >= n_gallery:
+    found = nearest[nearest != -1]
+    if found.size == 0 or found.min() < 0 or found.max() >= n_gallery:
         raise DataError(f"lists of nearest items must name rows 0 to {n_gallery - 1}, at least one.")
-    occurrences = np.bincount(nearest.ravel(), minlength=n_gallery)
+    occurrences = np.bincount(found, minlength=n_gallery)
     deviation = occurrences - occurrences.mean()
     spread = np.sqrt((deviation**2).mean())
     top = np.sort(occurrences)[::-1][: max(1, n_gallery // 100)]
@@ -53,8 +55,7 @@ def hit_overlap(first: Scores, second: Scores, metric: str = "hit@1") -> dict[st
     Raises:
         DataError: different queries count in the two, or the metric is not 0 or 1 in each.
     """
-    if not np.array_equal(first.counted, second.counted):
-        raise DataError("the systems do not count the same queries; score both on one set of queries and labels.")
+    must_count_alike(first, second)
     one, two = first.per_query(metric), second.per_query(metric)
     if not np.isin([*one, *two], (0, 1)).all():
         raise DataError(f"{metric} is not hit or miss; give hit@k.")

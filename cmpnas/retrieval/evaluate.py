@@ -13,7 +13,7 @@ from cmpnas.errors import DataError
 from cmpnas.retrieval.bootstrap import interval
 from cmpnas.retrieval.metrics import get_metric
 from cmpnas.retrieval.ranking import Ties, rank_relevant
-from cmpnas.retrieval.relevance import Neighbours, Relevance
+from cmpnas.retrieval.relevance import Relevance
 from cmpnas.retrieval.similarity import Cosine, Given, Similarity
 
 #: What a query without any relevant gallery item is: left out of the mean, or a zero in it.
@@ -79,11 +79,11 @@ def evaluate_retrieval(
 ) -> Scores:
     """Rank the gallery for every query by cosine and score the ranking.
 
-    Memory beyond the embeddings does not grow with the gallery but for its labels.
+    Memory beyond the embeddings does not grow with the gallery but for its labels and each query's relevant items.
 
     Args:
-        query, gallery: embeddings ``(Q, D)`` and ``(N, D)``, arrays or memory maps, any real type (compared as
-            float32); normalised here.
+        query, gallery: embeddings ``(Q, D)`` and ``(N, D)``, arrays or memory maps, of any real type that numpy knows
+            (compared as float32); normalised here.
         query_labels, gallery_labels: ``(Q,)`` and ``(N,)``, integers or text; equal means relevant.
         metrics: names, see `cmpnas.retrieval.metrics`.
         exclude: source ids of queries and of gallery items; a gallery item of the query's own source is
@@ -96,7 +96,7 @@ def evaluate_retrieval(
         DataError: shapes, lengths or values do not fit, or no query has a relevant item.
     """
     similarity = Cosine(query, gallery)
-    relevance = _by_labels(similarity, query_labels, gallery_labels, exclude)
+    relevance = Relevance.of_labels(query_labels, gallery_labels, exclude, *similarity.shape)
     return score(similarity, relevance, metrics, ties=ties, empty=empty)
 
 
@@ -118,7 +118,7 @@ def evaluate_scores(
         DataError: shapes, lengths or values do not fit, or no query has a relevant item.
     """
     similarity = Given(scores)
-    relevance = _by_labels(similarity, query_labels, gallery_labels, exclude)
+    relevance = Relevance.of_labels(query_labels, gallery_labels, exclude, *similarity.shape)
     return score(similarity, relevance, metrics, ties=ties, empty=empty)
 
 
@@ -133,8 +133,14 @@ def score(
     """Scores of any similarities against any ground truth; see `evaluate_retrieval`.
 
     Raises:
-        DataError: no query has a relevant gallery item.
+        DataError: no query has a relevant gallery item, or the ground truth is of another number of items.
     """
+    if similarity.shape != relevance.shape:
+        raise DataError(
+            "{} queries and {} gallery items are scored; the ground truth is of {} and {}.".format(
+                *similarity.shape, *relevance.shape
+            )
+        )
     for value, allowed in ((ties, get_args(Ties)), (empty, get_args(Empty))):
         if value not in allowed:
             raise DataError(f"{value!r} is none of {', '.join(allowed)}.")
@@ -158,14 +164,3 @@ def score(
         raise DataError("no query has a relevant gallery item; check labels and sources.")
     counted = np.ones(n_queries, bool) if empty == "zero" else found
     return Scores({name: column[counted] for name, column in values.items()}, counted, tied / ranked)
-
-
-def _by_labels(
-    similarity: Similarity,
-    query_labels: np.ndarray,
-    gallery_labels: np.ndarray,
-    exclude: tuple[np.ndarray, np.ndarray] | None,
-) -> Relevance:
-    relevant = Neighbours.of_equal(query_labels, gallery_labels, *similarity.shape, "labels")
-    removed = None if exclude is None else Neighbours.of_equal(*exclude, *similarity.shape, "sources")
-    return Relevance(relevant, removed)

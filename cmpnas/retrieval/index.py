@@ -51,8 +51,17 @@ class GalleryIndex:
         """Similarities and gallery rows of the ``k`` nearest: float32 and int64 ``(Q, k)``.
 
         An index that is not exact may find fewer; those places hold row -1.
+
+        Raises:
+            DataError: the queries are of another width or no directions, or ``k`` is below 1.
         """
-        similarity, rows = self._index.search(unit_rows(query, "query"), min(k, len(self)))
+        unit = unit_rows(query, "query")
+        if unit.shape[1] != self._index.d or k < 1:
+            raise DataError(
+                f"{k} nearest of queries with {unit.shape[1]} dimensions are asked for; the index has {self._index.d} "
+                "dimensions, and k is at least 1."
+            )
+        similarity, rows = self._index.search(unit, min(k, len(self)))
         return similarity, rows
 
     def recall(self, query: np.ndarray, embeddings: np.ndarray, k: int = 10) -> float:

@@ -61,7 +61,7 @@ class Matrix:
         return above.interval[0] > 0 and above.difference > _ALIGNED * room
 
     def verdict(self, query: str, gallery: str) -> str:
-        """In words: paragon, compatible, not compatible, a tie, or spaces not aligned."""
+        """In words: homogeneous, compatible, not compatible, a tie, or spaces not aligned."""
         if query == gallery:
             return "homogeneous"
         if not self.aligned(query, gallery):

@@ -20,17 +20,22 @@ from cmpnas.errors import CmpnasError, unknown
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+_LARGEST = 10**9  # k
+
+
 @dataclass(frozen=True)
 class Metric:
     """A name, its definition as a formula, and the function of ranks that computes it.
 
-    ``depth`` is how many of the best relevant items it looks at, None for all: ranks of others need not be known.
+    ``depth`` is how many of the best relevant items it looks at, ``reach`` how many ranks; None for all. What lies
+    beyond need not be known.
     """
 
     name: str
     definition: str
     score: Score
     depth: int | None
+    reach: int | None
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,9 @@ def _mp_oxford(k: int) -> Score:
 def _ndcg(k: int) -> Score:
     def score(ranks: np.ndarray, relevant: np.ndarray) -> np.ndarray:
         gained = np.where(ranks <= k, 1 / np.log2(ranks.astype(np.float64) + 1), 0).sum(1)
-        ideal = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
-        return gained / ideal[np.minimum(relevant, k) - 1]
+        best = np.minimum(relevant, k)
+        ideal = np.cumsum(1 / np.log2(np.arange(2, best.max() + 2)))
+        return gained / ideal[best - 1]
 
     return score
 
@@ -179,4 +185,6 @@ def get_metric(name: str) -> Metric:
         raise CmpnasError(unknown("metric", name, DEFINITIONS, "k is a whole number, as in hit@10."))
     kind = _KINDS[pattern]
     k = int(name.split("@")[1].split("/")[0].split("_")[0]) if pattern != name else 0
-    return Metric(name, kind.definition, kind.of(k), kind.depth(k))
+    if k > _LARGEST:
+        raise CmpnasError(f"{name!r} looks at more ranks than a gallery can have; k is at most {_LARGEST:,}.")
+    return Metric(name, kind.definition, kind.of(k), kind.depth(k), k or None)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from cmpnas.retrieval.relevance import NOBODY, Relevance
-from cmpnas.retrieval.similarity import Similarity
+from cmpnas.retrieval.similarity import NOT_FOUND, Similarity
 
 #: What happens to items of equal similarity. ``pessimistic``: those that are not relevant come first;
 #: ``stable``: gallery order decides, as in a stable sort.
@@ -23,6 +23,7 @@ Ties = Literal["pessimistic", "stable"]
 
 _GALLERY_AT_ONCE = 65_536
 _BLOCK = 2**24  # similarities at once: 64 MiB
+_PER_RELEVANT = 16  # times the memory of a similarity that is needed for each relevant item
 NEVER = 2**62  # the rank of padding
 
 
@@ -50,14 +51,15 @@ def rank_relevant(
 
     Queries come in no particular order.
     """
-    width = np.maximum(relevance.relevant.counts, 0 if relevance.removed is None else relevance.removed.counts)
-    columns = min(_GALLERY_AT_ONCE, similarity.shape[1])
+    width, total = relevance.width, similarity.shape[1]
+    # Parts of equal size: a last one of a few columns would be multiplied by other instructions and round otherwise.
+    columns = -(-total // -(-total // _GALLERY_AT_ONCE))
     order = np.argsort(width, kind="stable")
     start = 0
     while start < len(order):
         # Rows that fit, judged by the widest of as many as could ever fit.
         fitting = order[start : start + max(1, _BLOCK // columns)]
-        fitting = fitting[: max(1, _BLOCK // max(1, int(width[fitting[-1]])))]
+        fitting = fitting[: max(1, _BLOCK // (_PER_RELEVANT * max(1, int(width[fitting[-1]]))))]
         yield _rank_block(similarity, fitting, relevance, depth, ties, columns)
         start += len(fitting)
 
@@ -72,7 +74,8 @@ def _rank_block(
     if not counts.any():
         return Ranks(queries, np.full((len(queries), 1), NEVER), counts, counts)
     own, block = _similarities(similarity, queries, relevant, parts)
-    best = np.lexsort((relevant, -own))[:, :depth]  # the most similar first, then in gallery order; padding last
+    # The most similar first, of equal ones in gallery order (which only the stable policy needs); padding last.
+    best = np.argsort(-own, axis=1, kind="stable" if ties == "stable" else None)[:, :depth]
     own, place = np.take_along_axis(own, best, 1), np.take_along_axis(relevant, best, 1)
     ahead, tied = np.zeros(own.shape, np.int64), np.zeros(own.shape, bool)
     for first, last in parts:
@@ -87,7 +90,7 @@ def _rank_block(
         above = (last - first) - torch.searchsorted(*found, right=True).numpy()
         equal = (last - first) - torch.searchsorted(*found, right=False).numpy() - above
         equal[place == NOBODY] = 0
-        tied |= equal > 0
+        tied |= (equal > 0) & (own > NOT_FOUND)
         ahead += above + (equal if unsorted is None else _earlier(unsorted, own, place - first, equal))
     ranks = ahead + np.arange(1, own.shape[1] + 1)
     return Ranks(queries, np.where(place == NOBODY, NEVER, ranks), counts, tied.sum(1))

@@ -20,11 +20,13 @@ class Neighbours:
         group: int64 ``(Q,)``; queries of one group share their rows.
         starts: int64 ``(K + 1,)``.
         members: int64 rows of the gallery.
+        n_gallery: how many rows the gallery has.
     """
 
     group: np.ndarray
     starts: np.ndarray
     members: np.ndarray
+    n_gallery: int
 
     @staticmethod
     def of_equal(query: np.ndarray, gallery: np.ndarray, n_query: int, n_gallery: int, what: str) -> Neighbours:
@@ -34,14 +36,14 @@ class Neighbours:
             DataError: lengths differ from the numbers of items, or values are neither integers nor text.
         """
         columns = [_column(query, n_query, "query", what), _column(gallery, n_gallery, "gallery", what)]
-        if (columns[0].dtype.kind in "US") != (columns[1].dtype.kind in "US"):
+        if columns[0].dtype.kind != columns[1].dtype.kind:
             raise DataError(f"query {what} are {columns[0].dtype}, gallery {what} {columns[1].dtype}; give both alike.")
         values, codes = np.unique(columns[1], return_inverse=True)
         group = np.searchsorted(values, columns[0])
         known = group < len(values)
         known[known] = values[group[known]] == columns[0][known]
         starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(values))), [n_gallery]])
-        return Neighbours(np.where(known, group, len(values)), starts, np.argsort(codes, kind="stable"))
+        return Neighbours(np.where(known, group, len(values)), starts, np.argsort(codes, kind="stable"), n_gallery)
 
     @staticmethod
     def of_lists(lists: Sequence[Sequence[int] | np.ndarray], n_gallery: int) -> Neighbours:
@@ -56,7 +58,7 @@ class Neighbours:
             wrong = members.min() if members.min() < 0 else members.max()
             raise DataError(f"the ground truth names gallery item {wrong}; there are {n_gallery}, counted from 0.")
         starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        return Neighbours(np.arange(len(rows)), starts, members)
+        return Neighbours(np.arange(len(rows)), starts, members, n_gallery)
 
     @property
     def counts(self) -> np.ndarray:
@@ -86,6 +88,35 @@ class Relevance:
     relevant: Neighbours
     removed: Neighbours | None = None
 
+    @staticmethod
+    def of_labels(
+        query: np.ndarray,
+        gallery: np.ndarray,
+        sources: tuple[np.ndarray, np.ndarray] | None,
+        n_query: int,
+        n_gallery: int,
+    ) -> Relevance:
+        """Equal labels are relevant; gallery items of a query's own source are removed.
+
+        Raises:
+            DataError: see `Neighbours.of_equal`.
+        """
+        relevant = Neighbours.of_equal(query, gallery, n_query, n_gallery, "labels")
+        return Relevance(
+            relevant, None if sources is None else Neighbours.of_equal(*sources, n_query, n_gallery, "sources")
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(queries, gallery items)."""
+        return len(self.relevant.group), self.relevant.n_gallery
+
+    @property
+    def width(self) -> np.ndarray:
+        """Of each query, the longer of its two lists: int64 ``(Q,)``."""
+        counts = self.relevant.counts
+        return counts if self.removed is None else np.maximum(counts, self.removed.counts)
+
     def padded(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Relevant rows without the removed ones, and the removed ones, of some queries: ``(B, W)`` each."""
         relevant = self.relevant.padded(queries)
@@ -103,6 +134,10 @@ def _column(values: np.ndarray, n: int, side: str, what: str) -> np.ndarray:
         raise DataError(f"{n} {side} items but {side} {what} of shape {column.shape}; give one each.")
     if column.dtype == object and all(isinstance(value, str) for value in column):
         column = column.astype(str)
-    if column.dtype.kind not in "iubUS":
+    if column.dtype.kind in "iub":
+        if column.dtype == np.uint64 and n and column.max() > np.iinfo(np.int64).max:
+            raise DataError(f"{side} {what} go up to {column.max()}; numbers above 2^63 - 1 must be given as text.")
+        return column.astype(np.int64)
+    if column.dtype.kind not in "US":
         raise DataError(f"{side} {what} are {column.dtype}; give integers or text.")
-    return column.astype(np.int64) if column.dtype.kind in "iub" else column
+    return column

@@ -11,6 +11,8 @@ from cmpnas.errors import DataError
 
 _ROWS_AT_ONCE = 65_536  # of embeddings, when they are looked through once
 _ZERO = 1e-30  # a shorter vector has no direction in float32
+#: The similarity of an item that an index did not find.
+NOT_FOUND = float(np.finfo(np.float32).min)
 
 
 class Similarity(Protocol):
@@ -35,13 +37,11 @@ class Cosine:
     """
 
     def __init__(self, query: np.ndarray, gallery: np.ndarray) -> None:
-        self._query, self._query_scale = query, _scales(query, "query")
-        self._gallery, self._gallery_scale = gallery, _scales(gallery, "gallery")
-        if np.shape(query)[1] != np.shape(gallery)[1]:
-            raise DataError(
-                f"query embeddings have {np.shape(query)[1]} dimensions, gallery embeddings {np.shape(gallery)[1]}; "
-                "a pair must share one space."
-            )
+        self._query, self._gallery = (
+            as_matrix(side, f"{name} embeddings") for side, name in ((query, "query"), (gallery, "gallery"))
+        )
+        must_share_space(self._query, self._gallery)
+        self._query_scale, self._gallery_scale = _scales(self._query, "query"), _scales(self._gallery, "gallery")
         self._kept: tuple[int, int, torch.Tensor] | None = None
 
     @property
@@ -61,15 +61,15 @@ class Cosine:
 
 
 class Given:
-    """A table of scores ``(Q, N)``, larger is more similar; any real type, compared exactly.
+    """A table of scores ``(Q, N)``, larger is more similar; any real type, compared as float64, or as float32 where
+    that is exact.
 
     Raises:
         DataError: not a non-empty matrix of finite numbers.
     """
 
     def __init__(self, scores: np.ndarray) -> None:
-        _must_be_matrix(scores, "scores")
-        self._scores = scores
+        self._scores = as_matrix(scores, "scores")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -100,7 +100,7 @@ class Retrieved:
 
     def block(self, queries: np.ndarray, first: int, last: int) -> np.ndarray:
         rows, similarity = self._rows[queries], self._similarity[queries]
-        part = np.full((len(queries), last - first), np.finfo(np.float32).min, np.float32)
+        part = np.full((len(queries), last - first), NOT_FOUND, np.float32)
         row, column = np.nonzero((rows >= first) & (rows < last))
         part[row, rows[row, column] - first] = similarity[row, column]
         return part
@@ -112,7 +112,34 @@ def unit_rows(embeddings: np.ndarray, name: str) -> np.ndarray:
     Raises:
         DataError: not a non-empty matrix, or a row is not finite or all zero.
     """
-    return _unit(np.asarray(embeddings), _scales(embeddings, name))
+    matrix = as_matrix(embeddings, f"{name} embeddings")
+    return _unit(matrix, _scales(matrix, name))
+
+
+def must_share_space(query: np.ndarray, gallery: np.ndarray) -> None:
+    """Raise a `DataError` where two matrices of embeddings differ in width."""
+    if query.shape[1] != gallery.shape[1]:
+        raise DataError(
+            f"query embeddings have {query.shape[1]} dimensions, gallery embeddings {gallery.shape[1]}; "
+            "a pair must share one space."
+        )
+
+
+def as_matrix(values: np.ndarray, what: str) -> np.ndarray:
+    """``values`` as a non-empty matrix of real numbers; arrays and memory maps as they are, others converted.
+
+    Raises:
+        DataError: that is not what they are.
+    """
+    try:
+        matrix = values if isinstance(values, np.ndarray) else np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise DataError(f"{what} cannot be read as an array ({str(fault).splitlines()[0]}).") from None
+    if matrix.dtype.kind not in "iubf":
+        raise DataError(f"{what} are {matrix.dtype}, not numbers.")
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise DataError(f"{what} of shape {matrix.shape} are not a matrix with at least one row and column.")
+    return matrix
 
 
 def _unit(rows: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -121,10 +148,10 @@ def _unit(rows: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 def _scales(embeddings: np.ndarray, name: str) -> np.ndarray:
     """One over the length of each row: float32 ``(N,)``."""
-    _must_be_matrix(embeddings, f"{name} embeddings")
     scales = np.empty(len(embeddings), np.float32)
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
-        part = np.asarray(embeddings[start : start + _ROWS_AT_ONCE], np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, and named below
+            part = np.asarray(embeddings[start : start + _ROWS_AT_ONCE], np.float32)
         lengths = np.sqrt(np.einsum("nd,nd->n", part, part, dtype=np.float64))
         if not np.isfinite(lengths).all():
             row = start + int(np.flatnonzero(~np.isfinite(lengths))[0])
@@ -134,11 +161,3 @@ def _scales(embeddings: np.ndarray, name: str) -> np.ndarray:
             raise DataError(f"{name} embeddings hold a zero vector, first in row {row}; embed again.")
         scales[start : start + len(part)] = 1 / lengths
     return scales
-
-
-def _must_be_matrix(values: np.ndarray, what: str) -> None:
-    dtype = getattr(values, "dtype", None) or np.asarray(values).dtype
-    if dtype.kind not in "iubf":
-        raise DataError(f"{what} are {dtype}, not numbers.")
-    if np.ndim(values) != 2 or 0 in np.shape(values):
-        raise DataError(f"{what} of shape {np.shape(values)} are not a matrix with at least one row and column.")

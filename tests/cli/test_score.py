@@ -39,12 +39,21 @@ def test_labels(files, capsys):
     assert line["interval"] == pytest.approx(first.interval("map@r"))
     assert got["against"]["map@r"]["difference"] == pytest.approx(first["map@r"] - second["map@r"])
     assert got["index"] == {"factory": "Flat", "recall@10": 1.0}
-    assert got["tie_share"] == 0
+    assert line["tie_share"] == 0
     assert main([*LABELS, "--metric", "map@r", "--against", "bad.npy", "--index", "IVF4,Flat"]) == 0
     text = capsys.readouterr().out
     assert "recall@10 0." in text
     assert "first minus second +" in text
     assert "ties (pessimistic): " in text
+
+
+def test_an_exact_index_gives_the_exact_scores(files, capsys):
+    metrics = [f"--metric={name}" for name in ("map@r", "map_full", "hit@5", "recall@3")]
+    values = []
+    for extra in ([], ["--index", "Flat"]):
+        assert main([*LABELS, *metrics, *extra, "--json"]) == 0
+        values.append([line["value"] for line in json.loads(capsys.readouterr().out)["results"]])
+    assert values[0] == pytest.approx(values[1])
 
 
 def test_a_benchmark_by_ids(tmp_path, capsys, monkeypatch):
@@ -75,8 +84,10 @@ def test_a_benchmark_by_ids(tmp_path, capsys, monkeypatch):
         ([*LABELS[:4], "--query", "gallery.npy", "--gallery", "gallery.npy"], "holds 40 rows; the benchmark has 24"),
         (["score", "revisited", "--truth", "none.pkl", "--query", "a", "--gallery", "b"], "none.pkl does not exist"),
         (["score", "gldv2", "--truth", "none", "--query", "a", "--gallery", "b"], "does not exist"),
-        (["score", "ijb", "--truth", "none", "--query", "a", "--gallery", "b"], "has no ijbc_face_tid_mid.txt"),
+        (["score", "ijb", "--truth", "none", "--query", "a", "--gallery", "b"], "has no ijbc_face_tid_mid"),
         (["score", "oneshot", "--truth", "x", "--metric", "hit@1"], "--metric is for the protocol labels"),
+        (["score", "revisited", "--truth", "x", "--ties", "stable"], "--ties is for the protocol labels"),
+        (["score", "revisited", "--truth", "x", "--results", "y"], "--results is for the protocol deepfashion2"),
         (["score", "labels", "--truth", "gallery.npy"], "cannot be read as npz"),
         (["ls", "recipes", "--explain"], "--explain is for metrics"),
     ],
@@ -148,3 +159,11 @@ def test_files_of_other_items_are_named(encoders, capsys):
     np.savez("small.npz", **arrays | {"query_sources": np.arange(60)})
     assert main(["matrix", "--query", "small.npz", "--gallery", "small.npz"]) == 2
     assert "only one side has sources" in capsys.readouterr().err
+
+
+def test_pairs_of_other_width_are_told(encoders, capsys):
+    arrays = dict(np.load("small.npz"))
+    np.savez("wide.npz", **arrays | {"query_embeddings": np.ones((60, 9)) + np.eye(60)[:, :9]})
+    arguments = ["matrix", "--query", "small.npz", "--query", "wide.npz", "--gallery", "small.npz"]
+    assert main(arguments) == 0
+    assert "M(wide, small): embeddings of different width, not paired" in capsys.readouterr().out

@@ -21,6 +21,20 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     assert 0.90 <= np.mean(held) <= 0.985
 
 
+def test_intervals_of_hits_many_values_and_many_queries_agree():
+    rng = np.random.default_rng(0)
+    for n in (500, 30_000):
+        hits, other = (rng.random(n) < 0.3).astype(float), rng.random(n)
+        for values in (hits, other):
+            low, high = interval(values)
+            half = 1.96 * values.std() / np.sqrt(n)
+            assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.12 * half)
+    rare = (np.arange(30_000) < 2).astype(float)
+    assert interval(rare)[0] >= 0
+    with pytest.raises(DataError, match="nothing to take a mean of"):
+        interval(np.empty(0))
+
+
 def hits(*found):
     """Scores of queries that find their item first, or not."""
     scores = np.array([[2.0, 1.0] if hit else [1.0, 2.0] for hit in found])
@@ -71,6 +85,7 @@ def test_hubness_by_hand_and_by_scipy():
     assert got.orphans == pytest.approx(2 / 6)
     assert got.top_percent == pytest.approx(4 / 8)
     assert hubness(np.arange(4)[:, None], 4).skewness == 0
+    assert hubness(np.array([[0, -1], [1, -1]]), 2).occurrences.tolist() == [1, 1]
     with pytest.raises(DataError, match="rows 0 to 2"):
         hubness(nearest, 3)
 

@@ -43,6 +43,13 @@ def test_recall_of_any_index_is_measured_against_exact_search(factory):
     assert index.recall(query, gallery, 5) == 1 if factory == "Flat" else 0.1 < expected <= 1
 
 
+def test_queries_of_another_width_are_named():
+    index = GalleryIndex.build(np.eye(4))
+    for query, k in ((np.ones((1, 3)), 1), (np.ones((1, 4)), 0)):
+        with pytest.raises(DataError, match="the index has 4 dimensions, and k is at least 1"):
+            index.search(query, k)
+
+
 def test_an_index_that_faiss_cannot_build_is_named():
     with pytest.raises(DataError, match="faiss cannot build 'Magic7' on 9 embeddings of 4 dimensions"):
         GalleryIndex.build(np.eye(9)[:, :4] + 1, "Magic7")

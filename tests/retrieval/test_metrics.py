@@ -233,6 +233,27 @@ def test_order_of_the_gallery_does_not_matter():
         assert first.per_query(name) == pytest.approx(second.per_query(name))
 
 
+def test_lists_and_tensors_are_taken():
+    import torch
+
+    scores = evaluate_retrieval([[1.0, 0.0]], torch.eye(2), [1], [1, 0], ["hit@1"])
+    assert scores["hit@1"] == 1
+    assert evaluate_scores([[1, 2]], ["a"], ["b", "a"], ["hit@1"])["hit@1"] == 1
+
+
+def test_equal_vectors_are_ties_wherever_they_stand(monkeypatch):
+    """Also in a last block of a few columns, which a matrix product may compute by other instructions."""
+    monkeypatch.setattr(ranking, "_GALLERY_AT_ONCE", 4096)
+    rng = np.random.default_rng(0)
+    for rest in (1, 2, 5, 9):
+        gallery = rng.normal(size=(4096 + rest, 128))
+        gallery[-1] = gallery[0]
+        labels = np.arange(len(gallery))
+        scores = evaluate_retrieval(rng.normal(size=(40, 128)), gallery, np.zeros(40, int), labels, ["hit@1"])
+        assert scores.tie_share == 1
+        assert evaluate_scores(np.ones((1, 3)), [0], [0, 1, 2], ["hit@1"])["hit@1"] == 0
+
+
 def test_scores_that_are_not_finite_are_named():
     with pytest.raises(DataError, match="scores hold NaN or infinity, first for query 1"):
         evaluate_scores(np.array([[1.0, 2.0], [np.nan, 1.0]]), np.arange(2), np.arange(2), ["hit@1"])
@@ -251,6 +272,10 @@ def test_scores_that_are_not_finite_are_named():
         ({"query_labels": np.array([0.5, 1.0])}, "query labels are float64; give integers or text"),
         ({"query": np.array([["a", "b", "c"]] * 2)}, "query embeddings are <U1, not numbers"),
         ({"query": np.array([[None] * 3] * 2)}, "query embeddings are object, not numbers"),
+        ({"query": [[1.0, 2.0, 3.0], [1.0]]}, "query embeddings cannot be read as an array"),
+        ({"query": np.full((2, 3), 1e300)}, "hold NaN or infinity"),
+        ({"query_labels": np.array([2**64 - 1, 0], np.uint64)}, "numbers above 2.63 - 1 must be given as text"),
+        ({"query_labels": np.array([b"a", b"b"])}, "give both alike"),
         ({"query": np.ones(3)}, r"query embeddings of shape \(3,\) are not a matrix"),
         (
             {"gallery": np.array([[1, 2, 3]] * 3 + [[1, np.inf, 0]])},
@@ -273,3 +298,5 @@ def test_bad_input_is_named(change, message):
 def test_unknown_metric_is_answered_with_those_there_are():
     with pytest.raises(CmpnasError, match=r"unknown metric 'mAP'.*map@r"):
         evaluate_retrieval(np.eye(2), np.eye(2), np.arange(2), np.arange(2), ["mAP"])
+    with pytest.raises(CmpnasError, match="k is at most 1,000,000,000"):
+        evaluate_retrieval(np.eye(2), np.eye(2), np.arange(2), np.arange(2), ["ndcg@99999999999999"])

@@ -62,6 +62,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         with archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist; name the folder that holds it with --data.") from None
+        raise DataError(
+            f"{path} does not exist; check the path, or name the folder that holds it with --data."
+        ) from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as fault:
         raise DataError(f"{path} cannot be read as npz ({fault}); fetch or write it again.") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from cmpnas.errors import DataError
 from cmpnas.retrieval.evaluate import Scores, score
 from cmpnas.retrieval.protocols.result import Result, results
+from cmpnas.retrieval.protocols.vectors import must_be_unique
 from cmpnas.retrieval.relevance import Neighbours, Relevance
 from cmpnas.retrieval.similarity import Cosine, Given, Similarity
 
@@ -54,11 +56,9 @@ class Captions:
                 for caption in raw["annotations"]:
                     texts[str(caption["image_id"])].append(caption["caption"])
             else:
-                texts = {
-                    image["filename"]: [sentence["raw"] for sentence in image["sentences"]]
-                    for image in raw["images"]
-                    if image["split"] == split
-                }
+                chosen = [image for image in raw["images"] if image["split"] == split]
+                must_be_unique([image["filename"] for image in chosen], path)
+                texts = {image["filename"]: [text["raw"] for text in image["sentences"]] for image in chosen}
         except (KeyError, TypeError) as fault:
             raise DataError(f"{path} is neither a Karpathy nor a COCO caption file (lacks {fault}).") from None
         if not texts:
@@ -68,8 +68,8 @@ class Captions:
             raise DataError(
                 f"{path}: image {short!r} has {len(texts[short])} captions; the protocol needs {_PER_IMAGE}."
             )
-        chosen = [caption for own in texts.values() for caption in own[:_PER_IMAGE]]
-        return Captions(list(texts), chosen, np.repeat(np.arange(len(texts)), _PER_IMAGE))
+        first = [caption for own in texts.values() for caption in own[:_PER_IMAGE]]
+        return Captions(list(texts), first, np.repeat(np.arange(len(texts)), _PER_IMAGE))
 
     def results(self, images: np.ndarray, captions: np.ndarray) -> list[Result]:
         """All numbers of embeddings in the order of the images and captions; of 5,000 images also five folds."""
@@ -134,7 +134,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; give a Karpathy or COCO caption file.") from None
-    except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as fault:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as fault:
         raise DataError(f"{path} cannot be read as JSON ({fault}); fetch it again.") from None
     if not isinstance(value, dict) or "images" not in value:
         raise DataError(f"{path} is neither a Karpathy nor a COCO caption file (no 'images').")

@@ -20,11 +20,12 @@ from cmpnas.errors import DataError
 from cmpnas.retrieval.bootstrap import interval
 from cmpnas.retrieval.protocols.landmarks import read_csv
 from cmpnas.retrieval.protocols.result import Result
-from cmpnas.retrieval.similarity import unit_rows
+from cmpnas.retrieval.similarity import as_matrix, must_share_space, unit_rows
 
 FPIRS = (0.001, 0.01, 0.1)
 FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _AT_ONCE = 2**18  # pairs of templates
+_Templates = tuple[np.ndarray, np.ndarray]  # ids and unit vectors
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Faces:
 
     Attributes:
         template, media: int64 ``(F,)``, of each face.
-        galleries: by name, (template ids, subject ids).
+        galleries: both, by name: (template ids, subject ids).
         probes: (template ids, subject ids).
         pairs: int64 ``(P, 3)``: template, template, same subject or not; None where the list is not there.
     """
@@ -84,11 +85,10 @@ class Faces:
             raise DataError(f"{folder} has no ijbc_face_tid_mid.txt; name the folder with the benchmark's lists.")
         name = found[0].name.split("_")[0]
         faces = _read_integers(found[0], columns=(1, 2))
+        letter = "S" if name == "ijbb" else "G"
         galleries = {
-            path.stem.split("_")[-1]: _templates(path) for path in sorted(folder.glob(f"{name}_1N_gallery_*.csv"))
+            gallery: _templates(folder / f"{name}_1N_gallery_{gallery}.csv") for gallery in (f"{letter}1", f"{letter}2")
         }
-        if not galleries:
-            raise DataError(f"{folder} has no {name}_1N_gallery_G1.csv; name the folder with the benchmark's lists.")
         pairs = folder / f"{name}_template_pair_label.txt"
         return Faces(
             faces[:, 0],
@@ -104,19 +104,32 @@ class Faces:
         Args:
             embeddings: ``(F, D)`` of the faces, not normalised before.
         """
-        if len(embeddings) != len(self.template):
-            raise DataError(f"{len(embeddings)} embeddings; the benchmark lists {len(self.template)} faces.")
+        faces = as_matrix(embeddings, "face embeddings")
+        if len(faces) != len(self.template):
+            raise DataError(f"{len(faces)} embeddings; the benchmark lists {len(self.template)} faces.")
         both = np.stack([self.template, self.media], 1)
         media, member, frames = np.unique(both, axis=0, return_inverse=True, return_counts=True)
-        means = _group_sums(np.asarray(embeddings, np.float32), member.ravel(), len(media)) / frames[:, None]
+        means = _group_sums(np.asarray(faces, np.float32), member.ravel(), len(media)) / frames[:, None]
         templates, group = np.unique(media[:, 0], return_inverse=True)
-        return templates, unit_rows(_group_sums(means, group, len(templates)), "template")
+        sums = _group_sums(means, group, len(templates))
+        bad = np.flatnonzero(~(np.isfinite(sums).all(1) & sums.any(1)))
+        if len(bad):
+            raise DataError(f"the faces of template {templates[bad[0]]} add up to no direction; embed them again.")
+        return templates, unit_rows(sums, "template")
+
+    def _pool_both(self, query: np.ndarray, gallery: np.ndarray) -> tuple[_Templates, _Templates]:
+        both = self.pool(query), self.pool(gallery)
+        must_share_space(both[0][1], both[1][1])
+        return both
 
     def identify(self, query: np.ndarray, gallery: np.ndarray) -> dict[str, Identification]:
-        """1:N of every gallery, probes embedded by the query model and galleries by the gallery model."""
-        ids, probes = self.pool(query)
+        """1:N of both galleries, probes embedded by the query model and galleries by the gallery model."""
+        return self._identify(*self._pool_both(query, gallery))
+
+    def _identify(self, query: _Templates, gallery: _Templates) -> dict[str, Identification]:
+        ids, probes = query
         probe = probes[_rows_of(ids, self.probes[0])]
-        ids, enrolled = self.pool(gallery)
+        ids, enrolled = gallery
         return {
             name: _identify(probe, self.probes[1], enrolled[_rows_of(ids, templates)], subjects)
             for name, (templates, subjects) in self.galleries.items()
@@ -128,48 +141,52 @@ class Faces:
         Raises:
             DataError: the folder had no list of pairs.
         """
+        return self._verify(*self._pool_both(query, gallery))
+
+    def _verify(self, query: _Templates, gallery: _Templates) -> tuple[np.ndarray, np.ndarray]:
         if self.pairs is None:
             raise DataError("the folder has no list of template pairs; 1:1 needs NAME_template_pair_label.txt.")
-        ids, enrolled = self.pool(gallery)
+        same = self.pairs[:, 2].astype(bool)
+        if same.all() or not same.any():
+            raise DataError("1:1 needs pairs of the same and of different people; check the list of template pairs.")
+        ids, enrolled = gallery
         first = _rows_of(ids, self.pairs[:, 0])
-        ids, probes = self.pool(query)
+        ids, probes = query
         second = _rows_of(ids, self.pairs[:, 1])
         similarity = np.empty(len(first), np.float32)
         for start in range(0, len(first), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             similarity[part] = np.einsum("pd,pd->p", enrolled[first[part]], probes[second[part]])
-        return similarity, self.pairs[:, 2].astype(bool)
+        return similarity, same
 
     def results(self, query: np.ndarray, gallery: np.ndarray) -> list[Result]:
-        """TPIR at `FPIRS` of each gallery and their mean; TAR at `FARS` where pairs are listed."""
+        """TPIR and FNIR at `FPIRS` of each gallery and their mean; TAR at `FARS` where pairs are listed."""
         lines: list[Result] = []
-        identified = self.identify(query, gallery)
+        both = self._pool_both(query, gallery)
+        identified = self._identify(*both)
         for fpir in FPIRS:
-            metric, rates = f"tpir@fpir={fpir:g}", []
-            for name, one in identified.items():
-                found = one.found(fpir).astype(np.float64)
-                rates.append(found.mean())
-                lines.append(Result(f"1:N {name}", metric, rates[-1], interval(found), len(found)))
-            queries = sum(len(one.mated) for one in identified.values())
-            lines.append(Result("1:N mean", metric, float(np.mean(rates)), None, queries))
+            found = {name: one.found(fpir).astype(np.float64) for name, one in identified.items()}
+            mean, queries = float(np.mean([own.mean() for own in found.values()])), sum(map(len, found.values()))
+            lines += [_mean(f"1:N {name}", f"tpir@fpir={fpir:g}", own) for name, own in found.items()]
+            lines.append(Result("1:N mean", f"tpir@fpir={fpir:g}", mean, None, queries))
+            lines.append(Result("1:N mean", f"fnir@fpir={fpir:g}", 1 - mean, None, queries))
         if self.pairs is not None:
-            similarity, same = self.verify(query, gallery)
-            for far in FARS:
-                accepted = similarity[same] > _impostor(similarity[~same], far)
-                span = interval(accepted.astype(np.float64))
-                lines.append(Result("1:1", f"tar@far={far:g}", float(accepted.mean()), span, len(accepted)))
+            similarity, same = self._verify(*both)
+            lines += [_mean("1:1", f"tar@far={far:g}", accepted(similarity, same, far)) for far in FARS]
         return lines
 
 
-def tar(similarity: np.ndarray, same: np.ndarray, far: float) -> float:
-    """True accept rate where the share ``far`` of the pairs of different people, rounded down, is accepted."""
-    return float((similarity[same] > _impostor(similarity[~same], far)).mean())
+def accepted(similarity: np.ndarray, same: np.ndarray, far: float) -> np.ndarray:
+    """Per pair of the same person, 1 where it is accepted when the share ``far`` of the pairs of different people,
+    rounded down, is; their mean is the true accept rate."""
+    different = np.sort(similarity[~same])[::-1]
+    allowed = int(len(different) * far + 1e-9)
+    threshold = different[allowed] if allowed < len(different) else -np.inf
+    return (similarity[same] > threshold).astype(np.float64)
 
 
-def _impostor(different: np.ndarray, far: float) -> float:
-    """Similarity of the most similar pair of different people that must not be accepted."""
-    accepted = int(len(different) * far + 1e-9)
-    return float(np.sort(different)[::-1][accepted]) if accepted < len(different) else -np.inf
+def _mean(part: str, metric: str, values: np.ndarray) -> Result:
+    return Result(part, metric, float(values.mean()), interval(values), len(values))
 
 
 def _identify(probe: np.ndarray, who: np.ndarray, enrolled: np.ndarray, subjects: np.ndarray) -> Identification:
@@ -205,6 +222,8 @@ def _rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 def _templates(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Template and subject ids, a template once however many faces it lists."""
     rows = read_csv(path, ("TEMPLATE_ID", "SUBJECT_ID"))
+    if not rows:
+        raise DataError(f"{path} lists no template; fetch it again.")
     try:
         both = np.unique([(int(row["TEMPLATE_ID"]), int(row["SUBJECT_ID"])) for row in rows], axis=0)
     except ValueError as fault:
@@ -216,6 +235,9 @@ def _templates(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_integers(path: Path, columns: tuple[int, ...]) -> np.ndarray:
     try:
-        return np.loadtxt(path, np.int64, usecols=columns, ndmin=2, encoding="utf-8")
+        rows = np.loadtxt(path, np.int64, usecols=columns, ndmin=2, encoding="utf-8-sig")
+        if not len(rows):
+            raise ValueError("it is empty")
+        return rows
     except (ValueError, IndexError) as fault:
         raise DataError(f"{path} is not columns of numbers ({str(fault).splitlines()[0]}); fetch it again.") from None

@@ -12,12 +12,10 @@ from cmpnas.data.readers.npz import read_npz
 from cmpnas.errors import DataError
 from cmpnas.retrieval.evaluate import Empty, Scores, score
 from cmpnas.retrieval.index import GalleryIndex
+from cmpnas.retrieval.metrics import get_metric
 from cmpnas.retrieval.ranking import Ties
-from cmpnas.retrieval.relevance import Neighbours, Relevance
+from cmpnas.retrieval.relevance import Relevance
 from cmpnas.retrieval.similarity import Cosine, Retrieved, Similarity
-
-#: How many items an index is asked for; what it does not find ranks last.
-INDEX_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,12 @@ class Labels:
         empty: Empty = "exclude",
         index: GalleryIndex | None = None,
     ) -> Scores:
-        """Scores of the exact ranking, or of the first `INDEX_DEPTH` items that ``index`` finds."""
+        """Scores of the exact ranking, or of what ``index`` finds, asked for as many items as the metrics look at."""
         similarity: Similarity = Cosine(query, gallery)
+        relevance = Relevance.of_labels(self.query, self.gallery, self.sources, *similarity.shape)
         if index is not None:
-            similarity = Retrieved(*index.search(query, INDEX_DEPTH), len(gallery))
-        relevant = Neighbours.of_equal(self.query, self.gallery, *similarity.shape, "labels")
-        removed = None
-        if self.sources is not None:
-            removed = Neighbours.of_equal(*self.sources, *similarity.shape, "sources")
-        return score(similarity, Relevance(relevant, removed), metrics, ties=ties, empty=empty)
+            reaches = [get_metric(name).reach for name in metrics]
+            most = 0 if relevance.removed is None else int(relevance.removed.counts.max())
+            wanted = len(gallery) if None in reaches else max(reach or 0 for reach in reaches) + most
+            similarity = Retrieved(*index.search(query, wanted), len(gallery))
+        return score(similarity, relevance, metrics, ties=ties, empty=empty)

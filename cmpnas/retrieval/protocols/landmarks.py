@@ -1,13 +1,13 @@
 """Google Landmarks v2 retrieval (Weyand et al., CVPR 2020): mAP@100, here ``map@100/min``, public and private.
 
 Ground truth is a folder with the official ``retrieval_solution_v2.1.csv`` (id, images, Usage) and ``index.csv``
-(id). Queries of usage Ignored do not count.
+(id). Embeddings are of all queries of the former; those of usage Ignored do not count.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,13 @@ from cmpnas.retrieval.similarity import Cosine, Similarity
 
 METRICS = ("map@100/min",)
 
+_IGNORED = "Ignored"
+_LONGEST_FIELD = 2**30  # of a CSV: thousands of image ids stand in one
+
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Queries that count, their usage (Public or Private) and their rows of the gallery."""
+    """Queries, their usage (Public, Private or Ignored) and their rows of the gallery."""
 
     query_ids: list[str]
     gallery_ids: list[str]
@@ -43,13 +46,13 @@ class Landmarks:
         must_be_unique(gallery, index_path)
         found = sorted(folder.glob("retrieval_solution*.csv"))
         path = found[-1] if found else folder / "retrieval_solution_v2.1.csv"
-        rows = [row for row in read_csv(path, ("id", "images", "Usage")) if row["Usage"] != "Ignored"]
+        rows = read_csv(path, ("id", "images", "Usage"))
         queries = [row["id"] for row in rows]
         must_be_unique(queries, path)
         place = {name: number for number, name in enumerate(gallery)}
         relevant = []
         for row in rows:
-            names = row["images"].split()
+            names = [] if row["Usage"] == _IGNORED else row["images"].split()
             unknown = next((name for name in names if name not in place), None)
             if unknown is not None:
                 raise DataError(f"{path} names image {unknown!r} for query {row['id']!r}, which {index_path} lacks.")
@@ -65,12 +68,10 @@ class Landmarks:
         """Public and private, of embeddings in the order of the ids."""
         similarity = Cosine(query, gallery)
         lines: list[Result] = []
-        for usage in sorted(set(self.usage.tolist())):
-            part = np.flatnonzero(self.usage == usage)
-            scores = self.scores(similarity, usage)
-            for line in results(usage.lower(), scores, METRICS):
-                excluded = len(part) - line.queries
-                lines.append(Result(line.part, line.metric, line.value, line.interval, line.queries, excluded))
+        for usage in sorted(set(self.usage.tolist()) - {_IGNORED}):
+            own = int((self.usage == usage).sum())
+            found = results(usage.lower(), self.scores(similarity, usage), METRICS)
+            lines += [replace(line, excluded=own - line.queries) for line in found]
         return lines
 
 
@@ -81,14 +82,15 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         DataError: it is missing, or a column or a field is.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+        csv.field_size_limit(_LONGEST_FIELD)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:
                 has = ", ".join(reader.fieldnames or ()) or "nothing"
                 raise DataError(f"{path} has no column {missing[0]!r}; its header is {has}.")
             rows = list(reader)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         raise DataError(f"{path} does not exist; name the folder with the benchmark's own files.") from None
     except (UnicodeDecodeError, csv.Error) as fault:
         raise DataError(f"{path} cannot be read as CSV ({fault}); fetch it again.") from None

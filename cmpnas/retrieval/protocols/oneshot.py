@@ -50,10 +50,12 @@ class OneShot:
         answers: list[int] = []
         runs: list[tuple[int, int, int]] = []
         for run, path in enumerate(lists):
-            pairs = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            pairs = [line.split() for line in _text(path).splitlines() if line.strip()]
             wrong = next((number for number, pair in enumerate(pairs, 1) if len(pair) != 2), None)
             if wrong is not None:
                 raise DataError(f"{path}, line {wrong}, is not two paths.")
+            if not pairs:
+                raise DataError(f"{path} is empty; fetch it again.")
             pairs.sort()
             known = sorted({shown for _, shown in pairs})
             query += [test for test, _ in pairs]
@@ -78,3 +80,10 @@ class OneShot:
             ).per_query("hit@1")
         runs = len(np.unique(self.run_of_query))
         return [Result(f"{runs} runs", "hit@1", float(hits.mean()), interval(hits), len(hits))]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path} is not text ({fault.reason}); fetch it again.") from None

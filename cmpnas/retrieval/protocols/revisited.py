@@ -30,6 +30,7 @@ _HARMLESS = {
     ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"), ("builtins", "bytes"), ("__builtin__", "bytes"),
     ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"), ("numpy._core.numeric", "_frombuffer"),
 }  # fmt: skip
 
 
@@ -51,7 +52,7 @@ class Revisited:
         try:
             with path.open("rb") as file:
                 raw = _Harmless(file, encoding="latin1").load()
-            parts = {kind: [np.asarray(query[kind], np.int64) for query in raw["gnd"]] for kind in _kinds()}
+            parts = {kind: [_rows(query[kind]) for query in raw["gnd"]] for kind in ("easy", "hard", "junk")}
             names = [[str(name) for name in raw[key]] for key in ("qimlist", "imlist")]
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; give gnd_roxford5k.pkl or gnd_rparis6k.pkl.") from None
@@ -71,12 +72,7 @@ class Revisited:
 
     def scores(self, similarity: Similarity, setup: Setup) -> Scores:
         """Scores of any similarities of the queries to the gallery, in the order of the names."""
-        if similarity.shape != (len(self.query_ids), len(self.gallery_ids)):
-            raise DataError(
-                f"similarities are {similarity.shape}; the benchmark has {len(self.query_ids)} queries and "
-                f"{len(self.gallery_ids)} gallery images."
-            )
-        lists = (self._rows(_COUNTED[setup]), self._rows(_REMOVED[setup]))
+        lists = (self._lists(_COUNTED[setup]), self._lists(_REMOVED[setup]))
         relevant, removed = (Neighbours.of_lists(rows, len(self.gallery_ids)) for rows in lists)
         return score(similarity, Relevance(relevant, removed), METRICS)
 
@@ -85,16 +81,21 @@ class Revisited:
         similarity = Cosine(query, gallery)
         lines: list[Result] = []
         for setup in get_args(Setup):
-            if any(len(rows) for rows in self._rows(_COUNTED[setup])):
+            if any(len(rows) for rows in self._lists(_COUNTED[setup])):
                 lines += results(setup, self.scores(similarity, setup), METRICS)
+        if not lines:
+            raise DataError("no query of the ground truth has any positive; fetch it again.")
         return lines
 
-    def _rows(self, kinds: tuple[str, ...]) -> list[np.ndarray]:
+    def _lists(self, kinds: tuple[str, ...]) -> list[np.ndarray]:
         return [np.concatenate(parts) for parts in zip(*(self.truth[kind] for kind in kinds), strict=True)]
 
 
-def _kinds() -> tuple[str, ...]:
-    return ("easy", "hard", "junk")
+def _rows(values: Any) -> np.ndarray:
+    rows = np.asarray(values)
+    if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
+        raise TypeError(f"{str(values)[:40]!r} is no list of rows")
+    return rows.astype(np.int64)
 
 
 class _Harmless(pickle.Unpickler):

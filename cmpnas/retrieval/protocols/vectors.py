@@ -9,6 +9,7 @@ import numpy as np
 
 from cmpnas.data.readers.npz import read_npz
 from cmpnas.errors import DataError
+from cmpnas.retrieval.similarity import as_matrix
 
 
 def read_vectors(path: Path, ids: Sequence[str] | None, n: int, what: str) -> np.ndarray:
@@ -20,8 +21,8 @@ def read_vectors(path: Path, ids: Sequence[str] | None, n: int, what: str) -> np
         what: the items, for messages.
 
     Raises:
-        DataError: the file is missing, damaged or holds Python objects; ids are missing or doubled; without ids, the
-            number of rows is not ``n``.
+        DataError: the file is missing, damaged or holds Python objects; ids are missing or doubled, or there are ids
+            but the benchmark names nothing; without ids, the number of rows is not ``n``.
     """
     own_ids = None
     if path.suffix == ".npz":
@@ -36,6 +37,9 @@ def read_vectors(path: Path, ids: Sequence[str] | None, n: int, what: str) -> np
             raise DataError(f"{path} does not exist; give an npy or npz file of {what}.") from None
         except (OSError, EOFError, ValueError) as fault:
             raise DataError(f"{path} cannot be read as npy ({fault}); write it again with numpy.save.") from None
+    embeddings = as_matrix(embeddings, str(path))
+    if own_ids is not None and ids is None:
+        raise DataError(f"{path} holds ids, but the {what} of this benchmark have none; save rows in its order alone.")
     if own_ids is None or ids is None:
         if len(embeddings) != n:
             raise DataError(f"{path} holds {len(embeddings)} rows; the benchmark has {n} {what}, one row each.")
@@ -47,7 +51,8 @@ def _places(own: np.ndarray, rows: int, wanted: Sequence[str], path: Path, what:
     """Row of each wanted id."""
     if own.shape != (rows,):
         raise DataError(f"{path} holds {rows} embeddings but ids of shape {own.shape}; give one each.")
-    names, first = np.unique(own.astype(str), return_index=True)
+    text = np.char.decode(own, "utf-8", "replace") if own.dtype.kind == "S" else own.astype(str)
+    names, first = np.unique(text, return_index=True)
     if len(names) != len(own):
         doubled = own[np.setdiff1d(np.arange(len(own)), first)[0]]
         raise DataError(f"{path} holds id {str(doubled)!r} more than once; every item has one embedding.")

@@ -101,6 +101,7 @@ def test_coco_captions_are_real(data_root):
         ('{"images": [{"name": "a"}]}', "neither a Karpathy nor a COCO"),
         (json.dumps(karpathy(0)), "has no image of split 'test'"),
         (json.dumps(karpathy(2, captions=4)), "image '0.jpg' has 4 captions; the protocol needs 5"),
+        (json.dumps({"images": karpathy(1)["images"] * 2}), "names '0.jpg' more than once"),
         ('{"images"', "cannot be read as JSON"),
     ],
 )

@@ -73,6 +73,31 @@ def test_detections_by_hand(truth, tmp_path):
     assert found == {"hit@1": 0, "hit@5": 1 / 4, "hit@10": 2 / 4, "hit@15": 2 / 4, "hit@20": 2 / 4}
 
 
+def test_the_names_of_the_official_repository_are_read(truth, tmp_path):
+    (tmp_path / "val_query.json").rename(tmp_path / "query_gt.json")
+    (tmp_path / "val_gallery.json").rename(tmp_path / "gallery_gt.json")
+    assert DeepFashion2.read(tmp_path) == truth
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query_bbox": None}, "0.query_bbox: Input should be a valid tuple"),
+        ({"query_bbox": [1, 2, 3]}, "0.query_bbox.3: Field required"),
+        ({"query_image_id": "1"}, "0.query_image_id: Input should be a valid integer"),
+        ({"query_score": "0.5"}, "0.query_score: Input should be a valid number"),
+        ({"gallery_image_id": [1]}, "detection 0 has 1 gallery_image_id and 20 gallery_bbox"),
+        ({"gallery_image_id": [], "gallery_bbox": []}, "detection 0 has 0 gallery_image_id and 0"),
+    ],
+)
+def test_wrong_detections_are_named(truth, tmp_path, change, message):
+    (tmp_path / "results.json").write_text(json.dumps([detection(1, [0, 0, 1, 1], 1, 0.5, []) | change]))
+    with pytest.raises(DataError, match=message):
+        truth.detected(tmp_path / "results.json")
+    with pytest.raises(DataError, match="cannot be read"):
+        truth.detected(tmp_path)
+
+
 def test_overlap():
     boxes = np.array([[0.0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 5, 5]])
     assert box_overlap(boxes, boxes) == pytest.approx(np.array([[1, 1 / 7, 0], [1 / 7, 1, 0], [0, 0, 0]]))
@@ -82,11 +107,14 @@ def test_wrong_files_are_named(truth, tmp_path):
     with pytest.raises(DataError, match="2 query embeddings; the file lists 5 items"):
         truth.gt_crop(np.ones((2, 3)), np.ones((4, 3)))
     (tmp_path / "val_query.json").write_text(json.dumps([{"query_image_id": 1}]))
-    with pytest.raises(DataError, match="item 0 has no 'cls'"):
+    with pytest.raises(DataError, match=r"val_query.json: 0.style: Field required \(4 such mistakes\)"):
+        DeepFashion2.read(tmp_path)
+    (tmp_path / "val_query.json").write_text(json.dumps([item | {"style": 0} for item in QUERY]))
+    with pytest.raises(DataError, match="so there is no query"):
         DeepFashion2.read(tmp_path)
     (tmp_path / "val_query.json").write_text("[{")
     with pytest.raises(DataError, match="cannot be read as JSON"):
         DeepFashion2.read(tmp_path)
     (tmp_path / "val_query.json").unlink()
-    with pytest.raises(DataError, match=r"has 0 files \*_query.json"):
+    with pytest.raises(DataError, match=r"has 0 files \*query\*.json"):
         DeepFashion2.read(tmp_path)

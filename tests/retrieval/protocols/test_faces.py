@@ -7,7 +7,7 @@ import pytest
 
 from cmpnas.errors import DataError
 from cmpnas.retrieval.protocols import Faces
-from cmpnas.retrieval.protocols.faces import tar
+from cmpnas.retrieval.protocols.faces import accepted
 
 SUBJECTS = 20  # of each gallery; every subject has one probe
 HEADER = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID,FACE_X,FACE_Y,FACE_WIDTH,FACE_HEIGHT\n"
@@ -71,6 +71,7 @@ def test_closed_form(tmp_path):
         assert one.tpir(1.0) == pytest.approx(18 / 20)  # all above the lowest, but the first two are not first
     lines = {(line.part, line.metric): line.value for line in faces.results(embeddings, embeddings)}
     assert lines["1:N mean", "tpir@fpir=0.1"] == pytest.approx(11 / 20)
+    assert lines["1:N mean", "fnir@fpir=0.1"] == pytest.approx(9 / 20)
     # The shortcut's four largest negatives of all 40 x 39 pairs are .9: it accepts nobody at .1. At .2 its threshold is
     # the eighth largest, .38, where the protocol's is the fourth of 20, .34: 11 against 12 of 20.
     assert shortcut(faces, embeddings, 0.1) == 0
@@ -100,10 +101,14 @@ def test_templates_average_the_frames_of_a_video_and_add_up_media(tmp_path):
 def test_verification_accepts_the_share_asked_for():
     similarity = np.concatenate([np.arange(10) / 10, np.arange(100) / 100])  # the same, then different people
     same = np.arange(110) < 10
-    assert tar(similarity, same, 0.1) == pytest.approx(0.1)  # ten impostors are above .89; of the own only .9
-    assert tar(similarity, same, 0.31) == pytest.approx(0.3)  # 31 above .68: .7, .8, .9
-    assert tar(similarity, same, 1.0) == 1.0
-    assert tar(similarity, same, 1e-6) == 0.0  # none may exceed .99
+
+    def tar(far):
+        return accepted(similarity, same, far).mean()
+
+    assert tar(0.1) == pytest.approx(0.1)  # ten impostors are above .89; of the own only .9
+    assert tar(0.31) == pytest.approx(0.3)  # 31 above .68: .7, .8, .9
+    assert tar(1.0) == 1.0
+    assert tar(1e-6) == 0.0  # none may exceed .99
 
 
 def test_wrong_lists_are_named(tmp_path):
@@ -112,11 +117,22 @@ def test_wrong_lists_are_named(tmp_path):
     faces, embeddings = synthetic(tmp_path)
     with pytest.raises(DataError, match="3 embeddings; the benchmark lists 80 faces"):
         faces.pool(embeddings[:3])
+    with pytest.raises(DataError, match="query embeddings have 80 dimensions, gallery embeddings 60"):
+        faces.results(embeddings, embeddings[:, :60] + 1)
+    with pytest.raises(DataError, match="the faces of template 1000 add up to no direction"):
+        faces.results(embeddings * (np.arange(80) > 0)[:, None], embeddings)
     (tmp_path / "ijbc_1N_gallery_G1.csv").write_text(HEADER + "77777,1,a.jpg,1,1,1,1,1\n")
     with pytest.raises(DataError, match="template 77777 is listed but has no face"):
         Faces.read(tmp_path).identify(embeddings, embeddings)
     (tmp_path / "ijbc_1N_gallery_G1.csv").write_text(HEADER + "1,1,a.jpg,1,1,1,1,1\n1,2,b.jpg,1,1,1,1,1\n")
     with pytest.raises(DataError, match="a template with two subjects"):
+        Faces.read(tmp_path)
+    (tmp_path / "ijbc_1N_gallery_G1.csv").write_text(HEADER)
+    with pytest.raises(DataError, match="lists no template"):
+        Faces.read(tmp_path)
+    (tmp_path / "ijbc_1N_gallery_G2.csv").unlink()
+    (tmp_path / "ijbc_1N_gallery_G1.csv").write_text(HEADER + "1001,1,a.jpg,1,1,1,1,1\n")
+    with pytest.raises(DataError, match=r"gallery_G2.* does not exist"):
         Faces.read(tmp_path)
     (tmp_path / "ijbc_face_tid_mid.txt").write_text("1.jpg one 2\n")
     with pytest.raises(DataError, match="is not columns of numbers"):

@@ -24,15 +24,27 @@ def test_hand_computed(tmp_path):
         tmp_path,
         f"q1,{INDEX[0]} {INDEX[3]} {INDEX[150]},Public\nq2,None,Ignored\nq3,{many},Private\nq4,{INDEX[120]},Private\n",
     )
-    assert truth.query_ids == ["q1", "q3", "q4"]
-    ranking = Given(np.tile(-np.arange(300.0), (3, 1)))  # item i at rank i + 1
+    assert truth.query_ids == ["q1", "q2", "q3", "q4"]
+    ranking = Given(np.tile(-np.arange(300.0), (4, 1)))  # item i at rank i + 1
     assert truth.scores(ranking, "Public")["map@100/min"] == pytest.approx((1 / 1 + 2 / 4) / 3)
     beyond = sum(j / (50 + j) for j in range(1, 51)) / 100  # 50 of the first 100; the divisor is min(100, 200)
     private = truth.scores(ranking, "Private")
     assert private.per_query("map@100/min") == pytest.approx([beyond, 0.0])
-    embeddings = np.eye(300)[:3]
+    embeddings = np.eye(300)[:4]
     lines = truth.results(embeddings, np.eye(300) + 0.001)
     assert [(line.part, line.queries, line.excluded) for line in lines] == [("private", 2, 0), ("public", 1, 0)]
+    with pytest.raises(DataError, match="3 queries and 300 gallery items are scored; the ground truth is of 4 and 300"):
+        truth.results(embeddings[:3], np.eye(300) + 0.001)
+
+
+def test_files_of_other_programs_are_read(tmp_path):
+    """A byte-order mark, spaces after commas, Windows line ends."""
+    truth = write(tmp_path, f"q1,{INDEX[0]},Public\n")
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b",", b", ").replace(b"\n", b"\r\n"))
+    again = Landmarks.read(tmp_path)
+    assert (again.query_ids, again.gallery_ids, again.usage.tolist()) == (["q1"], INDEX, ["Public"])
+    assert again.relevant[0].tolist() == truth.relevant[0].tolist()
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,15 @@ def test_wrong_folders_are_named(tmp_path):
     truth = write(tmp_path)
     with pytest.raises(DataError, match="5 embeddings of test pictures; the runs list 12"):
         truth.results(np.ones((5, 2)), np.ones((12, 2)))
-    (tmp_path / "run01" / "class_labels.txt").write_text("one two\nthree\n")
+    labels = tmp_path / "run01" / "class_labels.txt"
+    labels.write_bytes(b"\xef\xbb\xbf" + labels.read_bytes())
+    assert OneShot.read(tmp_path).answer.tolist() == truth.answer.tolist()
+    labels.write_text("")
+    with pytest.raises(DataError, match=r"class_labels.* is empty"):
+        OneShot.read(tmp_path)
+    labels.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="is not text"):
+        OneShot.read(tmp_path)
+    labels.write_text("one two\nthree\n")
     with pytest.raises(DataError, match="line 2, is not two paths"):
         OneShot.read(tmp_path)

@@ -92,6 +92,8 @@ class Harmful:
         ([entry([0], [], [])], {"extra": Harmful()}, r"asks for posix.mkdir, which no ground truth needs"),
         ([entry([9], [], [])], {}, "names gallery item 9; there are 3"),
         ([{"ok": [1], "junk": []}], {}, "not a ground truth of imlist, qimlist and gnd"),
+        ([entry(3, [], [])], {}, "'3' is no list of rows"),
+        ([entry([0.9], [], [])], {}, "is no list of rows"),
         ([entry([0], [], [])] * 2, {"qimlist": ["a"]}, "names 1 queries but has ground truth of 2"),
         ([entry([0], [], [])], {"imlist": ["a", "b", "a"]}, "names 'a' more than once"),
     ],
@@ -102,6 +104,19 @@ def test_wrong_files_are_named_and_run_nothing(tmp_path, monkeypatch, gnd, chang
     with pytest.raises(DataError, match=message):
         Revisited.read(path).scores(Given(np.ones((len(gnd), 3))), "easy")
     assert not (tmp_path / "harm").exists()
+
+
+def test_arrays_of_the_newest_pickles_are_read(tmp_path):
+    gnd = [entry(np.array([0]), np.array([1, 2]), np.empty(0, int))]
+    content = {"gnd": gnd, "imlist": ["a", "b", "c"], "qimlist": ["q"]}
+    (tmp_path / "gnd.pkl").write_bytes(pickle.dumps(content, protocol=5))
+    assert Revisited.read(tmp_path / "gnd.pkl").truth["hard"][0].tolist() == [1, 2]
+
+
+def test_a_truth_without_positives_is_named(tmp_path):
+    path = write(tmp_path / "gnd.pkl", [entry([], [], [1])], 3)
+    with pytest.raises(DataError, match="has any positive"):
+        Revisited.read(path).results(np.ones((1, 2)), np.ones((3, 2)))
 
 
 @pytest.mark.parametrize("damage", [lambda raw: b"", lambda raw: raw[:-20], lambda raw: b"hello" + raw])

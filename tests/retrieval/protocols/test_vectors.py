@@ -27,12 +27,20 @@ def test_arrays_are_memory_maps_and_ids_put_rows_in_order(tmp_path):
         ({"embeddings": np.ones((3, 2))}, "holds 3 rows; the benchmark has 2 images"),
         ({"vectors": np.ones((3, 2))}, "has no array 'embeddings'; it holds vectors"),
         ({"embeddings": np.array([{}, {}])}, "cannot be read as npz"),
+        ({"embeddings": np.ones(2)}, r"of shape \(2,\) are not a matrix"),
+        ({"embeddings": np.ones((0, 2)), "ids": np.array([], "U1")}, "not a matrix"),
     ],
 )
 def test_wrong_files_are_named(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=message):
         read_vectors(tmp_path / "a.npz", ["a", "b"], 2, "images")
+
+
+def test_ids_that_the_benchmark_cannot_use_are_named(tmp_path):
+    np.savez(tmp_path / "a.npz", embeddings=np.ones((2, 2)), ids=np.array(["a", "b"]))
+    with pytest.raises(DataError, match="holds ids, but the faces of this benchmark have none"):
+        read_vectors(tmp_path / "a.npz", None, 2, "faces")
 
 
 def test_no_file_and_no_array_are_named(tmp_path):
