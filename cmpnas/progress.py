@@ -9,17 +9,24 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_showing = False  # a bar within a bar says nothing that the outer one does not
+
 
 def track(iterable: Iterable[T], what: str, *, total: int, done: int = 0) -> Iterator[T]:
-    """Pass ``iterable`` through under a progress bar on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
+    """Pass ``iterable`` through under a progress bar on stderr, if that is a terminal and shows none yet."""
+    global _showing
+    if _showing or not sys.stderr.isatty():
         yield from iterable
         return
-    with _bar() as progress:
-        task = progress.add_task(what, total=total, completed=done)
-        for value in iterable:
-            yield value
-            progress.advance(task)
+    _showing = True
+    try:
+        with _bar() as progress:
+            task = progress.add_task(what, total=total, completed=done)
+            for value in iterable:
+                yield value
+                progress.advance(task)
+    finally:
+        _showing = False
 
 
 @contextmanager

@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from cmpnas.compat.base import Anchor, Batch
+from cmpnas.compat.base import Anchor, Batch, Loss
 from cmpnas.compat.bct import BCT
+from cmpnas.compat.contrastive import Contrastive
+from cmpnas.compat.controls import KD, PKT, RKD
 from cmpnas.compat.csd import CSD
+from cmpnas.compat.d3still import D3still
+from cmpnas.compat.lce import LCE
+from cmpnas.compat.raml import RAML
+from cmpnas.compat.rank_order import RankOrder
 from cmpnas.compat.regression import Regression
+from cmpnas.errors import RecipeError
 
 __all__ = ["LOSSES", "Anchor", "Batch", "CompatLoss"]
 
-LOSSES: dict[str, Callable[[Anchor], nn.Module]] = {"bct": BCT, "csd": CSD, "regression": Regression}
+LOSSES: dict[str, type[Loss]] = {
+    "bct": BCT,
+    "contrastive": Contrastive,
+    "csd": CSD,
+    "d3still": D3still,
+    "kd": KD,
+    "lce": LCE,
+    "pkt": PKT,
+    "raml": RAML,
+    "rank_order": RankOrder,
+    "regression": Regression,
+    "rkd": RKD,
+}
 
 
 class CompatLoss(nn.Module):
-    """A weighted sum of losses by name, against one anchor."""
+    """A weighted sum of losses by name, against one anchor.
+
+    Raises:
+        RecipeError: a loss needs labels and no picture has one.
+    """
 
     def __init__(self, weights: Mapping[str, float], anchor: Anchor) -> None:
         super().__init__()
+        helpless = [name for name in weights if "labels" in LOSSES[name].needs]
+        if helpless and not (anchor.labels >= 0).any():
+            free = ", ".join(name for name, loss in LOSSES.items() if not loss.needs)
+            raise RecipeError(
+                f"query.loss.{helpless[0]} needs labels and no picture of data.pool has one; without them: {free}."
+            )
         self.weights = dict(weights)
         self.parts = nn.ModuleDict({name: LOSSES[name](anchor) for name in weights})
 

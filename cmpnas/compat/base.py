@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cmpnas.models.heads import Margin
 
@@ -43,3 +44,21 @@ class Batch:
     query: Tensor
     gallery: Tensor
     labels: Tensor
+
+
+class Loss(nn.Module):
+    """A compatibility loss: made from an anchor, called with a batch, a scalar.
+
+    ``needs`` names what it cannot do without, beyond the gallery embeddings: ``labels``.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, anchor: Anchor) -> None:
+        super().__init__()
+
+
+def labelled(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """``query``, ``gallery`` and ``labels`` of the items that have one."""
+    known = batch.labels >= 0
+    return batch.query[known], batch.gallery[known], batch.labels[known]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from cmpnas.compat.base import Anchor, Batch
+from cmpnas.compat.base import Anchor, Batch, Loss
 
 _TEMPERATURE = 0.05  # of both sides: with two, the gallery embedding itself would not be the minimum
 _CONTEXT = 8192  # pictures that similarities are taken to
 
 
-class CSD(nn.Module):
-    """Kullback-Leibler divergence between what other pictures are to the gallery model and what they are to the query.
+class CSD(Loss):
+    """What other pictures are to the query, as to the gallery model (CSD, Wu et al., CVPR 2022).
 
-    ``KL(softmax(g F / t) || softmax(q F / t))`` (CSD, Wu et al., CVPR 2022) with ``F`` the gallery embeddings of
+    ``KL(softmax(g F / t) || softmax(q F / t))`` with ``F`` the gallery embeddings of
     training pictures. The paper takes each picture's nearest; here it is one sample of all, which costs less than
     gathering and, measured on the embedded products, teaches more, as pictures that are far must stay far too. Where
     regression treats all directions alike, this spends the query's few weights on those that tell pictures apart.
@@ -23,7 +23,7 @@ class CSD(nn.Module):
     """
 
     def __init__(self, anchor: Anchor) -> None:
-        super().__init__()
+        super().__init__(anchor)
         some = torch.randperm(len(anchor.embeddings), generator=torch.Generator().manual_seed(0))[:_CONTEXT]
         self.register_buffer("context", anchor.embeddings[some], persistent=False)
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from cmpnas.compat.base import Anchor, Batch
+from cmpnas.compat.base import Batch, Loss
 
 
-class Regression(nn.Module):
+class Regression(Loss):
     """``1 - cos(q, g)``, half the squared distance of unit vectors (FitNet; AML's "reg" variant).
 
     Needs no labels.
     """
-
-    def __init__(self, anchor: Anchor) -> None:
-        super().__init__()
 
     def forward(self, batch: Batch) -> Tensor:
         """Scalar: mean over the batch."""

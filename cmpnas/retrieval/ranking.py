@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from cmpnas.progress import track
 from cmpnas.retrieval.relevance import NOBODY, Relevance
 from cmpnas.retrieval.similarity import NOT_FOUND, Similarity
 
@@ -51,17 +52,25 @@ def rank_relevant(
 
     Queries come in no particular order.
     """
-    width, total = relevance.width, similarity.shape[1]
     # Parts of equal size: a last one of a few columns would be multiplied by other instructions and round otherwise.
+    total = similarity.shape[1]
     columns = -(-total // -(-total // _GALLERY_AT_ONCE))
+    blocks = _blocks(relevance.width, columns)
+    for queries in track(blocks, "rank", total=len(blocks)):
+        yield _rank_block(similarity, queries, relevance, depth, ties, columns)
+
+
+def _blocks(width: np.ndarray, columns: int) -> list[np.ndarray]:
+    """Queries in blocks that fit, those with the fewest relevant items first."""
     order = np.argsort(width, kind="stable")
+    blocks = []
     start = 0
     while start < len(order):
-        # Rows that fit, judged by the widest of as many as could ever fit.
+        # As many as fit, judged by the widest of as many as could ever fit.
         fitting = order[start : start + max(1, _BLOCK // columns)]
-        fitting = fitting[: max(1, _BLOCK // (_PER_RELEVANT * max(1, int(width[fitting[-1]]))))]
-        yield _rank_block(similarity, fitting, relevance, depth, ties, columns)
-        start += len(fitting)
+        blocks.append(fitting[: max(1, _BLOCK // (_PER_RELEVANT * max(1, int(width[fitting[-1]]))))])
+        start += len(blocks[-1])
+    return blocks
 
 
 def _rank_block(

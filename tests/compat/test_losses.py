@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cmpnas.compat import LOSSES, Anchor, Batch, CompatLoss, csd
+from cmpnas.errors import RecipeError
 
 
 @pytest.fixture
@@ -83,13 +84,153 @@ def test_csd_is_least_at_the_gallery_embedding_and_looks_at_a_sample_of_many(anc
     assert loss(batch).item() > 0.01
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
+def unit(rows):
+    return [[x / math.sqrt(sum(y * y for y in row)) for x in row] for row in rows.tolist()]
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def test_contrastive_equals_a_naive_loop(anchor, batch):
+    query, gallery, labels = unit(batch.query), batch.gallery.tolist(), batch.labels.tolist()
+    total = 0.0
+    for q, own in zip(query, labels, strict=True):
+        squared = [2 - 2 * dot(q, g) for g in gallery]
+        near = [d for d, y in zip(squared, labels, strict=True) if y == own]
+        far = sorted(math.sqrt(d) for d, y in zip(squared, labels, strict=True) if y != own)[:5]
+        total += 0.5 * sum(near) / len(near) + 0.5 * sum(max(0.7 - d, 0) ** 2 for d in far) / 5
+    assert LOSSES["contrastive"](anchor)(batch).item() == pytest.approx(total / 12, abs=1e-5)
+
+
+def test_raml_equals_a_naive_loop(anchor, batch):
+    query, gallery = unit(batch.query), batch.gallery.tolist()
+    own = sum((1 - dot(q, g)) ** 2 for q, g in zip(query, gallery, strict=True)) / 12
+    pairs = [(i, j) for i in range(12) for j in range(12) if i != j]
+    cross = sum((dot(query[i], gallery[j]) - dot(gallery[i], gallery[j])) ** 2 for i, j in pairs) / len(pairs)
+    inner = sum((dot(query[i], query[j]) - dot(gallery[i], gallery[j])) ** 2 for i, j in pairs) / len(pairs)
+    assert LOSSES["raml"](anchor)(batch).item() == pytest.approx(own + 0.75 * cross + 0.7 * inner, abs=1e-5)
+
+
+def test_rank_order_equals_a_naive_loop(anchor, batch):
+    query, gallery = unit(batch.query), batch.gallery.tolist()
+    costs = []
+    for q, g in zip(query, gallery, strict=True):
+        order = sorted(range(12), key=lambda j: -dot(g, gallery[j]))
+        for a in range(12):
+            for b in range(a + 1, 12):
+                late, early = dot(q, gallery[order[b]]), dot(q, gallery[order[a]])
+                costs.append(1 / (1 + math.exp(-(late - early) / 0.1)))
+    assert LOSSES["rank_order"](anchor)(batch).item() == pytest.approx(sum(costs) / len(costs), abs=1e-5)
+
+
+def test_d3still_equals_a_naive_loop(anchor, batch):
+    query, gallery = unit(batch.query), batch.gallery.tolist()
+    own = sum((1 - dot(q, g)) ** 2 for q, g in zip(query, gallery, strict=True)) / 12
+    wrong, right = [], []
+    for q, g in zip(query, gallery, strict=True):
+        near = sorted(range(12), key=lambda j: -dot(g, gallery[j]))[:10]
+        for a in near:
+            for b in near:
+                seen, wanted = (dot(v, gallery[a]) - dot(v, gallery[b]) for v in (q, g))
+                (wrong if seen * wanted < 0 else right).append((seen - wanted) ** 2)
+    pairs = len(wrong) + len(right)
+    expected = own + 50 * sum(wrong) / pairs + sum(right) / pairs
+    assert LOSSES["d3still"](anchor)(batch).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_lce_equals_a_naive_loop(anchor, batch):
+    query, labels = unit(batch.query), batch.labels.tolist()
+    centres, gallery = anchor.classifier.tolist(), anchor.embeddings.tolist()
+    bound = [min(dot(g, centres[y]) for g, own in zip(gallery, labels, strict=True) if own == y) for y in range(4)]
+    outside = [max(0, bound[y] - dot(q, centres[y])) for q, y in zip(query, labels, strict=True)]
+    loss = LOSSES["lce"](anchor)
+    own = loss.own(batch.query, batch.labels).item()  # its class weights are the gallery's: nothing to align
+    assert loss(batch).item() == pytest.approx(own + sum(outside) / 12, abs=1e-5)
+    with torch.no_grad():
+        loss.own.weight[0] = -loss.own.weight[0]
+    moved = 100 * 4 * sum(x * x for x in centres[0]) / 24
+    own = loss.own(batch.query, batch.labels).item()
+    assert loss(batch).item() == pytest.approx(own + moved + sum(outside) / 12, rel=1e-5)
+
+
+def test_rkd_and_pkt_equal_naive_loops(anchor, batch):
+    sides = unit(batch.query), batch.gallery.tolist()
+    distance, angle, near = [], [], []
+    for rows in sides:
+        raw = [math.dist(a, b) for a in rows for b in rows if a is not b]
+        distance.append([12 * 11 * d / sum(raw) for d in raw])
+        cosines = []
+        for b in rows:
+            arms = [[x - y for x, y in zip(a, b, strict=True)] for a in rows]
+            norms = [math.sqrt(dot(arm, arm)) for arm in arms]
+            units = [[x / (norm or 1) for x in arm] for arm, norm in zip(arms, norms, strict=True)]
+            cosines += [dot(p, q) for p in units for q in units]
+        angle.append(cosines)
+        kernel = [[(1 + dot(a, b)) / 2 * (a is not b) for b in rows] for a in rows]
+        near.append([[k / sum(row) for k in row] for row in kernel])
+
+    def huber(a, b):
+        return sum(0.5 * (x - y) ** 2 if abs(x - y) < 1 else abs(x - y) - 0.5 for x, y in zip(a, b, strict=True)) / len(
+            a
+        )
+
+    assert LOSSES["rkd"](anchor)(batch).item() == pytest.approx(25 * huber(*distance) + 50 * huber(*angle), rel=1e-3)
+    divergence = sum(w * math.log(w / s) for a, b in zip(*near, strict=True) for s, w in zip(a, b, strict=True) if w)
+    assert LOSSES["pkt"](anchor)(batch).item() == pytest.approx(divergence / 12, rel=1e-3)
+
+
+CONTROLS = ("kd", "pkt", "rkd")
+TYING = sorted(set(LOSSES) - {*CONTROLS, "rank_order"})
+
+
+@pytest.mark.parametrize("name", ["pkt", "rkd"])
+def test_controls_cannot_tell_a_turned_space_from_the_gallery_s(name, anchor, batch):
+    turn = torch.linalg.qr(torch.randn(6, 6)).Q
+    loss = LOSSES[name](anchor)
+    assert loss(replace(batch, query=batch.query @ turn)).item() == pytest.approx(loss(batch).item(), rel=1e-4)
+    assert loss(replace(batch, query=anchor.embeddings @ turn)).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_kd_cannot_tell_a_turned_space_with_its_classifier(anchor, batch):
+    turn = torch.linalg.qr(torch.randn(6, 6)).Q
+    loss = LOSSES["kd"](anchor)
+    before = loss(batch).item()
+    with torch.no_grad():
+        loss.own.weight.copy_(loss.own.weight @ turn)
+    assert loss(replace(batch, query=batch.query @ turn)).item() == pytest.approx(before, rel=1e-4)
+
+
+def test_rank_order_is_least_where_the_order_is_the_gallery_s(anchor, batch):
+    loss = LOSSES["rank_order"](anchor)
+    turn = torch.linalg.qr(torch.randn(6, 6)).Q
+    assert loss(replace(batch, query=anchor.embeddings)) < loss(replace(batch, query=anchor.embeddings @ turn))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in LOSSES if "labels" in LOSSES[name].needs))
+def test_losses_that_need_labels_say_so_and_leave_the_rest_out(name, anchor, batch):
+    loss = LOSSES[name](anchor)
+    known = batch.labels < 2
+    part = Batch(batch.query[known], batch.gallery[known], batch.labels[known])
+    some = replace(batch, labels=torch.where(known, batch.labels, -1))
+    assert loss(some).item() == pytest.approx(loss(part).item(), abs=1e-5)
+    none = loss(replace(batch, labels=torch.full((12,), -1)))
+    none.backward()
+    assert none.item() == pytest.approx(0, abs=1e-6)
+    assert batch.query.grad is not None
+    with pytest.raises(RecipeError, match=f"query.loss.{name} needs labels and no picture of data.pool has one"):
+        CompatLoss({"regression": 1.0, name: 1.0}, replace(anchor, labels=torch.full((12,), -1)))
+
+
+@pytest.mark.parametrize("name", TYING)
 def test_every_loss_pulls_a_query_to_its_gallery_embedding(name, anchor):
     """Descent from a random start ends nearer to the gallery side than it began."""
     torch.manual_seed(1)
     query = torch.randn(12, 6, requires_grad=True)
     loss = LOSSES[name](anchor)
-    target = anchor.classifier[anchor.labels] if name == "bct" else anchor.embeddings
+    means = torch.stack([anchor.embeddings[anchor.labels == label].mean(0) for label in range(4)])
+    by_class = {"bct": anchor.classifier, "lce": anchor.classifier, "contrastive": means}
+    target = by_class[name][anchor.labels] if name in by_class else anchor.embeddings
     optimiser = torch.optim.SGD([query], lr=0.5)
 
     def cosine() -> float:
