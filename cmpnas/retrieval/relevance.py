@@ -38,12 +38,15 @@ class Neighbours:
         columns = [_column(query, n_query, "query", what), _column(gallery, n_gallery, "gallery", what)]
         if columns[0].dtype.kind != columns[1].dtype.kind:
             raise DataError(f"query {what} are {columns[0].dtype}, gallery {what} {columns[1].dtype}; give both alike.")
-        values, codes = np.unique(columns[1], return_inverse=True)
+        order = np.argsort(columns[1], kind="stable")
+        ordered = columns[1][order]
+        first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        values = ordered[first]
         group = np.searchsorted(values, columns[0])
         known = group < len(values)
         known[known] = values[group[known]] == columns[0][known]
-        starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(values))), [n_gallery]])
-        return Neighbours(np.where(known, group, len(values)), starts, np.argsort(codes, kind="stable"), n_gallery)
+        starts = np.concatenate([first, [n_gallery, n_gallery]])  # the last group has nobody
+        return Neighbours(np.where(known, group, len(values)), starts, order, n_gallery)
 
     @staticmethod
     def of_lists(lists: Sequence[Sequence[int] | np.ndarray], n_gallery: int) -> Neighbours:
@@ -137,7 +140,7 @@ def _column(values: np.ndarray, n: int, side: str, what: str) -> np.ndarray:
     if column.dtype.kind in "iub":
         if column.dtype == np.uint64 and n and column.max() > np.iinfo(np.int64).max:
             raise DataError(f"{side} {what} go up to {column.max()}; numbers above 2^63 - 1 must be given as text.")
-        return column.astype(np.int64)
+        return column.astype(np.int64, copy=False)
     if column.dtype.kind not in "US":
         raise DataError(f"{side} {what} are {column.dtype}; give integers or text.")
     return column

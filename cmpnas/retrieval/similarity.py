@@ -55,6 +55,7 @@ class Cosine:
     def _part(self, first: int, last: int) -> torch.Tensor:
         """The last part is kept: a gallery that fits one block is normalised once."""
         if self._kept is None or self._kept[:2] != (first, last):
+            self._kept = None  # not two at once
             part = _unit(self._gallery[first:last], self._gallery_scale[first:last])
             self._kept = first, last, torch.from_numpy(part)
         return self._kept[2]
