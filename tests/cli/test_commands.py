@@ -203,7 +203,7 @@ def test_exported_file_runs_without_cmpnas(run, tmp_path):
     ("arguments", "message"),
     [
         (
-            ["--set", "query.loss={regression: 1}"],
+            ["--set", "query.loss.regression=1"],
             "a run of another recipe (query.loss.regression is 10.0 there, 1.0 here)",
         ),
         (["--seed", "5"], "a run of another recipe (seed is 0 there, 5 here)"),

@@ -213,7 +213,7 @@ def test_damaged_picture_names_the_file(folder, tmp_path, damage):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file": "other.npz"}, r"other\.npz does not exist; name the folder"),
+        ({"file": "other.npz"}, r"other\.npz does not exist; check the path, or name the folder"),
         ({"images": "pixels"}, "unknown array 'pixels'"),
         ({"images": "labels"}, "pictures are uint8"),
         ({"train": {"prt": 0}}, "unknown column 'prt'. Did you mean 'part'"),
