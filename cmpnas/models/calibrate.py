@@ -17,14 +17,14 @@ from cmpnas.errors import DataError
 
 @torch.no_grad()
 def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """Set the BatchNorm statistics of ``network`` to the cumulative mean over ``batches``.
+    """Set the BatchNorm statistics of ``network`` to those of all ``batches`` together.
 
-    Of one batch these are the exact statistics of the population; of several mixed ones they leave out how
-    much the batches' means differ, about one part in the batch size.
+    Means are cumulative, and a variance is the mean within batches plus that of the batches' means. For a layer whose
+    input does not depend on the batching (the first; all, of one batch) these are the statistics of the population.
 
     Args:
         network: a carved or static network; its weights stay as they are.
-        batches: float images ``(N, 3, H, W)`` in [-1, 1].
+        batches: float images ``(N, 3, H, W)`` in [-1, 1], of one size but for the last.
 
     Returns:
         The same network, in eval mode.
@@ -39,11 +39,18 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
         module.reset_running_stats()
         module.momentum = None  # cumulative mean
         module.train()
+    means, variances = ([getattr(module, f"running_{name}") for module in norms] for name in ("mean", "var"))
+    between = [torch.zeros_like(mean) for mean in means]  # squared distances of the batches' means, summed
     seen = 0
     try:
         for images in batches:
+            before = [mean.clone() for mean in means]
             network(images)
             seen += 1
+            for mean, old, spread in zip(means, before, between, strict=True):
+                spread += seen * (seen - 1) * (mean - old).square()  # it moved 1 / seen of the way to the batch's mean
+        for variance, spread in zip(variances, between, strict=True):
+            variance += spread / max(1, seen)
     finally:
         for module, momentum in zip(norms, momenta, strict=True):
             module.momentum = momentum

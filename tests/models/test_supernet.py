@@ -125,14 +125,15 @@ def test_carved_network_shares_no_memory(supernet):
     assert "upernet" not in repr(network)
 
 
-def test_calibration_is_the_cumulative_mean(supernet):
+def test_calibration_is_of_all_batches(supernet):
     torch.manual_seed(1)
     batches = [torch.randn(8, 3, 32, 32) + shift for shift in (0.0, 1.0, -2.0)]
     network = calibrate(supernet.carve(supernet.space.extremes()[0]), batches)
     norm = network.stem[1]
     seen = [network.stem[0](batch) for batch in batches]
-    mean = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
-    variance = torch.stack([x.var((0, 2, 3), correction=1) for x in seen]).mean(0)
+    means = torch.stack([x.mean((0, 2, 3)) for x in seen])
+    mean = means.mean(0)
+    variance = torch.stack([x.var((0, 2, 3), correction=1) for x in seen]).mean(0) + means.var(0, correction=0)
     assert torch.allclose(norm.running_mean, mean, atol=1e-5)
     assert torch.allclose(norm.running_var, variance, atol=1e-4)
     assert not network.training
@@ -162,6 +163,20 @@ def test_stale_statistics_change_the_score_and_calibrated_ones_are_the_populatio
     assert scores(network(images)) == pytest.approx(scores(exact), abs=1e-4)
     assert torch.allclose(network(images), exact, atol=0.01)
     assert abs(scores(stale) - scores(exact)) > 0.01
+
+
+@torch.no_grad()
+def test_statistics_of_several_batches_are_those_of_all_pictures():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3).double()
+    images = torch.randn(60, 3, 4, 4).double() + 3 * torch.arange(60).view(60, 1, 1, 1) / 60  # batches of unlike means
+    calibrate(nn.Sequential(norm), images.split(12))
+    assert torch.allclose(norm.running_mean, images.mean((0, 2, 3)))
+    within = torch.stack([part.var((0, 2, 3)) for part in images.split(12)]).mean(0)
+    between = torch.stack([part.mean((0, 2, 3)) for part in images.split(12)]).var(0, correction=0)
+    assert torch.allclose(norm.running_var, within + between)
+    assert torch.allclose(norm.running_var, images.var((0, 2, 3)), rtol=5e-3)  # but for the correction of each part
+    assert between.min() > 0.1 * within.max()
 
 
 def by_hand(network: nn.Module, images: Tensor) -> Tensor:
