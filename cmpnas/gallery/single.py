@@ -87,10 +87,7 @@ def load_single(settings: SingleSettings, size: int, folder: Path) -> SingleGall
     path = folder / "model.pt"
     state = checkpoint.load(path)
     network = build_network(space, arch)
-    try:
-        network.load_state_dict(state["network"])
-        classifier = state["classifier"].numpy()
-    except (KeyError, TypeError, RuntimeError) as fault:
-        reason = str(fault).splitlines()[0]
-        raise RunError(f"{path} does not hold {arch.id} ({reason}); delete {folder} and use --resume.") from None
-    return SingleGallery(settings, space.cost(arch).mflops, network.to(device()).eval(), classifier)
+    checkpoint.restore(network, state, "network", path, arch.id)
+    if not isinstance(state.get("classifier"), Tensor):
+        raise RunError(f"{path} holds no classifier; delete it and repeat the command with --resume.")
+    return SingleGallery(settings, space.cost(arch).mflops, network.to(device()).eval(), state["classifier"].numpy())

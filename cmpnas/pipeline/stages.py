@@ -171,9 +171,5 @@ def _load_supernet(space: SearchSpace, path: Path, key: str) -> Supernet:
     if not isinstance(state, dict) or state.get("key") != key:
         raise RunError(f"{path} was trained from other data or settings; delete it and use --resume.")
     supernet = Supernet(space)
-    try:
-        supernet.load_state_dict(state["shared"])
-    except (KeyError, RuntimeError) as fault:
-        reason = str(fault).splitlines()[0]
-        raise RunError(f"{path} does not hold space {space.name!r} ({reason}); delete it.") from None
+    checkpoint.restore(supernet, state, "shared", path, f"space {space.name!r}")
     return supernet.to(device()).eval()

@@ -81,8 +81,5 @@ def load_trained(stages: Stages, arch: Arch) -> Network:
     if not isinstance(state, dict) or state.get("key") != stages.trained_key:
         raise RunError(f"{path} was trained with other data or settings; delete its folder and train again.")
     network = build_network(stages.space, arch)
-    try:
-        network.load_state_dict(state["network"])
-    except (KeyError, TypeError, RuntimeError) as fault:
-        raise RunError(f"{path} does not hold {arch.id} ({str(fault).splitlines()[0]}); delete it.") from None
+    checkpoint.restore(network, state, "network", path, arch.id)
     return network.to(device()).eval()

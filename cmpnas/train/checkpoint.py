@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cmpnas.errors import RunError
 
@@ -36,4 +37,19 @@ def load(path: Path) -> Any:
         reason = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
         raise RunError(
             f"{path} cannot be read as a checkpoint ({reason}); delete it and repeat the command with --resume."
+        ) from None
+
+
+def restore(module: nn.Module, state: Any, part: str, path: Path, what: str) -> None:
+    """Give ``module`` the weights under ``part`` of what `load` read from ``path``.
+
+    Raises:
+        RunError: they are those of another network than ``what``.
+    """
+    try:
+        module.load_state_dict(state[part])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise RunError(
+            f"{path} does not hold {what} ({reason}); delete it and repeat the command with --resume."
         ) from None
