@@ -11,8 +11,9 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
+
+from timing import seconds
 
 from cmpnas.cost.audit import audit
 from cmpnas.errors import BudgetError
@@ -21,16 +22,6 @@ from cmpnas.space import load_space
 
 _MANY = 200_000
 _AUDITED = 10
-
-
-def seconds(work: Callable[[], object], repeats: int = 5) -> float:
-    """Median time of ``work``."""
-    spent = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent)
 
 
 def main() -> None:

@@ -11,33 +11,20 @@ process of its own with memory-mapped embeddings.
 from __future__ import annotations
 
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+from timing import seconds
 
 from cmpnas.retrieval import evaluate_retrieval
 
 _ITEMS, _DIM, _CLASSES = 5000, 128, 500
 _QUERIES = 2000  # of the memory measurement
-
-
-def seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Median time of ``work``, after one call to warm up."""
-    work()
-    spent = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent)
 
 
 def main() -> None:
@@ -59,7 +46,7 @@ def main() -> None:
     product = seconds(lambda: unit[0] @ unit[1].T, 7)
     print(f"matrix product {_ITEMS} x {_ITEMS} x {_DIM}: {product * 1e3:.0f} ms")
     for metrics in (("map_full", "hit@1", "map@r"), ("hit@1",), ("hit@10",), ("recall@10",), ("map@100/min",)):
-        own = seconds(lambda chosen=metrics: evaluate_retrieval(query, gallery, *labels, chosen))
+        own = seconds(lambda chosen=metrics: evaluate_retrieval(query, gallery, *labels, chosen), 3)
         line = f"{' + '.join(metrics)}: {own * 1e3:.0f} ms, {own / product:.1f} x the product"
         if len(metrics) == 3:
             line += f"; pytorch-metric-learning {peer * 1e3:.0f} ms, ratio {peer / own:.1f}"
