@@ -36,10 +36,7 @@ def command(
         embeddings: dict[str, np.ndarray] = {}
         known: dict[str, np.ndarray] = {}
         for file in files:
-            arrays = read_npz(file)
-            for name in (f"{role}_embeddings", f"{role}_labels"):
-                if name not in arrays:
-                    raise DataError(f"{file} has no array {name!r}; it holds {', '.join(arrays) or 'nothing'}.")
+            arrays = read_npz(file, f"{role}_embeddings", f"{role}_labels")
             own = {name: arrays[name] for name in (f"{role}_labels", f"{role}_sources") if name in arrays}
             for name in (own | known) if known else ():
                 if not np.array_equal(own.get(name, ()), known.get(name, ())):

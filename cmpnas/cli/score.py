@@ -66,14 +66,14 @@ def command(
     if results is not None and protocol != "deepfashion2":
         raise CmpnasError(f"--results is for the protocol deepfashion2; {protocol} takes --query and --gallery.")
     if protocol == "labels":
-        _labels(truth, query, gallery, metric, ties or "pessimistic", empty or "exclude", against, index, as_json)
-        return
-    own = {"metric": metric, "ties": ties, "empty": empty, "against": against, "index": index}
-    given = [name for name, value in own.items() if value is not None]
-    if given:
-        raise CmpnasError(f"--{given[0]} is for the protocol labels; {protocol} has its own rules.")
-    lines = _lines(protocol, truth, query, gallery, results)
-    report = {"protocol": protocol, "results": [asdict(line) for line in lines]}
+        report = _labels(truth, query, gallery, metric, ties or "pessimistic", empty or "exclude", against, index)
+    else:
+        own = {"metric": metric, "ties": ties, "empty": empty, "against": against, "index": index}
+        given = [name for name, value in own.items() if value is not None]
+        if given:
+            raise CmpnasError(f"--{given[0]} is for the protocol labels; {protocol} has its own rules.")
+        lines = _lines(protocol, truth, query, gallery, results)
+        report = {"protocol": protocol, "results": [asdict(line) for line in lines]}
     if as_json:
         print_json(report)
         return
@@ -109,17 +109,19 @@ def _lines(protocol: str, truth: Path, query: Path | None, gallery: Path | None,
 def _both(
     query: Path | None, gallery: Path | None, query_items: list[str] | int, gallery_items: list[str] | int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides' embeddings, aligned to the benchmark's ids where it names its items."""
+    """Both sides' embeddings."""
+    return _side(query, query_items, "query"), _side(gallery, gallery_items, "gallery")
+
+
+def _side(path: Path | None, items: list[str] | int, what: str) -> np.ndarray:
+    """Embeddings of one side, aligned to the benchmark's ids where it names its items."""
     from cmpnas.retrieval.protocols.vectors import read_vectors
 
-    def side(path: Path | None, items: list[str] | int, what: str) -> np.ndarray:
-        if path is None:
-            raise CmpnasError(f"--{what} is missing; give an npy or npz file of the {what} embeddings.")
-        if isinstance(items, int):
-            return read_vectors(path, None, items, f"{what} items")
-        return read_vectors(path, items, len(items), f"{what} items")
-
-    return side(query, query_items, "query"), side(gallery, gallery_items, "gallery")
+    if path is None:
+        raise CmpnasError(f"--{what} is missing; give an npy or npz file of the {what} embeddings.")
+    if isinstance(items, int):
+        return read_vectors(path, None, items, f"{what} items")
+    return read_vectors(path, items, len(items), f"{what} items")
 
 
 def _labels(
@@ -131,8 +133,7 @@ def _labels(
     empty: str,
     against: Path | None,
     index: str | None,
-    as_json: bool,
-) -> None:
+) -> dict[str, Any]:
     from cmpnas.retrieval import GalleryIndex
     from cmpnas.retrieval.compare import compare
     from cmpnas.retrieval.protocols import Labels
@@ -155,14 +156,9 @@ def _labels(
     if found is not None:
         report["index"] = {"factory": index, "recall@10": found.recall(a, g)}
     if against is not None:
-        other = score(_both(against, gallery, len(task.query), len(task.gallery))[0])
+        other = score(_side(against, len(task.query), "query"))
         report["against"] = {name: _comparison(compare(scores, other, name)) for name in metrics}
-    if as_json:
-        print_json(report)
-        return
-    from cmpnas.report.tables import print_results
-
-    print_results(report)
+    return report
 
 
 def _comparison(pair: Comparison) -> dict[str, Any]:

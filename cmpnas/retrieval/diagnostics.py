@@ -57,7 +57,7 @@ def hit_overlap(first: Scores, second: Scores, metric: str = "hit@1") -> dict[st
     """
     must_count_alike(first, second)
     one, two = first.per_query(metric), second.per_query(metric)
-    if not np.isin([*one, *two], (0, 1)).all():
+    if not np.isin((one, two), (0, 1)).all():
         raise DataError(f"{metric} is not hit or miss; give hit@k.")
     return {
         "both": float((one * two).mean()),

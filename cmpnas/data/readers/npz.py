@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +50,30 @@ def read(settings: NpzSettings, root: Path) -> Table:
     return Table(images, columns)
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an archive, without pickles.
+def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:
+    """Every array of an archive, without pickles; those ``needed`` are among them.
 
     Raises:
-        DataError: missing, damaged, or holding Python objects.
+        DataError: missing, damaged, holding Python objects, or lacking an array.
     """
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is a single array")
         with archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(
             f"{path} does not exist; check the path, or name the folder that holds it with --data."
         ) from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as fault:
         raise DataError(f"{path} cannot be read as npz ({fault}); fetch or write it again.") from None
+    must_hold(arrays, path, *needed)
+    return arrays
+
+
+def must_hold(arrays: Mapping[str, np.ndarray], path: Path, *names: str) -> None:
+    """Raise a `DataError` for the first of ``names`` that ``path`` lacks."""
+    for name in names:
+        if name not in arrays:
+            raise DataError(f"{path} has no array {name!r}; it holds {', '.join(arrays) or 'nothing'}.")

@@ -18,7 +18,7 @@ import numpy as np
 
 from cmpnas.errors import DataError
 from cmpnas.retrieval.bootstrap import interval
-from cmpnas.retrieval.protocols.landmarks import read_csv
+from cmpnas.retrieval.protocols.lists import read_csv
 from cmpnas.retrieval.protocols.result import Result
 from cmpnas.retrieval.similarity import as_matrix, must_share_space, unit_rows
 
@@ -131,28 +131,20 @@ class Faces:
         probe = probes[_rows_of(ids, self.probes[0])]
         ids, enrolled = gallery
         return {
-            name: _identify(probe, self.probes[1], enrolled[_rows_of(ids, templates)], subjects)
+            name: _search(probe, self.probes[1], enrolled[_rows_of(ids, templates)], subjects)
             for name, (templates, subjects) in self.galleries.items()
         }
 
-    def verify(self, query: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """1:1 similarities float32 ``(P,)`` of all pairs, the second template by the query model, and their labels.
-
-        Raises:
-            DataError: the folder had no list of pairs.
-        """
-        return self._verify(*self._pool_both(query, gallery))
-
-    def _verify(self, query: _Templates, gallery: _Templates) -> tuple[np.ndarray, np.ndarray]:
-        if self.pairs is None:
-            raise DataError("the folder has no list of template pairs; 1:1 needs NAME_template_pair_label.txt.")
-        same = self.pairs[:, 2].astype(bool)
+    @staticmethod
+    def _verify(pairs: np.ndarray, query: _Templates, gallery: _Templates) -> tuple[np.ndarray, np.ndarray]:
+        """1:1 similarities float32 ``(P,)`` of all pairs, the second template by the query model, and their labels."""
+        same = pairs[:, 2].astype(bool)
         if same.all() or not same.any():
             raise DataError("1:1 needs pairs of the same and of different people; check the list of template pairs.")
         ids, enrolled = gallery
-        first = _rows_of(ids, self.pairs[:, 0])
+        first = _rows_of(ids, pairs[:, 0])
         ids, probes = query
-        second = _rows_of(ids, self.pairs[:, 1])
+        second = _rows_of(ids, pairs[:, 1])
         similarity = np.empty(len(first), np.float32)
         for start in range(0, len(first), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
@@ -171,7 +163,7 @@ class Faces:
             lines.append(Result("1:N mean", f"tpir@fpir={fpir:g}", mean, None, queries))
             lines.append(Result("1:N mean", f"fnir@fpir={fpir:g}", 1 - mean, None, queries))
         if self.pairs is not None:
-            similarity, same = self._verify(*both)
+            similarity, same = self._verify(self.pairs, *both)
             lines += [_mean("1:1", f"tar@far={far:g}", accepted(similarity, same, far)) for far in FARS]
         return lines
 
@@ -189,7 +181,7 @@ def _mean(part: str, metric: str, values: np.ndarray) -> Result:
     return Result(part, metric, float(values.mean()), interval(values), len(values))
 
 
-def _identify(probe: np.ndarray, who: np.ndarray, enrolled: np.ndarray, subjects: np.ndarray) -> Identification:
+def _search(probe: np.ndarray, who: np.ndarray, enrolled: np.ndarray, subjects: np.ndarray) -> Identification:
     known = np.isin(who, subjects)
     if known.all() or not known.any():
         raise DataError("open-set search needs probes of people in the gallery and of others; check the lists.")

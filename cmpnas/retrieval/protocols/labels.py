@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmpnas.data.readers.npz import read_npz
-from cmpnas.errors import DataError
+from cmpnas.data.readers.npz import must_hold, read_npz
 from cmpnas.retrieval.evaluate import Empty, Scores, score
 from cmpnas.retrieval.index import GalleryIndex
 from cmpnas.retrieval.metrics import get_metric
@@ -33,14 +32,11 @@ class Labels:
         Raises:
             DataError: the file is missing or damaged, or an array is missing.
         """
-        arrays = read_npz(path)
-        wanted = ["query_labels", "gallery_labels"]
-        if any(name in arrays for name in ("query_sources", "gallery_sources")):
-            wanted += ["query_sources", "gallery_sources"]
-        missing = [name for name in wanted if name not in arrays]
-        if missing:
-            raise DataError(f"{path} has no array {missing[0]!r}; it holds {', '.join(arrays) or 'nothing'}.")
-        sources = (arrays["query_sources"], arrays["gallery_sources"]) if len(wanted) > 2 else None
+        arrays = read_npz(path, "query_labels", "gallery_labels")
+        names, sources = ("query_sources", "gallery_sources"), None
+        if any(name in arrays for name in names):
+            must_hold(arrays, path, *names)
+            sources = arrays[names[0]], arrays[names[1]]
         return Labels(arrays["query_labels"], arrays["gallery_labels"], sources)
 
     def scores(
@@ -54,9 +50,11 @@ class Labels:
         index: GalleryIndex | None = None,
     ) -> Scores:
         """Scores of the exact ranking, or of what ``index`` finds, asked for as many items as the metrics look at."""
-        similarity: Similarity = Cosine(query, gallery)
-        relevance = Relevance.of_labels(self.query, self.gallery, self.sources, *similarity.shape)
-        if index is not None:
+        relevance = Relevance.of_labels(self.query, self.gallery, self.sources, len(query), len(gallery))
+        similarity: Similarity
+        if index is None:
+            similarity = Cosine(query, gallery)
+        else:
             reaches = [get_metric(name).reach for name in metrics]
             most = 0 if relevance.removed is None else int(relevance.removed.counts.max())
             wanted = len(gallery) if None in reaches else max(reach or 0 for reach in reaches) + most

@@ -6,7 +6,6 @@ Ground truth is a folder with the official ``retrieval_solution_v2.1.csv`` (id, 
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from cmpnas.errors import DataError
 from cmpnas.retrieval.evaluate import Scores, score
+from cmpnas.retrieval.protocols.lists import read_csv
 from cmpnas.retrieval.protocols.result import Result, results
 from cmpnas.retrieval.protocols.vectors import must_be_unique
 from cmpnas.retrieval.relevance import Neighbours, Relevance
@@ -22,7 +22,6 @@ from cmpnas.retrieval.similarity import Cosine, Similarity
 METRICS = ("map@100/min",)
 
 _IGNORED = "Ignored"
-_LONGEST_FIELD = 2**30  # of a CSV: thousands of image ids stand in one
 
 
 @dataclass(frozen=True)
@@ -73,28 +72,3 @@ class Landmarks:
             found = results(usage.lower(), self.scores(similarity, usage), METRICS)
             lines += [replace(line, excluded=own - line.queries) for line in found]
         return lines
-
-
-def read_csv(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV that has at least these columns.
-
-    Raises:
-        DataError: it is missing, or a column or a field is.
-    """
-    try:
-        csv.field_size_limit(_LONGEST_FIELD)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            missing = [name for name in columns if name not in (reader.fieldnames or ())]
-            if missing:
-                has = ", ".join(reader.fieldnames or ()) or "nothing"
-                raise DataError(f"{path} has no column {missing[0]!r}; its header is {has}.")
-            rows = list(reader)
-    except OSError:
-        raise DataError(f"{path} does not exist; name the folder with the benchmark's own files.") from None
-    except (UnicodeDecodeError, csv.Error) as fault:
-        raise DataError(f"{path} cannot be read as CSV ({fault}); fetch it again.") from None
-    for number, row in enumerate(rows, 2):
-        if any(row[name] is None for name in columns):
-            raise DataError(f"{path} is cut off in line {number}; fetch it again.")
-    return rows

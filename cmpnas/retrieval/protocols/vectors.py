@@ -26,9 +26,7 @@ def read_vectors(path: Path, ids: Sequence[str] | None, n: int, what: str) -> np
     """
     own_ids = None
     if path.suffix == ".npz":
-        arrays = read_npz(path)
-        if "embeddings" not in arrays:
-            raise DataError(f"{path} has no array 'embeddings'; it holds {', '.join(arrays) or 'nothing'}.")
+        arrays = read_npz(path, "embeddings")
         embeddings, own_ids = arrays["embeddings"], arrays.get("ids")
     else:
         try:
