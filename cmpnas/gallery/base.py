@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cmpnas.compat.base import Anchor
 from cmpnas.data.items import UNLABELLED, Items, Splits
@@ -35,6 +37,12 @@ class Gallery(Protocol):
     @property
     def classifier(self) -> np.ndarray | None:
         """float32 ``(K, D)``, or None where only embeddings are known."""
+        ...
+
+    @property
+    def encoder(self) -> Callable[[Tensor], Tensor] | None:
+        """Float images ``(B, 3, S, S)`` in [-1, 1] at the recipe's size to unit embeddings ``(B, D)``, without
+        gradients; None where only embeddings are known."""
         ...
 
     def embed(self, items: Items, what: str | None = None) -> np.ndarray:

@@ -27,6 +27,11 @@ class PrecomputedGallery:
         return self.settings.mflops
 
     @property
+    def encoder(self) -> None:
+        """There is no model, only what it said of the pictures."""
+        return None
+
+    @property
     def embedding_dim(self) -> int:
         return self.embeddings.shape[1]
 

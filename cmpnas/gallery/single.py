@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cmpnas.data.items import Items
 from cmpnas.errors import RunError
@@ -33,6 +34,12 @@ class SingleGallery:
     @property
     def embedding_dim(self) -> int:
         return self.settings.embedding_dim
+
+    @torch.no_grad()  # not inference mode: a loss keeps these for its backward pass
+    def encoder(self, images: Tensor) -> Tensor:
+        """Unit embeddings of ``(B, 3, S, S)`` float images: float32 ``(B, D)``."""
+        with dense_autocast():
+            return F.normalize(self.network(images).float())
 
     def embed(self, items: Items, what: str | None = None) -> np.ndarray:
         """Unit embeddings of ``items``, float32 ``(N, D)``."""
