@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ _showing = False  # a bar within a bar says nothing that the outer one does not
 
 
 def track(iterable: Iterable[T], what: str, *, total: int, done: int = 0) -> Iterator[T]:
-    """Pass ``iterable`` through under a progress bar on stderr, if that is a terminal and shows none yet."""
+    """Pass ``iterable`` through under a progress bar on stderr, if that is a terminal and shows none yet.
+
+    Of the processes of ``torchrun`` the first one shows it.
+    """
     global _showing
-    if _showing or not sys.stderr.isatty():
+    if _showing or not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
         yield from iterable
         return
     _showing = True

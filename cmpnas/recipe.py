@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -21,6 +21,7 @@ from cmpnas.retrieval.metrics import get_metric
 from cmpnas.search.controllers import CONTROLLERS
 from cmpnas.space import SearchSpace, list_spaces, load_space
 from cmpnas.train.loop import Plan
+from cmpnas.train.supernet import SupernetPlan
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
@@ -37,15 +38,15 @@ def _metric(name: str) -> str:
 class QuerySettings(_Settings):
     """The query side: what is searched, how it learns, how the pick is finished.
 
-    ``loss`` maps names of losses to weights. ``paths`` architectures are averaged in each step of
-    the supernet.
+    ``loss`` maps names of losses to weights. ``targets``: the gallery's embedding of the unchanged ``picture``,
+    computed once, or of every augmented ``view``, which teaches more and costs a run of the gallery model a step.
     """
 
     space: str
     loss: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
-    paths: PositiveInt = 1
+    targets: Literal["picture", "view"] = "picture"
     augment: Augment = Augment()
-    supernet: Plan
+    supernet: SupernetPlan
     train: Plan
 
     @field_validator("loss")

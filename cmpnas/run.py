@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cmpnas.distributed import rank
 from cmpnas.errors import RunError
 from cmpnas.files import hash_of, read_json, write, write_json
 from cmpnas.problems import read_yaml
@@ -51,9 +52,9 @@ class RunFolder:
     def gallery(self) -> Path:
         return self.path / "gallery" / self.recipe.gallery.name
 
-    def trained(self, arch_id: str) -> Path:
-        """Where the pick of this id is trained."""
-        return self.path / "trained" / arch_id
+    def trained(self, name: str) -> Path:
+        """Where the network of this name (an id, and what is special about its training) is trained."""
+        return self.path / "trained" / name
 
     @staticmethod
     def begin(path: Path, recipe: Recipe, *, resume: bool, data: str) -> RunFolder:
@@ -121,9 +122,14 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Keep other processes from working on this run meanwhile.
 
+        The processes of ``torchrun`` count as one.
+
         Raises:
             RunError: another process is at it.
         """
+        if rank() > 0:
+            yield
+            return
         with (self.path / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,6 +144,8 @@ class RunFolder:
         """Append the seconds that a stage took to ``timings.jsonl``."""
         start = time.perf_counter()
         yield
+        if rank() > 0:
+            return
         entry = {"stage": stage, "seconds": round(time.perf_counter() - start, 3)}
         with (self.path / "timings.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")

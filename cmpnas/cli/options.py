@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,8 @@ Pick = Annotated[
 
 def say(message: str) -> None:
     """Tell the user what happens, on stderr, so that stdout holds the result alone."""
-    print(message, file=sys.stderr, flush=True)
+    if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun one speaks
+        print(message, file=sys.stderr, flush=True)
 
 
 def print_json(content: Any) -> None:

@@ -54,6 +54,8 @@ def command(
         return
     folder = run or Path("runs") / resolved.name
     front = search(resolved, folder, data=data, resume=resume, say=say)
+    if not front:
+        return
     if as_json:
         print_json(front)
         return

@@ -7,27 +7,60 @@ from typing import Annotated
 import typer
 
 from cmpnas.cli.options import Data, Json, Pick, Run, print_json, say
+from cmpnas.errors import RecipeError
 
-EPILOG = "Example: cmpnas train runs/quickstart --pick 20x"
+EPILOG = (
+    "Example: cmpnas train runs/quickstart --pick 20x   Example, a small network that knows no gallery, to compare "
+    "with: cmpnas train runs/quickstart --pick 20x --start scratch --loss vanilla"
+)
 
 
 def command(
     run: Run,
     pick: Pick = "best",
+    start: Annotated[str, typer.Option(help="supernet or scratch: the weights to start from.")] = "supernet",
+    loss: Annotated[
+        list[str] | None,
+        typer.Option("--loss", metavar="NAME[=WEIGHT]", help="Instead of the recipe's losses (cmpnas ls losses)."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     data: Data = None,
     resume: Annotated[bool, typer.Option("--resume", help="Accepted for symmetry: training always continues.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train the query network of one pair of the front, from the supernet's weights."""
+    """Train the query network of one pair of the front, or a variant of it to compare with."""
+    if start not in ("supernet", "scratch"):
+        raise RecipeError(f"unknown start {start!r}; give supernet or scratch.")
     from cmpnas.pipeline.train import train_pick
 
-    result = train_pick(run, pick, data=data, say=say)
+    result = train_pick(
+        run,
+        pick,
+        start=start,  # type: ignore[arg-type]
+        loss=dict(map(_weighed, loss)) if loss else None,
+        seed=seed,
+        data=data,
+        say=say,
+    )
+    if not result:
+        return
     if as_json:
         print_json(result)
         return
     before, after = result["supernet_weights"], result["trained"]
-    print(f"{result['id']}, {result['mflops']:.3f} MFLOPs, {result['metric']} on the search split:")
+    print(f"{result['name']}, {result['mflops']:.3f} MFLOPs, {result['metric']} on the search split:")
     print(f"  supernet weights  M(q,g) {before['heterogeneous']:.4f}  M(q,q) {before['homogeneous']:.4f}")
     print(f"  trained           M(q,g) {after['heterogeneous']:.4f}  M(q,q) {after['homogeneous']:.4f}")
     print(f"  paragon           M(g,g) {result['paragon']:.4f}")
     print(f"next:  cmpnas evaluate {run}")
+
+
+def _weighed(text: str) -> tuple[str, float]:
+    name, _, weight = text.partition("=")
+    try:
+        value = float(weight or 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise RecipeError(f"--loss takes NAME or NAME=WEIGHT with a weight above 0, as in regression=10; got {text!r}.")
+    return name, value

@@ -9,13 +9,16 @@ from torch import Tensor, nn
 from cmpnas.compat.base import Anchor, Batch, Loss
 from cmpnas.compat.bct import BCT
 from cmpnas.compat.contrastive import Contrastive
-from cmpnas.compat.controls import KD, PKT, RKD
+from cmpnas.compat.controls import KD, PKT, RKD, Vanilla
 from cmpnas.compat.csd import CSD
 from cmpnas.compat.d3still import D3still
+from cmpnas.compat.influence import Influence
+from cmpnas.compat.l2 import L2
 from cmpnas.compat.lce import LCE
 from cmpnas.compat.raml import RAML
 from cmpnas.compat.rank_order import RankOrder
 from cmpnas.compat.regression import Regression
+from cmpnas.distributed import gather
 from cmpnas.errors import RecipeError
 
 __all__ = ["LOSSES", "Anchor", "Batch", "CompatLoss"]
@@ -25,13 +28,16 @@ LOSSES: dict[str, type[Loss]] = {
     "contrastive": Contrastive,
     "csd": CSD,
     "d3still": D3still,
+    "influence": Influence,
     "kd": KD,
+    "l2": L2,
     "lce": LCE,
     "pkt": PKT,
     "raml": RAML,
     "rank_order": RankOrder,
     "regression": Regression,
     "rkd": RKD,
+    "vanilla": Vanilla,
 }
 
 
@@ -54,7 +60,8 @@ class CompatLoss(nn.Module):
         self.parts = nn.ModuleDict({name: LOSSES[name](anchor) for name in weights})
 
     def forward(self, batch: Batch) -> Tensor:
-        """Scalar loss of one batch."""
+        """Scalar loss of one batch, of all processes' shares of it together."""
+        batch = Batch(gather(batch.query), gather(batch.gallery), gather(batch.labels))
         total = batch.query.new_zeros(())
         for name, weight in self.weights.items():
             total = total + weight * self.parts[name](batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,8 @@ class Anchor:
         classifier: float32 ``(K, D)``, unit rows: the gallery model's class weights, or the class
             means of its embeddings where it brought none.
         kind, scale, margin: of the gallery model's own angular-margin softmax.
+        encoder: the gallery model itself, float ``(B, 3, S, S)`` to unit ``(B, D)``, where a query network shall follow
+            it on every augmented view; None where what it says of the unchanged picture is the target.
     """
 
     embeddings: Tensor
@@ -28,10 +31,12 @@ class Anchor:
     kind: Margin
     scale: float
     margin: float
+    encoder: Callable[[Tensor], Tensor] | None = None
 
-    def batch(self, query: Tensor, indices: Tensor) -> Batch:
-        """``query`` embeddings of the pictures ``indices``, with what this space says of them."""
-        return Batch(query, self.embeddings[indices].to(query.device), self.labels[indices].to(query.device))
+    def look(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit gallery embeddings ``(B, D)`` and labels ``(B,)`` of pictures ``indices``, seen as ``images``."""
+        gallery = self.embeddings[indices] if self.encoder is None else self.encoder(images)
+        return gallery.to(images.device, non_blocking=True), self.labels[indices].to(images.device, non_blocking=True)
 
 
 @dataclass(frozen=True)

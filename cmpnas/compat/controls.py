@@ -6,10 +6,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cmpnas.compat.base import Anchor, Batch, Loss
+from cmpnas.compat.base import Anchor, Batch, Loss, labelled
+from cmpnas.models.heads import MarginClassifier
 
 _TEMPERATURE = 4.0
 _TINY = 1e-7
+
+
+class Vanilla(Loss):
+    """Margin softmax through a classifier of the query's own alone: a network that knows no gallery, a control.
+
+    Its homogeneous score is what a small model on both sides reaches by labels. Needs labels.
+    """
+
+    needs = ("labels",)
+
+    def __init__(self, anchor: Anchor) -> None:
+        super().__init__(anchor)
+        start = torch.randn_like(anchor.classifier)
+        self.own = MarginClassifier(start, kind=anchor.kind, margin=anchor.margin, scale=anchor.scale)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Scalar: mean cross-entropy of the labelled items; 0 where none is labelled."""
+        query, _, labels = labelled(batch)
+        return self.own(query, labels) if len(labels) else 0.0 * (batch.query.sum() + self.own.weight.sum())
 
 
 class KD(Loss):

@@ -30,11 +30,16 @@ class Augment:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
-def augment(images: Tensor, how: Augment, generator: torch.Generator) -> Tensor:
-    """Change each picture of ``(B, 3, H, W)`` float in its own way; same generator, same result."""
+def augment(images: Tensor, how: Augment, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
+    """Change each picture of ``(B, 3, H, W)`` float in its own way; same generator, same result.
+
+    ``images`` are part ``share[0]`` of a batch of ``share[1]`` such parts, and change as they would in the whole.
+    """
+    part, parts = share
 
     def draw(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(len(images), generator=generator)
+        whole = torch.rand(parts, len(images), generator=generator)
+        return low + (high - low) * whole[part]
 
     if how.flip or how.zoom or how.shift or how.turn:
         mirror = torch.where(draw(0, 1) < how.flip, -1.0, 1.0)

@@ -96,14 +96,17 @@ class Splits:
 class Steps:
     """Batches of indices by step, a pure function of (seed, step): any step can be resumed at.
 
-    Every epoch is a fresh permutation; the last incomplete batch of an epoch is left out.
+    Every epoch is a fresh permutation; the last incomplete batch of an epoch is left out. Of several processes
+    number ``share[0]`` of ``share[1]`` takes its part of each batch.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, start: int, stop: int) -> None:
+    def __init__(
+        self, n: int, batch_size: int, seed: int, start: int, stop: int, share: tuple[int, int] = (0, 1)
+    ) -> None:
         if n < batch_size:
             raise DataError(f"{n} training images are fewer than one batch of {batch_size}; lower the batch.")
         self.n, self.batch_size, self.seed = n, batch_size, seed
-        self.start, self.stop = start, stop
+        self.start, self.stop, self.share = start, stop, share
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -111,12 +114,14 @@ class Steps:
     def __iter__(self) -> Iterator[list[int]]:
         per_epoch = self.n // self.batch_size
         epoch, order = -1, np.empty(0, np.int64)
+        part, parts = self.share
+        own = self.batch_size // parts
         for step in range(self.start, self.stop):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.n)
-            first = step % per_epoch * self.batch_size
-            yield order[first : first + self.batch_size].tolist()
+            first = step % per_epoch * self.batch_size + part * own
+            yield order[first : first + own].tolist()
 
 
 def batches(items: Items, steps: Steps, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:

@@ -97,8 +97,10 @@ class Embedded:
         return Embedded(**arrays)
 
 
-def anchor(option: Gallery, embedded: Embedded, pool: Items) -> Anchor:
+def anchor(option: Gallery, embedded: Embedded, pool: Items, *, views: bool = False) -> Anchor:
     """The space to learn: targets and class weights of ``option`` on the pictures to learn from.
+
+    With ``views`` the targets are of each augmented view, which takes a model and not embeddings alone.
 
     Without a classifier, class means of the embeddings stand in for its weights (the pseudo
     classifier of openBCT).
@@ -120,4 +122,5 @@ def anchor(option: Gallery, embedded: Embedded, pool: Items) -> Anchor:
             )
     head = option.settings.head
     unit = torch.nn.functional.normalize(weights)
-    return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin)
+    encoder = option.encoder if views else None
+    return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin, encoder)

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cmpnas.data.items import Items
+from cmpnas.distributed import first_alone
 from cmpnas.errors import RunError
 from cmpnas.gallery.settings import SingleSettings
 from cmpnas.models.heads import MarginClassifier
 from cmpnas.models.network import build_network
 from cmpnas.space import Arch, SearchSpace, load_space
 from cmpnas.train import checkpoint
-from cmpnas.train.device import dense_autocast, device
+from cmpnas.train.device import autocast, device
 from cmpnas.train.embed import embed
 from cmpnas.train.loop import fit
 
@@ -38,12 +39,12 @@ class SingleGallery:
     @torch.no_grad()  # not inference mode: a loss keeps these for its backward pass
     def encoder(self, images: Tensor) -> Tensor:
         """Unit embeddings of ``(B, 3, S, S)`` float images: float32 ``(B, D)``."""
-        with dense_autocast():
+        with autocast(self.network):
             return F.normalize(self.network(images).float())
 
     def embed(self, items: Items, what: str | None = None) -> np.ndarray:
         """Unit embeddings of ``items``, float32 ``(N, D)``."""
-        with dense_autocast():
+        with autocast(self.network):
             return embed(self.network, items, what=what)
 
 
@@ -69,7 +70,7 @@ def train_single(
     labels = torch.from_numpy(codes.astype(np.int64))
 
     def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
-        with dense_autocast():
+        with autocast(network, settings.train.precision):
             embeddings = network(images)
         return head(embeddings, labels[indices].to(images.device))
 
@@ -79,9 +80,11 @@ def train_single(
         f"gallery {settings.name}", both, loss_at, train, settings.train,
         augmentation=settings.augment, seed=seed, saved=saved, workers=workers,
     )  # fmt: skip
-    state = {"network": network.state_dict(), "classifier": head.weight.detach().cpu()}
-    checkpoint.save(state, folder / "model.pt")
-    saved.unlink()
+    with first_alone() as first:
+        if first:
+            state = {"network": network.state_dict(), "classifier": head.weight.detach().cpu()}
+            checkpoint.save(state, folder / "model.pt")
+            saved.unlink()
 
 
 def load_single(settings: SingleSettings, size: int, folder: Path) -> SingleGallery:

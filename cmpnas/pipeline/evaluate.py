@@ -7,20 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cmpnas.data import Items, Protocol
-from cmpnas.errors import RunError
-from cmpnas.files import read_json, write_json
-from cmpnas.models.network import build_network
+from cmpnas.files import write_json
 from cmpnas.pipeline.stages import Say, Stages
-from cmpnas.pipeline.train import load_trained
+from cmpnas.pipeline.train import list_finished, load_finished
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import compare
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.space import Arch
-from cmpnas.train.device import device
 from cmpnas.train.embed import embed
 
 
@@ -33,11 +29,8 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
     Raises:
         CmpnasError: nothing is trained yet, or the run cannot be read.
     """
-    run = RunFolder.open(path)
-    trained = sorted((run.path / "trained").glob("*/network.pt"))
-    if not trained:
-        raise RunError(f"{path} has no trained query network; run: cmpnas train {path} --pick best")
     stages = Stages.of_run(path, data, say)
+    run, trained = stages.run, list_finished(stages)
     task = stages.splits.test if split == "test" else stages.splits.search
     if split == "test":
         _note_test_opened(run)
@@ -47,9 +40,8 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
     paragon = score_pair(g_query, g_gallery, task, metrics)
     systems = [_system("paragon       M(g,g)", option.mflops, paragon, metrics)]
     verdicts = []
-    for number, file in enumerate(trained, 1):
-        arch = stages.space.from_json(read_json(file.parent / "arch.json"))
-        network, cost = load_trained(stages, arch), stages.space.cost(arch)
+    for number, how in enumerate(trained, 1):
+        arch, network, cost = how.arch, load_finished(stages, how), stages.space.cost(how.arch)
         query, gallery = embed(network, task.query), embed(network, task.gallery)
         pair = score_pair(query, g_gallery, task, metrics)
         own = score_pair(query, gallery, task, metrics)
@@ -61,7 +53,13 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
         ]
         verdicts.append(
             _verdict(
-                f"q{number} = {arch.id}", arch, pair, own, paragon, recipe.search.metric, option.mflops / cost.mflops
+                f"q{number} = {how.name(recipe)}",
+                arch,
+                pair,
+                own,
+                paragon,
+                recipe.search.metric,
+                option.mflops / cost.mflops,
             )
         )
     result = {
@@ -116,8 +114,7 @@ def _verdict(
 
 
 def _untrained(stages: Stages, arch: Arch, items: Items) -> np.ndarray:
-    torch.manual_seed(stages.recipe.seed)
-    network = build_network(stages.space, arch).to(device())
+    network = stages.untrained(arch, stages.recipe.seed)
     calibrate_on(network, stages.splits.pool, stages.recipe.search.calibration_images)
     return embed(network, items)
 

@@ -10,7 +10,7 @@ import numpy as np
 from cmpnas.data.images import to_float
 from cmpnas.export.bundle import export_bundle
 from cmpnas.pipeline.stages import Say, Stages
-from cmpnas.pipeline.train import load_trained
+from cmpnas.pipeline.train import Finish, load_finished
 from cmpnas.retrieval import GalleryIndex
 from cmpnas.run import RunFolder
 from cmpnas.search.front import pick
@@ -31,7 +31,7 @@ def export(
     chosen = pick(run.read_front(), which)
     stages = Stages.of_run(path, data, say)
     arch = stages.space.from_json(chosen["query"]["arch"])
-    network = load_trained(stages, arch)
+    network = load_finished(stages, Finish.by(run.recipe, arch))
     folder = out or run.path / "export" / arch.id
     images = to_float(stages.splits.search.query.images.read(np.arange(min(64, len(stages.splits.search.query)))))
     manifest = {

@@ -10,6 +10,7 @@ import torch
 from cmpnas.cost import Budget
 from cmpnas.data import Splits, load_splits
 from cmpnas.data.items import Steps
+from cmpnas.distributed import first_alone, together
 from cmpnas.errors import BudgetError, RunError
 from cmpnas.files import write_json
 from cmpnas.gallery.settings import SingleSettings
@@ -27,10 +28,13 @@ from cmpnas.space import SearchSpace
 from cmpnas.train.device import device
 
 
+@together()
 def search(
     recipe: Recipe, path: Path, *, data: str | None = None, resume: bool = False, say: Say = print
 ) -> dict[str, Any]:
     """Run ``recipe`` in the folder ``path`` up to its front, and return the content of ``front.json``.
+
+    Under ``torchrun`` all processes train; then the first one searches, and the others return an empty result.
 
     Raises:
         CmpnasError: a mistake of the user's; nothing that was computed is lost.
@@ -40,10 +44,15 @@ def search(
     stages = Stages(RunFolder(path, recipe), splits, data, say)
     stages.space.require_reachable(recipe.search.budget)
     _check_batches(recipe, splits)
-    run = RunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
+    with first_alone() as first:
+        run = stages.run
+        if first:
+            run = RunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
     with run.locked():
         say(describe_budget(stages.space, recipe))
         stages.prepare()
+        if not first:
+            return {}
         with run.timed("search"):
             records = _search(stages)
         with run.timed("front"):

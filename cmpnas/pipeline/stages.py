@@ -8,20 +8,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cmpnas.compat import Anchor
 from cmpnas.data import Splits, load_splits
 from cmpnas.data.load import data_folder
+from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
 from cmpnas.files import hash_file, hash_of, read_json, write_json
 from cmpnas.gallery.base import Embedded, Gallery, anchor
 from cmpnas.gallery.precomputed import load_precomputed
 from cmpnas.gallery.settings import SingleSettings
 from cmpnas.gallery.single import load_single, plan_single, train_single
+from cmpnas.models.network import Network, build_network
 from cmpnas.models.supernet import Supernet
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import score_pair
-from cmpnas.space import SearchSpace
+from cmpnas.space import Arch, SearchSpace
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
 from cmpnas.train.supernet import train_supernet
@@ -78,18 +82,13 @@ class Stages:
         return hash_of(self.gallery_key, query, space, recipe.search.budget.to_json(), recipe.seed)
 
     @cached_property
-    def trained_key(self) -> str:
-        """Key of everything that a finished pick was made of."""
-        return hash_of(self.supernet_key, self.recipe.query.model_dump(mode="json", include={"train"}))
-
-    @cached_property
     def gallery(self) -> Gallery:
         """The gallery option, trained if it is not there yet."""
         settings, size = self.recipe.gallery, self.recipe.data.size
         folder = self.run.gallery
         if not isinstance(settings, SingleSettings):
             return load_precomputed(settings, data_folder(self.recipe.data, self.data), self.splits.total)
-        if not (folder / "model.pt").exists():
+        if agree(not (folder / "model.pt").exists()):
             self.say(f"gallery: training {settings.name!r} on {len(self.splits.train):,} images")
             with self.run.timed("gallery"):
                 train_single(
@@ -101,16 +100,17 @@ class Stages:
     def embedded(self) -> Embedded:
         """The gallery option's vectors of train and search images, computed once."""
         folder, key = self.run.gallery, self.run.gallery / "key.json"
-        if key.exists():
+        if agree(key.exists()):
             if read_json(key) != self.gallery_key:
                 raise RunError(f"{folder} was made from other data or settings; name another --run.")
             return Embedded.load(folder)
         option = self.gallery
-        with self.run.timed("embed"):
-            vectors = Embedded.compute(option, self.splits)
-            vectors.save(folder)
-        write_json(key, self.gallery_key)
-        return vectors
+        with first_alone() as first:
+            if first:
+                with self.run.timed("embed"):
+                    Embedded.compute(option, self.splits).save(folder)
+                write_json(key, self.gallery_key)
+        return Embedded.load(folder)
 
     def prepare(self) -> None:
         """Have everything ready that the search needs, stage by stage."""
@@ -120,7 +120,8 @@ class Stages:
     @cached_property
     def anchor(self) -> Anchor:
         """What the query network learns."""
-        return anchor(self.gallery, self.embedded, self.splits.pool)
+        views = self.recipe.query.targets == "view"
+        return anchor(self.gallery, self.embedded, self.splits.pool, views=views)
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -133,7 +134,7 @@ class Stages:
     def supernet(self) -> Supernet:
         """The trained supernet."""
         recipe, path = self.recipe, self.run.supernet
-        if path.exists():
+        if agree(path.exists()):
             return _load_supernet(self.space, path, self.supernet_key)
         self.say(f"supernet: training {self.space.name!r} against {recipe.gallery.name!r}")
         with self.run.timed("supernet"):
@@ -144,15 +145,21 @@ class Stages:
                 self.splits.pool,
                 recipe.query.supernet,
                 budget=recipe.search.budget,
-                paths=recipe.query.paths,
                 augmentation=recipe.query.augment,
                 seed=recipe.seed,
                 saved=self.run.supernet_checkpoint,
                 workers=recipe.workers,
             )
-            checkpoint.save({"key": self.supernet_key, "shared": supernet.state_dict()}, path)
-            self.run.supernet_checkpoint.unlink()
+            with first_alone() as first:
+                if first:
+                    checkpoint.save({"key": self.supernet_key, "shared": supernet.state_dict()}, path)
+                    self.run.supernet_checkpoint.unlink()
         return supernet.eval()
+
+    def untrained(self, arch: Arch, seed: int) -> Network:
+        """A fresh network of ``arch``, the same for the same seed."""
+        torch.manual_seed(seed)
+        return build_network(self.space, arch).to(device())
 
     def gallery_summary(self) -> dict[str, Any]:
         """The gallery option as ``front.json`` names it."""

@@ -1,66 +1,108 @@
-"""Training the query network of one pair of the front."""
+"""Training query networks to the end: the pick of a front, or a variant of it to compare with."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cmpnas.errors import RunError
-from cmpnas.files import write_json
+from cmpnas.compat import LOSSES
+from cmpnas.distributed import agree, first_alone, together
+from cmpnas.errors import RecipeError, RunError, unknown
+from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.models.network import Network, build_network
 from cmpnas.pipeline.stages import Say, Stages
+from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.search.front import pick
-from cmpnas.space import Arch
+from cmpnas.space import Arch, SearchSpace
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
 from cmpnas.train.embed import embed
 from cmpnas.train.network import train_network
 
+Start = Literal["supernet", "scratch"]
 
-def train_pick(path: Path, which: str, *, data: str | None = None, say: Say = print) -> dict[str, Any]:
-    """Train the query network of one pair of the front, from the supernet's weights.
 
-    Continues from a checkpoint; a network that is trained already is left as it is.
+@dataclass(frozen=True)
+class Finish:
+    """How one architecture is finished: the weights it starts from, its losses by weight, its seed."""
+
+    arch: Arch
+    start: Start
+    loss: Mapping[str, float]
+    seed: int
+
+    @staticmethod
+    def by(recipe: Recipe, arch: Arch) -> Finish:
+        """As ``recipe`` has it."""
+        return Finish(arch, "supernet", dict(recipe.query.loss), recipe.seed)
+
+    def name(self, recipe: Recipe) -> str:
+        """Its folder's name: the architecture, and what is not as the recipe has it."""
+        usual, parts = Finish.by(recipe, self.arch), [self.arch.id]
+        if self.start != usual.start:
+            parts.append(self.start)
+        if self.loss != usual.loss:
+            parts += [f"{name}{weight:g}" for name, weight in self.loss.items()]
+        if self.seed != usual.seed:
+            parts.append(f"seed{self.seed}")
+        return "+".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept beside the weights."""
+        return {"arch": self.arch.to_json(), "start": self.start, "loss": dict(self.loss), "seed": self.seed}
+
+    @staticmethod
+    def from_json(content: Any, space: SearchSpace) -> Finish:
+        """Read back what `to_json` wrote."""
+        return Finish(space.from_json(content["arch"]), content["start"], content["loss"], content["seed"])
+
+
+@together()
+def train_pick(
+    path: Path,
+    which: str,
+    *,
+    start: Start = "supernet",
+    loss: Mapping[str, float] | None = None,
+    seed: int | None = None,
+    data: str | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Train the query network of one pair of the front, by default as the recipe has it.
+
+    Continues from a checkpoint; a network that is trained already is left as it is. Under ``torchrun`` all
+    processes train, and all but the first return an empty result.
 
     Returns:
         ``{"id", "mflops", "scores"}`` with the search split's scores, before and after.
 
     Raises:
-        CmpnasError: there is no such run or pick.
+        CmpnasError: there is no such run, pick or loss.
     """
     run = RunFolder.open(path)
     chosen = pick(run.read_front(), which)
+    for name in loss or ():
+        if name not in LOSSES:
+            raise RecipeError(unknown("loss", name, LOSSES))
     stages = Stages.of_run(path, data, say)
-    recipe, splits = run.recipe, stages.splits
+    recipe = run.recipe
     arch = stages.space.from_json(chosen["query"]["arch"])
-    folder = run.trained(arch.id)
+    usual = Finish.by(recipe, arch)
+    how = Finish(arch, start, usual.loss if loss is None else dict(loss), usual.seed if seed is None else seed)
     with run.locked():
-        if not (folder / "network.pt").exists():
-            say(f"query: training {arch.id} ({chosen['query']['mflops']:.3f} MFLOPs) from the supernet's weights")
-            network = stages.supernet.carve(arch)
-            with run.timed(f"train {arch.id}"):
-                train_network(
-                    network, stages.anchor, dict(recipe.query.loss), splits.pool, recipe.query.train,
-                    augmentation=recipe.query.augment, seed=recipe.seed,
-                    saved=folder / "checkpoint.pt", workers=recipe.workers,
-                )  # fmt: skip
-                calibrate_on(network, splits.pool, recipe.search.calibration_images)
-            write_json(folder / "arch.json", arch.to_json())
-            checkpoint.save({"key": stages.trained_key, "network": network.state_dict()}, folder / "network.pt")
-            (folder / "checkpoint.pt").unlink()
-    network = load_trained(stages, arch)
-    query, gallery = embed(network, splits.search.query), embed(network, splits.search.gallery)
-    metric = recipe.search.metric
-    after = {
-        "heterogeneous": score_pair(query, stages.embedded.gallery, splits.search, [metric])[metric],
-        "homogeneous": score_pair(query, gallery, splits.search, [metric])[metric],
-    }
+        network = finish(stages, how)
+    if network is None:
+        return {}
+    after = score_search(stages, network)
     return {
         "id": arch.id,
+        "name": how.name(recipe),
         "mflops": chosen["query"]["mflops"],
-        "metric": metric,
+        "metric": recipe.search.metric,
         "split": "search",
         "supernet_weights": {k: chosen["scores"][k] for k in ("heterogeneous", "homogeneous")},
         "trained": after,
@@ -68,18 +110,75 @@ def train_pick(path: Path, which: str, *, data: str | None = None, say: Say = pr
     }
 
 
-def load_trained(stages: Stages, arch: Arch) -> Network:
+def finish(stages: Stages, how: Finish) -> Network | None:
+    """Train as ``how`` says, or find it trained: a network in eval mode, None in all processes but the first."""
+    run, recipe, pool = stages.run, stages.recipe, stages.splits.pool
+    name = how.name(recipe)
+    folder = run.trained(name)
+    if agree(not (folder / "network.pt").exists()):
+        stages.say(f"query: training {name} ({stages.space.cost(how.arch).mflops:.3f} MFLOPs) from {_origin(how)}")
+        network = stages.supernet.carve(how.arch) if how.start == "supernet" else stages.untrained(how.arch, how.seed)
+        with run.timed(f"train {name}"):
+            train_network(
+                network, stages.anchor, dict(how.loss), pool, recipe.query.train,
+                augmentation=recipe.query.augment, seed=how.seed,
+                saved=folder / "checkpoint.pt", workers=recipe.workers,
+            )  # fmt: skip
+        with first_alone() as first:
+            if first:
+                calibrate_on(network, pool, recipe.search.calibration_images)
+                write_json(folder / "how.json", how.to_json())
+                checkpoint.save({"key": _key(stages, how), "network": network.state_dict()}, folder / "network.pt")
+                (folder / "checkpoint.pt").unlink()
+    with first_alone() as first:
+        return load_finished(stages, how) if first else None
+
+
+def score_search(stages: Stages, network: Network) -> dict[str, float]:
+    """M(q, g) and M(q, q) of a finished network on the search split, in the recipe's metric."""
+    task, metric = stages.splits.search, stages.recipe.search.metric
+    query, gallery = embed(network, task.query), embed(network, task.gallery)
+    return {
+        "heterogeneous": score_pair(query, stages.embedded.gallery, task, [metric])[metric],
+        "homogeneous": score_pair(query, gallery, task, [metric])[metric],
+    }
+
+
+def list_finished(stages: Stages) -> list[Finish]:
+    """Everything that is trained in a run, in order of name.
+
+    Raises:
+        RunError: nothing is, or a file is damaged.
+    """
+    files = sorted((stages.run.path / "trained").glob("*/network.pt"))
+    if not files:
+        path = stages.run.path
+        raise RunError(f"{path} has no trained query network; run: cmpnas train {path} --pick best")
+    return [Finish.from_json(read_json(file.parent / "how.json"), stages.space) for file in files]
+
+
+def load_finished(stages: Stages, how: Finish) -> Network:
     """A finished query network in eval mode.
 
     Raises:
         RunError: it is not trained, was trained with other settings, or its file is damaged.
     """
-    path = stages.run.trained(arch.id) / "network.pt"
+    name = how.name(stages.recipe)
+    path = stages.run.trained(name) / "network.pt"
     if not path.exists():
-        raise RunError(f"{arch.id} is not trained; run: cmpnas train {stages.run.path} --pick {arch.id}")
+        raise RunError(f"{name} is not trained; run: cmpnas train {stages.run.path} --pick {how.arch.id}")
     state = checkpoint.load(path)
-    if not isinstance(state, dict) or state.get("key") != stages.trained_key:
+    if not isinstance(state, dict) or state.get("key") != _key(stages, how):
         raise RunError(f"{path} was trained with other data or settings; delete its folder and train again.")
-    network = build_network(stages.space, arch)
-    checkpoint.restore(network, state, "network", path, arch.id)
+    network = build_network(stages.space, how.arch)
+    checkpoint.restore(network, state, "network", path, name)
     return network.to(device()).eval()
+
+
+def _key(stages: Stages, how: Finish) -> str:
+    plan = stages.recipe.query.model_dump(mode="json", include={"train"})
+    return hash_of(stages.supernet_key, plan, how.to_json())
+
+
+def _origin(how: Finish) -> str:
+    return "the supernet's weights" if how.start == "supernet" else "scratch"

@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cmpnas.data.augment import Augment, augment
 from cmpnas.data.images import to_float
 from cmpnas.data.items import Items, Steps, batches
-from cmpnas.errors import RunError
+from cmpnas.distributed import agree, average_gradients, rank, world_size
+from cmpnas.errors import RecipeError, RunError
 from cmpnas.progress import track
 from cmpnas.train import checkpoint
-from cmpnas.train.device import device
-from cmpnas.train.distributed import average_gradients
+from cmpnas.train.device import Precision, device
 
 _SAVE_EVERY = 30.0  # seconds
 
@@ -30,7 +31,9 @@ class Plan:
     """How long and how fast to train.
 
     ``lr`` is the peak of AdamW's rate, reached after ``warmup`` (a share of all steps) and followed by
-    a half cosine to zero.
+    a half cosine to zero. ``batch_size`` is what one step sees, in all processes together; each computes its
+    share in ``accumulate`` parts. ``ema``: decay of the running average of the weights that is kept in
+    the end, 0 for none.
     """
 
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -38,6 +41,9 @@ class Plan:
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Precision = "auto"
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -79,33 +85,89 @@ def fit(
 
     Raises:
         RunError: the loss is not finite, or ``saved`` is damaged or of another training.
+        RecipeError: the batch cannot be shared by the processes and parts.
     """
     where = device()
     modules.to(where).train()
     steps = plan.steps(len(items))
-    optimiser = torch.optim.AdamW(_groups(modules, plan.weight_decay), lr=plan.lr)
-    start = _resume(modules, optimiser, saved) if saved.exists() else 0
+    state = _State(modules, plan)
+    start = state.resume(saved) if agree(saved.exists()) else 0
     last_saved = time.monotonic()
-    order = Steps(len(items), plan.batch_size, seed, start, steps)
+    order = Steps(len(items), plan.batch_size, seed, start, steps, share=(rank(), world_size()))
     feed = enumerate(batches(items, order, workers), start)
+    optimiser = state.optimiser
     for step, (images, indices) in track(feed, what, total=steps, done=start):
         for group in optimiser.param_groups:
             group["lr"] = plan.rate(step, steps)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        images = augment(to_float(images), augmentation, generator)
-        loss = loss_at(images.to(where, non_blocking=True), indices, step)
-        if not torch.isfinite(loss):
-            raise RunError(f"the loss of {what} is {loss.item()} at step {step}; lower its lr.")
+        images = augment(to_float(images), augmentation, generator, share=(rank(), world_size()))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        for part, chosen in zip(images.chunk(plan.accumulate), indices.chunk(plan.accumulate), strict=True):
+            loss = loss_at(part.to(where, non_blocking=True), chosen, step) / plan.accumulate
+            if not torch.isfinite(loss):
+                raise RunError(f"the loss of {what} is {loss.item()} at step {step}; lower its lr.")
+            loss.backward()
         average_gradients(modules)
         nn.utils.clip_grad_norm_(modules.parameters(), 5.0)
         optimiser.step()
+        state.average()
         if time.monotonic() - last_saved > _SAVE_EVERY:
-            _save(modules, optimiser, step + 1, saved)
+            state.save(step + 1, saved)
             last_saved = time.monotonic()
-    _save(modules, optimiser, steps, saved)
+    state.save(steps, saved)
+    state.finish()
     modules.eval()
+
+
+class _State:
+    """All that a training is, besides its step: weights, optimiser, the running average of the weights."""
+
+    def __init__(self, modules: nn.Module, plan: Plan) -> None:
+        if plan.batch_size % (world_size() * plan.accumulate):
+            raise RecipeError(
+                f"batch_size {plan.batch_size} cannot be cut into equal shares for {world_size()} processes of "
+                f"{plan.accumulate} parts each; use a multiple of {world_size() * plan.accumulate}."
+            )
+        self.modules = modules
+        self.optimiser = torch.optim.AdamW(_groups(modules, plan.weight_decay), lr=plan.lr)
+        self.averaged: AveragedModel | None = None
+        if plan.ema:
+            self.averaged = AveragedModel(modules, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True)
+
+    def average(self) -> None:
+        """Take the weights of this step into the running average."""
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.modules)
+
+    def finish(self) -> None:
+        """Keep the running average, where there is one, as the weights."""
+        if self.averaged is not None:
+            self.modules.load_state_dict(self.averaged.module.state_dict())
+
+    def save(self, step: int, path: Path) -> None:
+        """Write everything to ``path``; of several processes the first does."""
+        if rank() > 0:
+            return
+        state: dict[str, Any] = {"step": step}
+        for name, part in self._parts.items():
+            state[name] = part.state_dict()
+        checkpoint.save(state, path)
+
+    def resume(self, path: Path) -> int:
+        """Read back what `save` wrote and return the step to go on with."""
+        state = checkpoint.load(path)
+        try:
+            for name, part in self._parts.items():
+                part.load_state_dict(state[name])
+            return int(state["step"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as fault:
+            reason = str(fault).splitlines()[0]
+            raise RunError(f"{path} is a checkpoint of another training ({reason}); delete it.") from None
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {"modules": self.modules, "optimiser": self.optimiser}
+        return parts if self.averaged is None else {**parts, "averaged": self.averaged}
 
 
 def _groups(modules: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -115,19 +177,3 @@ def _groups(modules: nn.Module, weight_decay: float) -> list[dict[str, object]]:
         {"params": [p for p in learned if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _save(modules: nn.Module, optimiser: torch.optim.Optimizer, step: int, path: Path) -> None:
-    state = {"step": step, "modules": modules.state_dict(), "optimiser": optimiser.state_dict()}
-    checkpoint.save(state, path)
-
-
-def _resume(modules: nn.Module, optimiser: torch.optim.Optimizer, path: Path) -> int:
-    state = checkpoint.load(path)
-    try:
-        modules.load_state_dict(state["modules"])
-        optimiser.load_state_dict(state["optimiser"])
-        return int(state["step"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as fault:
-        reason = str(fault).splitlines()[0]
-        raise RunError(f"{path} is a checkpoint of another training ({reason}); delete it.") from None

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cmpnas.compat import Anchor, CompatLoss
+from cmpnas.compat import Anchor, Batch, CompatLoss
 from cmpnas.data.augment import Augment
 from cmpnas.data.items import Items
+from cmpnas.train.device import autocast
 from cmpnas.train.loop import Plan, fit
 
 
@@ -30,7 +31,9 @@ def train_network(
     loss = CompatLoss(losses, anchor)
 
     def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
-        return loss(anchor.batch(network(images), indices))
+        with autocast(network, plan.precision):
+            query = network(images).float()
+        return loss(Batch(query, *anchor.look(images, indices)))
 
     both = nn.ModuleDict({"network": network, "loss": loss})
     fit(

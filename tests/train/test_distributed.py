@@ -1,74 +1,142 @@
-"""Two processes train one supernet: every path of a step is used by all, so no parameter has to be looked for."""
+"""n processes learn what one would with the whole batch: gradients, BatchNorm statistics, relations within the batch."""
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-from torch import nn
+from torch.nn import functional as F
 
-from cmpnas.models import Supernet
+from cmpnas.compat import Anchor
+from cmpnas.cost import Budget
+from cmpnas.data.augment import Augment
+from cmpnas.data.images import ArrayImages
+from cmpnas.data.items import Items
+from cmpnas.distributed import gather, mean, rank, together
+from cmpnas.errors import RecipeError
+from cmpnas.gallery.settings import SingleSettings
+from cmpnas.gallery.single import train_single
 from cmpnas.space import load_space
-from cmpnas.train.distributed import average_gradients
+from cmpnas.train.loop import Plan
+from cmpnas.train.supernet import SupernetPlan, train_supernet
+from tests.conftest import QUICK
 
-IMAGES = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(5))
-
-
-def gradients(supernet: Supernet, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    supernet.zero_grad()
-    archs = supernet.space.sample_many(2, 3)
-    for i in range(2):
-        supernet(images, archs[i]).square().sum().backward()
-    return {name: p.grad for name, p in supernet.named_parameters() if p.grad is not None}
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+AUGMENT = Augment(flip=0.5, zoom=0.2, light=0.2, erase=0.5)
 
 
-def make() -> Supernet:
-    torch.manual_seed(0)
-    return Supernet(load_space("tiny", size=32, embedding_dim=8))
+def items() -> Items:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (48, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    return Items(ArrayImages(pixels), np.arange(48) % 4, None, np.arange(48))
 
 
-def work(rank: int, store: str, out: str) -> None:
+def learn(folder: Path) -> None:
+    """A supernet on relational losses, then a gallery model, a few steps each, all in double precision.
+
+    Single precision leaves noise where BatchNorm cancels a direction, which Adam makes as large as any gradient.
+    """
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    supernet, mine = make(), IMAGES[rank * 4 : rank * 4 + 4]
-    gradients(supernet, mine)
-    average_gradients(supernet)
-    found = {name: p.grad for name, p in supernet.named_parameters() if p.grad is not None}
-    wrapped = nn.parallel.DistributedDataParallel(make(), find_unused_parameters=True)
-    arch = supernet.space.extremes()[0]
-    wrapped(mine, arch).square().sum().backward()
-    peer = {name: p.grad for name, p in wrapped.module.named_parameters() if p.grad is not None}
-    torch.save((found, peer), f"{out}{rank}")
-    dist.destroy_process_group()
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double
+    own = folder / str(rank())
+    generator = torch.Generator().manual_seed(1)
+    embeddings, centres = (F.normalize(torch.randn(n, 8, generator=generator)) for n in (48, 4))
+    anchor = Anchor(embeddings, torch.arange(48) % 4, centres, "arcface", 8.0, 0.1)
+    supernet = train_supernet(
+        load_space("tiny", size=16, embedding_dim=8), anchor, {"raml": 1.0, "bct": 0.2, "pkt": 1.0}, items(),
+        SupernetPlan(epochs=1, batch_size=16, lr=1e-2, sampling="sandwich", paths=3, in_place=1.0, ema=0.5),
+        budget=Budget(), augmentation=AUGMENT, seed=3, saved=folder / "supernet",
+    )  # fmt: skip
+    settings = SingleSettings(
+        kind="single", name="g", space="resnet_small", arch="smallest", embedding_dim=8, augment=AUGMENT,
+        train=Plan(epochs=1, batch_size=16, lr=1e-3, precision="fp32"),
+    )  # fmt: skip
+    train_single(settings, items(), 16, folder / "gallery", seed=0)
+    torch.save(supernet.state_dict(), f"{own}.pt")
 
 
-def test_averaged_gradients_are_the_mean_of_the_processes(tmp_path):
-    if not dist.is_available():
-        pytest.skip("this torch has no distributed package")
-    torch.multiprocessing.spawn(work, (str(tmp_path / "store"), str(tmp_path / "out")), nprocs=2)
-    results = [torch.load(Path(f"{tmp_path}/out{rank}"), weights_only=True) for rank in (0, 1)]
-    alone = [gradients(make(), IMAGES[rank * 4 : rank * 4 + 4]) for rank in (0, 1)]
-    for found, _ in results:
-        assert set(found) == set(alone[0])
-        for name, value in found.items():
-            mean = (alone[0][name] + alone[1][name]) / 2
-            assert torch.allclose(value, mean, atol=1e-3 * float(mean.abs().max()) + 1e-4), name
-    supernet = make()
-    arch = supernet.space.extremes()[0]
-    for rank in (0, 1):
-        supernet(IMAGES[rank * 4 : rank * 4 + 4], arch).square().sum().div(2).backward()
-    peer = {name: p.grad for name, p in supernet.named_parameters() if p.grad is not None}
-    assert set(results[0][1]) == set(peer)
-    assert all(
-        torch.allclose(results[1][1][name], value, atol=1e-3 * float(value.abs().max()) + 1e-4)
-        for name, value in peer.items()
+def work(number: int, processes: int, port: int, folder: str) -> None:
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": str(processes)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with together():
+        learn(Path(folder))
+        rows = torch.full((2, 3), float(number), requires_grad=True)
+        whole = gather(rows)
+        (whole.sum(1) * torch.arange(len(whole))).sum().backward()
+        apart = mean(rows).sum().item()
+        torch.save((whole.detach(), rows.grad, apart), f"{folder}/gathered{number}.pt")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def together_and_alone(tmp_path_factory) -> tuple[Path, Path]:
+    two, one = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("one")
+    for processes, folder in ((2, two), (1, one)):
+        torch.multiprocessing.spawn(work, (processes, free_port(), str(folder)), nprocs=processes)
+    return two, one
+
+
+def close(first: dict, second: dict) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.allclose(value.float(), second[name].float(), atol=1e-5), name
+
+
+def test_two_processes_train_the_supernet_that_one_does_with_the_double_batch(together_and_alone):
+    two, one = together_and_alone
+    alone = torch.load(one / "0.pt", weights_only=True)
+    for number in (0, 1):
+        close(torch.load(two / f"{number}.pt", weights_only=True), alone)
+
+
+def test_two_processes_train_the_gallery_model_that_one_does_with_the_double_batch(together_and_alone):
+    both, alone = (torch.load(run / "gallery" / "model.pt", weights_only=True) for run in together_and_alone)
+    close(both["network"], alone["network"])  # running statistics too
+    close({"classifier": both["classifier"]}, {"classifier": alone["classifier"]})
+
+
+def test_rows_are_gathered_in_order_and_gradients_find_their_own(together_and_alone):
+    two, _ = together_and_alone
+    for number in (0, 1):
+        whole, gradient, apart = torch.load(two / f"gathered{number}.pt", weights_only=True)
+        assert whole[:, 0].tolist() == [0, 0, 1, 1]
+        # Each process's loss is the whole batch's, so own rows hear of it twice; averaging halves it again.
+        assert gradient[:, 0].tolist() == [[0, 2], [4, 6]][number]
+        assert apart == 3.0
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    settings = SingleSettings(
+        kind="single", name="g", space="resnet_small", arch="smallest", train=Plan(epochs=1, batch_size=16, lr=1e-3)
     )
+    with pytest.raises(RecipeError, match="batch_size 16 cannot be cut into equal shares for 3 processes"):
+        train_single(settings, items(), 16, tmp_path, seed=0)
 
 
-def test_one_process_needs_no_group():
-    supernet = make()
-    before = {name: value.clone() for name, value in gradients(supernet, IMAGES).items()}
-    average_gradients(supernet)
-    assert all(torch.equal(p.grad, before[n]) for n, p in supernet.named_parameters() if p.grad is not None)
+def test_torchrun_searches_and_trains_once(tmp_path):
+    """Both processes train, one of them searches, speaks and writes."""
+    run, environment = tmp_path / "run", {**os.environ, "OMP_NUM_THREADS": "1"}
+    overrides = [part for override in QUICK for part in ("--set", override)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    for command in (["search", "--run", str(run), *overrides], ["train", str(run), "--pick", "cheapest"]):
+        done = subprocess.run(
+            [*launch, "-m", "--", "cmpnas", *command], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("next:") == 1
+    assert len((run / "records.jsonl").read_text().splitlines()) == 8
+    assert len(list(run.glob("trained/*/network.pt"))) == 1
+    assert not list(run.rglob("*checkpoint*"))
