@@ -18,16 +18,12 @@ def paths_at(
 ) -> Callable[[int], list[Arch]]:
     """The ``paths`` architectures of each step, all within ``budget``: what no pick may cost needs no training.
 
-    The first of a ``sandwich`` is its largest. All are drawn at once, in milliseconds.
+    The first of a ``sandwich`` is its largest: the space's own, or where that is too dear the dearest ever drawn.
 
     Raises:
         BudgetError: nothing fits.
     """
-    ends: list[Arch] = []
-    if how == "sandwich":
-        smallest, largest = space.extremes()
-        ends = [space.nearest(dict(largest.choices), budget), space.nearest(dict(smallest.choices), budget)]
-    free = paths - len(ends)
+    free = paths - 2 if how == "sandwich" else paths
     drawn = space.sample_many(
         steps * free,
         seed,
@@ -35,4 +31,9 @@ def paths_at(
         max_params_m=budget.params_m,
         over="cost" if how == "cost" else "architectures",
     )
+    ends: list[Arch] = []
+    if how == "sandwich":
+        smallest, largest = space.extremes()
+        fits = budget.allows(space.cost(largest))
+        ends = [largest if fits else drawn[int(drawn.macs.argmax())], space.nearest(dict(smallest.choices), budget)]
     return lambda step: ends + [drawn[number] for number in range(step * free, (step + 1) * free)]

@@ -1,4 +1,4 @@
-"""n processes learn what one would with the whole batch: gradients, BatchNorm statistics, relations within the batch."""
+"""n processes learn what one would with the whole batch: gradients, BatchNorm statistics, relations in a batch."""
 
 from __future__ import annotations
 

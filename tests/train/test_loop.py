@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,10 @@ from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items, Steps
 from cmpnas.errors import DataError, RunError
 from cmpnas.train import loop
+from cmpnas.train.device import autocast
 from cmpnas.train.loop import Plan, fit
 
-PLAN = Plan(epochs=3, batch_size=8, lr=0.01)
+PLAN = Plan(epochs=3, batch_size=8, lr=0.01, ema=0.9)
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 5))
 
 
-def train(model, items, saved, stop_after=None, damage=None):
+def train(model, items, saved, stop_after=None, damage=None, plan=PLAN, seen=None):
     labels = torch.from_numpy(items.labels)
     done = []
 
@@ -37,9 +40,11 @@ def train(model, items, saved, stop_after=None, damage=None):
         if stop_after is not None and len(done) == stop_after:
             raise KeyboardInterrupt
         done.append(step)
+        if seen is not None:
+            seen.append([p.detach().clone() for p in model.parameters()])
         return nn.functional.cross_entropy(model(images) if damage is None else model(images) * damage, labels[indices])
 
-    fit("test", model, loss_at, items, PLAN, augmentation=Augment(flip=0.5, light=0.2), seed=3, saved=saved)
+    fit("test", model, loss_at, items, plan, augmentation=Augment(flip=0.5, light=0.2), seed=3, saved=saved)
     return done
 
 
@@ -103,3 +108,45 @@ def test_augmentation_follows_the_generator_and_keeps_the_range():
     assert torch.equal(augment(images, Augment(), torch.Generator()), images)
     flipped = augment(images, Augment(flip=1.0), torch.Generator().manual_seed(0))
     assert torch.allclose(flipped, images.flip(3), atol=1e-5)
+
+
+def plain() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 5))
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(items, tmp_path):
+    whole, parts = plain(), plain()
+    train(whole, items, tmp_path / "whole.pt", plan=replace(PLAN, ema=0))
+    done = train(parts, items, tmp_path / "parts.pt", plan=replace(PLAN, ema=0, accumulate=4))
+    assert done == [step for step in range(15) for _ in range(4)]
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, parts.state_dict()[name], atol=1e-5), name
+
+
+def test_the_weights_kept_are_the_running_average(items, tmp_path):
+    model, seen = plain(), []
+    train(model, items, tmp_path / "ema.pt", seen=seen)
+    last = torch.load(tmp_path / "ema.pt", weights_only=True)["modules"]
+    steps = [*seen[1:], list(last.values())]  # the weights after each step
+    average = steps[0]
+    for weights in steps[1:]:
+        average = [0.9 * old + 0.1 * new for old, new in zip(average, weights, strict=True)]
+    for value, expected in zip(model.parameters(), average, strict=True):
+        assert torch.allclose(value, expected, atol=1e-6)
+        assert not any(torch.equal(value, other) for other in last.values())
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_precision_is_what_was_asked_for(groups, monkeypatch):
+    model = nn.Conv2d(4, 4, 3, groups=groups)
+    images = torch.zeros(1, 4, 8, 8)
+    for native in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        found = {}
+        for precision in ("auto", "fp32", "bf16"):
+            with autocast(model, precision):
+                found[precision] = model(images).dtype
+        dense_and_native = torch.bfloat16 if native and groups == 1 else torch.float32
+        assert found == {"auto": dense_and_native, "fp32": torch.float32, "bf16": torch.bfloat16}

@@ -1,0 +1,142 @@
+"""Which paths learn, what they follow, and what a recipe may ask of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cmpnas.compat import Anchor
+from cmpnas.cost import Budget
+from cmpnas.data.augment import Augment
+from cmpnas.data.images import ArrayImages
+from cmpnas.data.items import Items
+from cmpnas.errors import RecipeError
+from cmpnas.recipe import load_recipe
+from cmpnas.space import load_space
+from cmpnas.train.loop import Plan
+from cmpnas.train.network import train_network
+from cmpnas.train.paths import paths_at
+from cmpnas.train.supernet import SupernetPlan, train_supernet
+
+
+def test_a_sandwich_is_largest_smallest_and_uniform_ones_all_within_the_budget():
+    space = load_space("tiny", size=32)
+    low, high = (space.cost(arch).mflops for arch in space.extremes())
+    budget = Budget(mflops=(low + high) / 2)
+    at = paths_at(space, budget, "sandwich", steps=50, paths=4, seed=0)
+    steps = [at(step) for step in range(50)]
+    costs = np.array([[space.cost(arch).mflops for arch in step] for step in steps])
+    assert costs.max() <= budget.mflops
+    assert (costs[:, 1] == low).all()
+    assert (costs[:, :1] >= costs).all()  # the first of each step is its largest
+    assert len({arch.id for step in steps for arch in step[2:]}) > 60
+    assert [arch.id for arch in paths_at(space, budget, "sandwich", steps=50, paths=4, seed=0)(7)] == [
+        arch.id for arch in at(7)
+    ]
+
+
+def test_sampling_by_cost_trains_the_cheap_as_often_as_the_dear():
+    space = load_space("mobile_small", size=32)
+    low, high = (space.cost(arch).mflops for arch in space.extremes())
+    shares = {}
+    for how in ("uniform", "cost"):
+        at = paths_at(space, Budget(), how, steps=600, paths=1, seed=1)
+        costs = np.log([space.cost(at(step)[0]).mflops for step in range(600)])
+        shares[how] = np.histogram(costs, 4, range=(np.log(low), np.log(high)))[0] / 600
+    assert shares["uniform"].min() < 0.02
+    assert shares["cost"].min() > 0.15
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling": "sandwich", "paths": 2}, "a sandwich has 3 paths or more"),
+        ({"in_place": 1.0, "paths": 3}, "in_place needs the largest path in each step"),
+        ({"sampling": "best"}, "supernet.sampling"),
+        ({"ema": 1.0}, "supernet.ema"),
+        ({"accumulate": 0}, "supernet.accumulate"),
+        ({"precision": "fp16"}, "supernet.precision"),
+    ],
+)
+def test_plans_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("quickstart", [f"query.supernet.{key}={value}" for key, value in changes.items()])
+
+
+def items(n: int = 32) -> Items:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (n, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    return Items(ArrayImages(pixels), np.arange(n) % 4, None, np.arange(n))
+
+
+def anchor(n: int = 32, **changes) -> Anchor:
+    generator = torch.Generator().manual_seed(1)
+    embeddings, centres = (F.normalize(torch.randn(rows, 8, generator=generator)) for rows in (n, 4))
+    return Anchor(embeddings, torch.arange(n) % 4, centres, "arcface", 8.0, 0.1, **changes)
+
+
+def test_in_place_distillation_pulls_the_others_to_the_largest(tmp_path):
+    """Without any other lesson than the largest path, which learns nothing, the smallest comes nearer to it."""
+    space = load_space("tiny", size=16, embedding_dim=8)
+    smallest, largest = space.extremes()
+    images = torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    near = {}
+    for weight in (0.0, 20.0):
+        plan = SupernetPlan(epochs=12, batch_size=16, lr=5e-3, sampling="sandwich", paths=3, in_place=weight)
+        supernet = train_supernet(
+            space, anchor(), {"regression": 1e-6}, items(), plan,
+            budget=Budget(), augmentation=Augment(), seed=0, saved=tmp_path / f"{weight}.pt",
+        )  # fmt: skip
+        with torch.no_grad():
+            near[weight] = F.cosine_similarity(supernet(images, smallest), supernet(images, largest)).mean().item()
+    assert near[20.0] > near[0.0] + 0.2
+
+
+def test_targets_are_of_the_view_where_there_is_an_encoder(tmp_path):
+    """A network that must give each view's mean colour learns it only from targets of the view."""
+    data = items()
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        assert not images.requires_grad
+        seen.append(images.clone())
+        return F.normalize(images.mean((2, 3)) @ torch.eye(3, 8) + 0.1)
+
+    class Spy(torch.nn.Linear):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            shown.append(images.detach().clone())
+            return super().forward(images.mean((2, 3)))
+
+    seen: list[torch.Tensor] = []
+    shown: list[torch.Tensor] = []
+    train_network(
+        Spy(3, 8), anchor(encoder=encode), {"regression": 1.0}, data, Plan(epochs=1, batch_size=8, lr=1e-3),
+        augmentation=Augment(light=0.5), seed=0, saved=tmp_path / "views.pt",
+    )  # fmt: skip
+    assert len(seen) == len(shown) == 4
+    assert all(torch.equal(a, b) for a, b in zip(seen, shown, strict=True))
+    images, indices = torch.zeros(2, 3, 16, 16), torch.tensor([5, 3])
+    gallery, labels = anchor().look(images, indices)
+    assert torch.equal(gallery, anchor().embeddings[[5, 3]])
+    assert labels.tolist() == [1, 3]
+
+
+def test_a_step_encodes_its_views_once_for_all_paths(tmp_path):
+    calls = []
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        return F.normalize(torch.ones(len(images), 8))
+
+    train_supernet(
+        load_space("tiny", size=16, embedding_dim=8), anchor(encoder=encode), {"regression": 1.0}, items(),
+        SupernetPlan(epochs=1, batch_size=8, lr=1e-3, paths=3),
+        budget=Budget(), augmentation=Augment(), seed=0, saved=tmp_path / "once.pt",
+    )  # fmt: skip
+    assert calls == [8] * 4
+
+
+def test_a_plan_is_checked_as_part_of_a_recipe_and_alone():
+    recipe = load_recipe("quickstart", ["query.supernet.sampling=sandwich", "query.supernet.paths=3"])
+    assert recipe.query.supernet == SupernetPlan(epochs=5, batch_size=64, lr=0.005, sampling="sandwich", paths=3)
