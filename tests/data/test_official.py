@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from cmpnas.data.images import FileImages
 from cmpnas.data.settings import AnyData, Range
 from cmpnas.errors import DataError
-from tests.official import write_deepfashion2, write_gldv2, write_identities, write_picture
+from tests.official import write_deepfashion2, write_gldv2, write_identities
 
 ALL = {"train": {}, "search": {"query": {}, "gallery": {}}, "test": {"query": {}, "gallery": {}}}
 
@@ -60,11 +60,14 @@ def test_deepfashion2_pictures_are_their_boxes(clothes):
     assert outside.tolist() == pytest.approx([0, 0, 255], abs=8)  # as much of it as is in the picture
 
 
-@pytest.mark.parametrize("size", [16, 100])
-def test_a_box_is_the_crop_whatever_size_it_is_decoded_at(tmp_path, size):
-    """Decoding a large JPEG small must not move the box."""
-    write_picture(tmp_path / "a.jpg", 3, 1001, 777)
-    box = [120, 90, 700, 640]
+@pytest.mark.parametrize(
+    ("size", "box", "cells"),
+    [(16, [120, 90, 700, 640], 4), (100, [120, 90, 700, 640], 4), (80, [400, 300, 480, 390], 200)],
+)
+def test_a_box_is_the_crop_whatever_size_it_is_decoded_at(tmp_path, size, box, cells):
+    """Decoding a large JPEG small must neither move a box nor lose what is in a small one."""
+    noise = np.random.default_rng(0).integers(256, size=(cells * 3 // 4, cells, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((1001, 777)).save(tmp_path / "a.jpg", quality=95)
     read = FileImages(tmp_path, np.array(["a.jpg"]), size, np.array([box])).read(np.array([0]))[0]
     with Image.open(tmp_path / "a.jpg") as picture:
         crop = picture.convert("RGB").crop(box).resize((size, size), Image.Resampling.BILINEAR)
