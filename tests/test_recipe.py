@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from cmpnas.errors import RecipeError
+from cmpnas.gallery.single import plan_single
+from cmpnas.pipeline.search import dry_run
 from cmpnas.recipe import check_recipe, list_recipes, load_recipe
 from cmpnas.resources import find
 
@@ -18,6 +20,23 @@ def test_shipped_recipes_are_well_formed_and_survive_a_round_trip(name):
     opening = find("recipes", name).read_text().splitlines()
     assert opening[0].startswith("# ")
     assert "cmpnas search" in opening[1]
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_shipped_recipes_pass_a_dry_run(name):
+    plan = dry_run(load_recipe(name))
+    low, high = plan["mflops"]
+    assert 0 < low < high
+    assert plan["evaluations"] <= plan["architectures"]
+
+
+def test_recipes_of_accelerators_have_the_papers_gallery_model():
+    """ResNet-101: 7.8 GFLOPs at 224 px."""
+    for name, mflops in (("deepfashion2", 7_800), ("gldv2", 7_800), ("ijbc", 7_800 / 4)):
+        recipe = load_recipe(name)
+        space, arch = plan_single(recipe.gallery, recipe.data.size)
+        assert space.cost(arch).mflops == pytest.approx(mflops, rel=0.03)
+        assert sum(value for decision, value in arch.choices if decision.endswith("depth")) == 3 + 4 + 23 + 3
 
 
 def test_three_mistakes_are_three_named(tmp_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Protocol
 
@@ -96,16 +99,36 @@ class EncodedImages:
 
 @dataclass(frozen=True)
 class FileImages:
-    """Picture files, anything that Pillow reads."""
+    """Picture files, anything that Pillow reads, or one box of each.
 
-    paths: tuple[Path, ...]
+    Attributes:
+        root: the folder that the names start from.
+        names: text ``(N,)``, paths of the files.
+        boxes: ``(N, 4)``, left, top, right, bottom in pixels of the file's picture; None for whole pictures.
+    """
+
+    root: Path
+    names: np.ndarray
     size: int
+    boxes: np.ndarray | None = None
+
+    @staticmethod
+    def that_exist(root: Path, names: np.ndarray, size: int) -> FileImages:
+        """Whole pictures, or a `DataError` where files are missing."""
+        missing = [name for name in names if not os.path.isfile(os.path.join(root, name))]
+        if missing:
+            raise DataError(f"{len(missing)} of {len(names)} pictures are missing, first {root / missing[0]}.")
+        return FileImages(root, names, size)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def read(self, indices: np.ndarray) -> Tensor:
-        return _together(lambda i: _decode(self.paths[i], str(self.paths[i]), self.size), indices)
+        def decode(index: int) -> np.ndarray:
+            path = self.root / self.names[index]
+            return _decode(path, str(path), self.size, None if self.boxes is None else self.boxes[index].tolist())
+
+        return _together(decode, indices)
 
 
 def _together(decode, indices: np.ndarray) -> Tensor:  # type: ignore[no-untyped-def]
@@ -113,14 +136,21 @@ def _together(decode, indices: np.ndarray) -> Tensor:  # type: ignore[no-untyped
         return torch.from_numpy(np.stack(list(pool.map(decode, indices)))).permute(0, 3, 1, 2)
 
 
-def _decode(source: io.BytesIO | Path, name: str, size: int) -> np.ndarray:
+def _decode(source: io.BytesIO | Path, name: str, size: int, box: Sequence[float] | None = None) -> np.ndarray:
+    """uint8 ``(size, size, 3)`` of the picture, or of as much of ``box`` as is in it."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(source) as picture:
-            picture.draft("RGB", (size, size))
-            whole = picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(whole)
+            width, height = picture.size
+            left, top, right, bottom = (0, 0, width, height) if box is None else box
+            left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+            if left >= right or top >= bottom:
+                raise DataError(f"{name} is {width} x {height} px; nothing of box {box} is in it.")
+            picture.draft("RGB", (ceil(size * width / (right - left)), ceil(size * height / (bottom - top))))
+            across, down = picture.size[0] / width, picture.size[1] / height
+            part = (left * across, top * down, right * across, bottom * down)
+            return np.asarray(picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, part))
     except (OSError, UnidentifiedImageError, SyntaxError) as fault:
         raise DataError(f"{name} cannot be decoded ({fault}); replace or remove it.") from None
 

@@ -104,4 +104,46 @@ class FolderSettings(DataSettings):
     image: str
 
 
-AnyData = Annotated[ShopSettings | IdxSettings | NpzSettings | FolderSettings, Field(discriminator="reader")]
+class IdentitiesSettings(DataSettings):
+    """A folder of picture files for each identity, as face sets are kept.
+
+    Columns: ``label`` (the folder's name), ``number`` (of the identity, counted in the order of names) and
+    ``picture`` (its number within the identity).
+    """
+
+    reader: Literal["identities"]
+
+
+class DeepFashion2Settings(DataSettings):
+    """The official folders ``train`` and ``validation``, each of ``image`` and ``annos``; an item is one box.
+
+    Columns: ``split`` (the folder), ``image`` (name of the picture), ``item`` (its number in the picture),
+    ``source`` (user, shop), ``pair_id``, ``style``, ``category_id``, and ``label`` (split, pair and style).
+    Items of style 0 have no counterpart: they serve in a gallery and in the pool alone.
+    """
+
+    reader: Literal["deepfashion2"]
+    splits: Annotated[tuple[str, ...], Field(min_length=1)] = ("train", "validation")
+
+
+class GLDv2Settings(DataSettings):
+    """Google Landmarks v2: ``table`` is train_clean.csv or train.csv, ``images`` the folder of ``a/b/c/abc....jpg``.
+
+    Columns: ``id``, ``label`` (the landmark's id), ``picture`` (its number within the landmark).
+    """
+
+    reader: Literal["gldv2"]
+    table: str = "train_clean.csv"
+    images: str = "train"
+
+
+AnyData = Annotated[
+    ShopSettings
+    | IdxSettings
+    | NpzSettings
+    | FolderSettings
+    | IdentitiesSettings
+    | DeepFashion2Settings
+    | GLDv2Settings,
+    Field(discriminator="reader"),
+]

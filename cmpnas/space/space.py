@@ -82,9 +82,12 @@ class SearchSpace:
     def arch(self, choices: Mapping[str, Value]) -> Arch:
         """The architecture that takes ``choices``; decisions that do not matter are dropped.
 
+        ``stage1.kernel`` stands for ``stage1.block1.kernel`` and so on, where blocks decide on their own.
+
         Raises:
             SpaceError: a decision is unknown, missing, or has a value that it does not allow.
         """
+        choices = self._spelled_out(choices)
         for decision, value in choices.items():
             if decision not in self.decisions:
                 raise SpaceError(unknown(f"decision of space {self.name!r}", decision, self.decisions))
@@ -97,6 +100,16 @@ class SearchSpace:
                 raise SpaceError(f"{path} = {choices[path]!r} cannot stand beside the decisions before it.")
             raise SpaceError(f"{path} is missing; space {self.name!r} needs a value for it.")
         return self._arch(path)
+
+    def _spelled_out(self, choices: Mapping[str, Value]) -> Mapping[str, Value]:
+        """With each decision that stands for those of a stage's blocks replaced by them; own ones of a block win."""
+        full: dict[str, Value] = {}
+        for given, value in choices.items():
+            if given not in self.decisions:
+                stage, _, decision = given.rpartition(".")
+                meant = [d for d in self.decisions if d.startswith(f"{stage}.") and d.endswith(f".{decision}")]
+                full |= dict.fromkeys(meant or [given], value)
+        return full | {given: value for given, value in choices.items() if given in self.decisions}
 
     def from_json(self, content: Any) -> Arch:
         """Read back what `Arch.to_json` wrote.

@@ -24,6 +24,18 @@ def test_unused_choices_do_not_make_another_architecture(small):
     assert first.id == "w8d1.k3e1-w16d1.e2"
 
 
+def test_a_decision_of_a_stage_stands_for_those_of_its_blocks(small):
+    base = {"a.width": 8, "a.depth": 2, "b.width": 16, "b.depth": 1, "b.expansion": 2}
+    blocks = {"a.block1.kernel": 3, "a.block2.kernel": 3, "a.block1.expansion": 1, "a.block2.expansion": 2}
+    short = small.arch(base | {"a.kernel": 3, "a.expansion": 2, "a.block1.expansion": 1})
+    assert short == small.arch(base | blocks)
+    for wrong in ("kernel", "c.kernel", "a.block1.kernal", "a.kernal"):
+        with pytest.raises(SpaceError, match=f"unknown decision of space 'small' '{wrong}'"):
+            small.arch(base | blocks | {wrong: 3})
+    with pytest.raises(SpaceError, match=r"a\.block1\.kernel = 9 is not in space"):
+        small.arch(base | {"a.kernel": 9, "a.expansion": 2})
+
+
 def test_json_round_trip(small):
     for seed in range(20):
         arch = small.sample(random.Random(seed))

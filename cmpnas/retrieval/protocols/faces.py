@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cmpnas.data.lists import read_csv
 from cmpnas.errors import DataError
 from cmpnas.retrieval.bootstrap import interval
-from cmpnas.retrieval.protocols.lists import read_csv
 from cmpnas.retrieval.protocols.result import Result
 from cmpnas.retrieval.similarity import as_matrix, must_share_space, unit_rows
 
@@ -214,10 +214,11 @@ def _rows_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 def _templates(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Template and subject ids, a template once however many faces it lists."""
     rows = read_csv(path, ("TEMPLATE_ID", "SUBJECT_ID"))
-    if not rows:
+    if not rows["TEMPLATE_ID"]:
         raise DataError(f"{path} lists no template; fetch it again.")
     try:
-        both = np.unique([(int(row["TEMPLATE_ID"]), int(row["SUBJECT_ID"])) for row in rows], axis=0)
+        ids = [[int(text) for text in rows[name]] for name in ("TEMPLATE_ID", "SUBJECT_ID")]
+        both = np.unique(np.transpose(ids), axis=0)
     except ValueError as fault:
         raise DataError(f"{path} holds an id that is no number ({fault}).") from None
     if len(np.unique(both[:, 0])) != len(both):

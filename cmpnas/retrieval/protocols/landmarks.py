@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cmpnas.data.lists import read_csv
 from cmpnas.errors import DataError
 from cmpnas.retrieval.evaluate import Scores, score
-from cmpnas.retrieval.protocols.lists import read_csv
 from cmpnas.retrieval.protocols.result import Result, results
 from cmpnas.retrieval.protocols.vectors import must_be_unique
 from cmpnas.retrieval.relevance import Neighbours, Relevance
@@ -41,22 +41,22 @@ class Landmarks:
             DataError: a file is missing or of another form, or names an image that the index lacks.
         """
         index_path = folder / "index.csv"
-        gallery = [row["id"] for row in read_csv(index_path, ("id",))]
+        gallery = read_csv(index_path, ("id",))["id"]
         must_be_unique(gallery, index_path)
         found = sorted(folder.glob("retrieval_solution*.csv"))
         path = found[-1] if found else folder / "retrieval_solution_v2.1.csv"
         rows = read_csv(path, ("id", "images", "Usage"))
-        queries = [row["id"] for row in rows]
+        queries, usage = rows["id"], rows["Usage"]
         must_be_unique(queries, path)
         place = {name: number for number, name in enumerate(gallery)}
         relevant = []
-        for row in rows:
-            names = [] if row["Usage"] == _IGNORED else row["images"].split()
+        for query, images, own in zip(queries, rows["images"], usage, strict=True):
+            names = [] if own == _IGNORED else images.split()
             unknown = next((name for name in names if name not in place), None)
             if unknown is not None:
-                raise DataError(f"{path} names image {unknown!r} for query {row['id']!r}, which {index_path} lacks.")
+                raise DataError(f"{path} names image {unknown!r} for query {query!r}, which {index_path} lacks.")
             relevant.append(np.array([place[name] for name in names], np.int64))
-        return Landmarks(queries, gallery, np.array([row["Usage"] for row in rows]), relevant)
+        return Landmarks(queries, gallery, np.array(usage), relevant)
 
     def scores(self, similarity: Similarity, usage: str) -> Scores:
         """Scores of any similarities in the order of the ids; queries of another usage are empty."""

@@ -52,7 +52,7 @@ def test_files_of_other_programs_are_read(tmp_path):
     [
         ("q1,ffff,Public\n", "names image 'ffff' for query 'q1', which .*index.csv lacks"),
         (f"q1,{INDEX[0]},Public\nq1,{INDEX[1]},Public\n", "names 'q1' more than once"),
-        ("q1\n", "is cut off in line 2"),
+        ("q1\n", "line 2: 1 fields where the header has 3"),
     ],
 )
 def test_wrong_files_are_named(tmp_path, solution, message):
