@@ -19,6 +19,7 @@ from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.retrieval.metrics import get_metric
 from cmpnas.search.controllers import CONTROLLERS
+from cmpnas.search.records import Reward
 from cmpnas.space import SearchSpace, list_spaces, load_space
 from cmpnas.train.loop import Plan
 from cmpnas.train.supernet import SupernetPlan
@@ -66,12 +67,16 @@ class QuerySettings(_Settings):
 
 
 class SearchSettings(_Settings):
-    """The search: who proposes, how many, judged how, under what limit."""
+    """The search: who proposes, how many, judged how, under what limit.
+
+    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise; the front is of M(q, g) always.
+    """
 
     controller: str = "optuna:nsga2"
     trials: PositiveInt = 200
     population: Annotated[int, Field(ge=4)] = 40
     metric: str = "map@r"
+    reward: Reward = "r2"
     calibration_images: Annotated[int, Field(ge=2)] = 512
     budget_mflops: float | None = None
     budget_params_m: float | None = None

@@ -139,7 +139,7 @@ def _search(stages: Stages) -> list[Record]:
         else:
             record = evaluator(n, arch)
             log.append(record)
-        controller.tell(arch, record.galleries[name].heterogeneous, record.mflops)
+        controller.tell(arch, record.reward(name, settings.reward), record.mflops)
         records.append(record)
     return records
 

@@ -7,10 +7,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cmpnas.errors import RunError
 from cmpnas.space import Arch, SearchSpace
+
+
+#: M(q, q), M(q, g), or their product (CMP-NAS's three).
+Reward = Literal["r1", "r2", "r3"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Record:
     params_m: float
     galleries: Mapping[str, PairScore]
     homogeneous: float
+
+    def reward(self, gallery: str, which: Reward) -> float:
+        """What a controller is told of this architecture against ``gallery``."""
+        r1, r2 = self.homogeneous, self.galleries[gallery].heterogeneous
+        return {"r1": r1, "r2": r2, "r3": r1 * r2}[which]
 
     def to_json(self) -> dict[str, Any]:
         """As one line of ``records.jsonl``; no clock in it, so that equal searches give equal files."""

@@ -91,3 +91,9 @@ def test_picks_by_name():
         pick(front, "200x")
     with pytest.raises(RunError, match=r"unknown pick 'bst'. Did you mean 'best'"):
         pick(front, "bst")
+
+
+def test_rewards_are_the_papers_three(small):
+    record = Record(0, small.extremes()[0], 1.0, 1.0, {"g": PairScore(0.25, (0, 1)), "h": PairScore(1.0, (0, 1))}, 0.5)
+    assert [record.reward("g", which) for which in ("r1", "r2", "r3")] == [0.5, 0.25, 0.125]
+    assert record.reward("h", "r2") == 1.0
