@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -39,14 +39,14 @@ def _metric(name: str) -> str:
 class QuerySettings(_Settings):
     """The query side: what is searched, how it learns, how the pick is finished.
 
-    ``loss`` maps names of losses to weights. ``targets``: the gallery's embedding of the unchanged ``picture``,
-    computed once, or of every augmented ``view``, which teaches more and costs a run of the gallery model a step.
+    ``loss`` maps names of losses to weights. A network is shown augmented pictures; with ``views`` 0 its target is
+    the gallery's embedding of the unchanged picture, else there are so many views of each, each with its own target.
     """
 
     space: str
     loss: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
-    targets: Literal["picture", "view"] = "picture"
     augment: Augment = Augment()
+    views: Annotated[int, Field(ge=0)] = 0
     supernet: SupernetPlan
     train: Plan
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from cmpnas.models.heads import Margin
@@ -21,8 +22,8 @@ class Anchor:
         classifier: float32 ``(K, D)``, unit rows: the gallery model's class weights, or the class
             means of its embeddings where it brought none.
         kind, scale, margin: of the gallery model's own angular-margin softmax.
-        encoder: the gallery model itself, float ``(B, 3, S, S)`` to unit ``(B, D)``, where a query network shall follow
-            it on every augmented view; None where what it says of the unchanged picture is the target.
+        views: float ``(N, V, D)``, unit: the gallery model's view of ``V`` augmented views of each image, where
+            these are what the query network is shown; None where the target is that of the unchanged image.
     """
 
     embeddings: Tensor
@@ -31,12 +32,18 @@ class Anchor:
     kind: Margin
     scale: float
     margin: float
-    encoder: Callable[[Tensor], Tensor] | None = None
+    views: np.ndarray | None = None
 
-    def look(self, images: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit gallery embeddings ``(B, D)`` and labels ``(B,)`` of pictures ``indices``, seen as ``images``."""
-        gallery = self.embeddings[indices] if self.encoder is None else self.encoder(images)
-        return gallery.to(images.device, non_blocking=True), self.labels[indices].to(images.device, non_blocking=True)
+    @property
+    def n_views(self) -> int:
+        """``V``, or 0."""
+        return 0 if self.views is None else self.views.shape[1]
+
+    def look(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
+        """Unit gallery embeddings, float32 ``(B, D)``, and labels ``(B,)`` of pictures ``indices`` in a view."""
+        if self.views is None:
+            return self.embeddings[indices], self.labels[indices]
+        return torch.from_numpy(self.views[indices.numpy(), view].astype(np.float32)), self.labels[indices]
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
+
+_DRAWS = 12  # random numbers that a view takes
 
 
 @dataclass(frozen=True)
@@ -30,29 +33,42 @@ class Augment:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
-def augment(images: Tensor, how: Augment, generator: torch.Generator, share: tuple[int, int] = (0, 1)) -> Tensor:
-    """Change each picture of ``(B, 3, H, W)`` float in its own way; same generator, same result.
+def draws(indices: Tensor, view: int) -> Tensor:
+    """Random numbers for view ``view`` of pictures ``indices``, int64 ``(B,)``: float32 in [0, 1), ``(B, 12)``.
 
-    ``images`` are part ``share[0]`` of a batch of ``share[1]`` such parts, and change as they would in the whole.
+    They depend on nothing else, so a view is the same whenever and beside whatever it is shown (SplitMix64).
     """
-    part, parts = share
+    with np.errstate(over="ignore"):
+        picture = _mix(indices.numpy().astype(np.uint64))
+        mixed = _mix(picture[:, None] + np.arange(view * _DRAWS, (view + 1) * _DRAWS, dtype=np.uint64))
+    return torch.from_numpy((mixed >> np.uint64(40)).astype(np.float32) / 2**24)
+
+
+def _mix(value: np.ndarray) -> np.ndarray:
+    value = (value + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def augment(images: Tensor, how: Augment, chance: Tensor) -> Tensor:
+    """Change each picture of ``(B, 3, H, W)`` float by its own row of ``chance`` ``(B, 12)``, as `draws` makes them."""
+    free = iter(chance.unbind(1))
 
     def draw(low: float, high: float) -> Tensor:
-        whole = torch.rand(parts, len(images), generator=generator)
-        return low + (high - low) * whole[part]
+        return low + (high - low) * next(free)
 
+    mirror, scale = torch.where(draw(0, 1) < how.flip, -1.0, 1.0), draw(1 - how.zoom, 1 + how.zoom)
+    angle = torch.deg2rad(draw(-how.turn, how.turn))
+    x, y = draw(-2 * how.shift, 2 * how.shift), draw(-2 * how.shift, 2 * how.shift)
     if how.flip or how.zoom or how.shift or how.turn:
-        mirror = torch.where(draw(0, 1) < how.flip, -1.0, 1.0)
-        scale, angle = draw(1 - how.zoom, 1 + how.zoom), torch.deg2rad(draw(-how.turn, how.turn))
-        x, y = draw(-2 * how.shift, 2 * how.shift), draw(-2 * how.shift, 2 * how.shift)
         sine, cosine = scale * torch.sin(angle), scale * torch.cos(angle)
         rows = torch.stack([cosine * mirror, -sine, x, sine * mirror, cosine, y], 1).view(-1, 2, 3)
         grid = F.affine_grid(rows, list(images.shape), align_corners=False)
         images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    contrast, brightness = draw(1 - how.light, 1 + how.light), draw(-how.light, how.light)
     if how.light:
-        contrast = draw(1 - how.light, 1 + how.light)[:, None, None, None]
-        brightness = draw(-how.light, how.light)[:, None, None, None]
-        images = (images * contrast + brightness).clamp_(-1, 1)
+        images = (images * contrast[:, None, None, None] + brightness[:, None, None, None]).clamp_(-1, 1)
     if how.erase:
         side = images.shape[-1]
         line = torch.arange(side)

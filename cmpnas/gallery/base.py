@@ -12,10 +12,16 @@ import torch
 from torch import Tensor
 
 from cmpnas.compat.base import Anchor
+from cmpnas.data.augment import Augment, augment, draws
+from cmpnas.data.images import to_float
 from cmpnas.data.items import UNLABELLED, Items, Splits
-from cmpnas.errors import RunError
+from cmpnas.errors import RecipeError, RunError
 from cmpnas.gallery.settings import AnyGallery
+from cmpnas.progress import track
 from cmpnas.retrieval.index import GalleryIndex
+from cmpnas.train.device import device
+
+_BATCH = 128
 
 
 class Gallery(Protocol):
@@ -97,10 +103,10 @@ class Embedded:
         return Embedded(**arrays)
 
 
-def anchor(option: Gallery, embedded: Embedded, pool: Items, *, views: bool = False) -> Anchor:
+def anchor(option: Gallery, embedded: Embedded, pool: Items, views: np.ndarray | None = None) -> Anchor:
     """The space to learn: targets and class weights of ``option`` on the pictures to learn from.
 
-    With ``views`` the targets are of each augmented view, which takes a model and not embeddings alone.
+    ``views`` are targets of augmented views, as `embed_views` makes them.
 
     Without a classifier, class means of the embeddings stand in for its weights (the pseudo
     classifier of openBCT).
@@ -122,5 +128,31 @@ def anchor(option: Gallery, embedded: Embedded, pool: Items, *, views: bool = Fa
             )
     head = option.settings.head
     unit = torch.nn.functional.normalize(weights)
-    encoder = option.encoder if views else None
-    return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin, encoder)
+    return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin, views)
+
+
+def embed_views(option: Gallery, pool: Items, augmentation: Augment, views: int, path: Path) -> None:
+    """Save the embeddings of ``views`` augmented views of each picture: float16 ``(N, V, D)``.
+
+    A network that is shown a view and told what the gallery model sees in that very view learns from many times as
+    many examples as there are pictures (consistent teaching, Beyer et al., CVPR 2022). Computed once, for the
+    supernet and every network trained after it.
+
+    Raises:
+        RecipeError: there is no model to run.
+    """
+    encode = option.encoder
+    if encode is None:
+        raise RecipeError(
+            f"query.views is {views}, but gallery {option.settings.name!r} is embeddings without a model; use views: 0."
+        )
+    where, partial = device(), path.with_name(path.name + ".partial")
+    shape = len(pool), views, option.embedding_dim
+    saved = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+    chunks = np.array_split(np.arange(len(pool)), max(1, -(-len(pool) // _BATCH)))
+    for chunk, view in track([(c, v) for c in chunks for v in range(views)], "embed views", total=len(chunks) * views):
+        images = to_float(pool.images.read(chunk))
+        shown = augment(images, augmentation, draws(torch.from_numpy(chunk), view))
+        saved[chunk[0] : chunk[-1] + 1, view] = encode(shown.to(where)).cpu().numpy()
+    saved.flush()
+    partial.replace(path)

@@ -69,7 +69,7 @@ def train_single(
     head = MarginClassifier(start, kind=settings.head.kind, margin=settings.head.margin, scale=settings.head.scale)
     labels = torch.from_numpy(codes.astype(np.int64))
 
-    def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
+    def loss_at(images: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
         with autocast(network, settings.train.precision):
             embeddings = network(images)
         return head(embeddings, labels[indices].to(images.device))

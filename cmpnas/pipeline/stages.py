@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cmpnas.compat import Anchor
@@ -16,7 +17,7 @@ from cmpnas.data.load import data_folder
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
 from cmpnas.files import hash_file, hash_of, read_json, write_json
-from cmpnas.gallery.base import Embedded, Gallery, anchor
+from cmpnas.gallery.base import Embedded, Gallery, anchor, embed_views
 from cmpnas.gallery.precomputed import load_precomputed
 from cmpnas.gallery.settings import SingleSettings
 from cmpnas.gallery.single import load_single, plan_single, train_single
@@ -120,8 +121,22 @@ class Stages:
     @cached_property
     def anchor(self) -> Anchor:
         """What the query network learns."""
-        views = self.recipe.query.targets == "view"
-        return anchor(self.gallery, self.embedded, self.splits.pool, views=views)
+        return anchor(self.gallery, self.embedded, self.splits.pool, self.views)
+
+    @cached_property
+    def views(self) -> np.ndarray | None:
+        """Targets of augmented views, computed once, on disk; None where the recipe has none."""
+        query, path, key = self.recipe.query, self.run.gallery / "views.npy", self.run.gallery / "views.json"
+        if not query.views:
+            return None
+        made_of = hash_of(self.gallery_key, query.model_dump(mode="json", include={"augment", "views"}))
+        with first_alone() as first:
+            if first and not (key.exists() and read_json(key) == made_of):
+                self.say(f"gallery: embedding {query.views} views of {len(self.splits.pool):,} images")
+                with self.run.timed("views"):
+                    embed_views(self.gallery, self.splits.pool, query.augment, query.views, path)
+                write_json(key, made_of)
+        return np.load(path, mmap_mode="r")
 
     @cached_property
     def space(self) -> SearchSpace:

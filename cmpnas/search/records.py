@@ -12,7 +12,6 @@ from typing import Any, Literal
 from cmpnas.errors import RunError
 from cmpnas.space import Arch, SearchSpace
 
-
 #: M(q, q), M(q, g), or their product (CMP-NAS's three).
 Reward = Literal["r1", "r2", "r3"]
 

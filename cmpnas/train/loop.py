@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cmpnas.data.augment import Augment, augment
+from cmpnas.data.augment import Augment, augment, draws
 from cmpnas.data.images import to_float
 from cmpnas.data.items import Items, Steps, batches
 from cmpnas.distributed import agree, average_gradients, rank, world_size
@@ -59,7 +59,7 @@ class Plan:
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-StepLoss = Callable[[Tensor, Tensor, int], Tensor]
+StepLoss = Callable[[Tensor, Tensor, int, int], Tensor]
 
 
 def fit(
@@ -70,6 +70,7 @@ def fit(
     plan: Plan,
     *,
     augmentation: Augment,
+    views: int = 0,
     seed: int,
     saved: Path,
     workers: int = 0,
@@ -79,8 +80,9 @@ def fit(
     Args:
         what: name shown in progress.
         modules: everything with weights that learn.
-        loss_at: ``(images, indices, step)`` to a scalar loss; images are float ``(B, 3, S, S)`` after
-            augmentation, indices int64 ``(B,)`` into ``items``.
+        loss_at: ``(images, indices, view, step)`` to a scalar loss; images are float ``(B, 3, S, S)``, view number
+            ``view`` of the pictures ``indices``, int64 ``(B,)``.
+        views: how many augmented views of a picture there are, one an epoch in turn; 0 for a fresh one each.
         saved: checkpoint of step, weights and optimiser; the caller removes it at the end.
 
     Raises:
@@ -99,11 +101,12 @@ def fit(
     for step, (images, indices) in track(feed, what, total=steps, done=start):
         for group in optimiser.param_groups:
             group["lr"] = plan.rate(step, steps)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        images = augment(to_float(images), augmentation, generator, share=(rank(), world_size()))
+        view = step // (len(items) // plan.batch_size)
+        view = view % views if views else view
+        images = augment(to_float(images), augmentation, draws(indices, view))
         optimiser.zero_grad(set_to_none=True)
         for part, chosen in zip(images.chunk(plan.accumulate), indices.chunk(plan.accumulate), strict=True):
-            loss = loss_at(part.to(where, non_blocking=True), chosen, step) / plan.accumulate
+            loss = loss_at(part.to(where, non_blocking=True), chosen, view, step) / plan.accumulate
             if not torch.isfinite(loss):
                 raise RunError(f"the loss of {what} is {loss.item()} at step {step}; lower its lr.")
             loss.backward()

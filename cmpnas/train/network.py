@@ -30,13 +30,13 @@ def train_network(
     torch.manual_seed(seed)
     loss = CompatLoss(losses, anchor)
 
-    def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
+    def loss_at(images: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
         with autocast(network, plan.precision):
             query = network(images).float()
-        return loss(Batch(query, *anchor.look(images, indices)))
+        return loss(Batch(query, *(known.to(images.device) for known in anchor.look(indices, view))))
 
     both = nn.ModuleDict({"network": network, "loss": loss})
     fit(
         "query", both, loss_at, train, plan,
-        augmentation=augmentation, seed=seed, saved=saved, workers=workers,
+        augmentation=augmentation, views=anchor.n_views, seed=seed, saved=saved, workers=workers,
     )  # fmt: skip

@@ -68,8 +68,8 @@ def train_supernet(
     with torch.device("meta"):
         example = Network(space.layers(space.extremes()[1]))
 
-    def loss_at(images: Tensor, indices: Tensor, step: int) -> Tensor:
-        gallery, labels = anchor.look(images, indices)
+    def loss_at(images: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
+        gallery, labels = (known.to(images.device) for known in anchor.look(indices, view))
         total, largest = images.new_zeros(()), None
         for arch in paths(step):
             with autocast(example, plan.precision):
@@ -84,6 +84,6 @@ def train_supernet(
     both = nn.ModuleDict({"supernet": supernet, "loss": loss})
     fit(
         "supernet", both, loss_at, train, plan,
-        augmentation=augmentation, seed=seed, saved=saved, workers=workers,
+        augmentation=augmentation, views=anchor.n_views, seed=seed, saved=saved, workers=workers,
     )  # fmt: skip
     return supernet

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cmpnas.data.augment import Augment, augment
+from cmpnas.data.augment import Augment, augment, draws
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items, Steps
 from cmpnas.errors import DataError, RunError
@@ -36,7 +36,7 @@ def train(model, items, saved, stop_after=None, damage=None, plan=PLAN, seen=Non
     labels = torch.from_numpy(items.labels)
     done = []
 
-    def loss_at(images, indices, step):
+    def loss_at(images, indices, view, step):
         if stop_after is not None and len(done) == stop_after:
             raise KeyboardInterrupt
         done.append(step)
@@ -98,16 +98,46 @@ def test_rate_rises_then_falls_to_nothing():
     assert rates[-1] < 0.001
 
 
-def test_augmentation_follows_the_generator_and_keeps_the_range():
+def test_a_view_is_the_same_in_any_batch_and_keeps_the_range():
     images = torch.rand(6, 3, 16, 16) * 2 - 1
     how = Augment(flip=0.5, zoom=0.2, shift=0.1, turn=10, light=0.3, erase=0.5)
-    first, again = (augment(images, how, torch.Generator().manual_seed(1)) for _ in range(2))
-    assert torch.equal(first, again)
-    assert first.shape == images.shape
-    assert first.abs().max() <= 1
-    assert torch.equal(augment(images, Augment(), torch.Generator()), images)
-    flipped = augment(images, Augment(flip=1.0), torch.Generator().manual_seed(0))
+    whole = augment(images, how, draws(torch.arange(6), 7))
+    some = torch.tensor([4, 1])
+    assert torch.equal(augment(images[some], how, draws(some, 7)), whole[some])
+    assert not torch.allclose(augment(images, how, draws(torch.arange(6), 8)), whole)
+    assert whole.shape == images.shape
+    assert whole.abs().max() <= 1
+    assert torch.equal(augment(images, Augment(), draws(torch.arange(6), 0)), images)
+    flipped = augment(images, Augment(flip=1.0), draws(torch.arange(6), 0))
     assert torch.allclose(flipped, images.flip(3), atol=1e-5)
+
+
+def test_draws_are_uniform_and_unrelated():
+    numbers = torch.stack([draws(torch.arange(3000), view) for view in range(4)]).numpy()
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    for column in range(12):
+        counts = np.histogram(numbers[..., column], 10, range=(0, 1))[0]
+        assert ((counts - 1200) ** 2 / 1200).sum() < 27.9  # chi-square, 9 degrees, p = .001
+    columns = np.concatenate([numbers[0], numbers[1]], 1)  # pictures by (draw, view)
+    related = np.corrcoef(columns.T) - np.eye(24)
+    assert np.abs(related).max() < 0.08
+    assert np.abs(np.corrcoef(numbers[0, 1:, 0], numbers[0, :-1, 0])[0, 1]) < 0.08
+
+
+def test_every_picture_is_shown_in_one_view_an_epoch(items, tmp_path):
+    shown = {}
+
+    def loss_at(images, indices, view, step):
+        shown.setdefault(step // 5, set()).update((int(i), view) for i in indices)
+        return model(images).square().mean()
+
+    model = plain()
+    for views, expected in ((0, [0, 1, 2]), (2, [0, 1, 0])):
+        shown.clear()
+        fit("test", model, loss_at, items, PLAN, augmentation=Augment(), views=views, seed=3,
+            saved=tmp_path / f"{views}.pt")  # fmt: skip
+        assert [shown[epoch] for epoch in range(3)] == [{(i, view) for i in range(40)} for view in expected]
 
 
 def plain() -> nn.Module:

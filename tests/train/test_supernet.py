@@ -5,14 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from cmpnas.compat import Anchor
+from cmpnas.compat import LOSSES, Anchor
+from cmpnas.compat.regression import Regression
 from cmpnas.cost import Budget
 from cmpnas.data.augment import Augment
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items
 from cmpnas.errors import RecipeError
+from cmpnas.gallery.base import embed_views
+from cmpnas.gallery.precomputed import PrecomputedGallery
+from cmpnas.gallery.settings import PrecomputedSettings
 from cmpnas.recipe import load_recipe
 from cmpnas.space import load_space
 from cmpnas.train.loop import Plan
@@ -94,47 +99,50 @@ def test_in_place_distillation_pulls_the_others_to_the_largest(tmp_path):
     assert near[20.0] > near[0.0] + 0.2
 
 
-def test_targets_are_of_the_view_where_there_is_an_encoder(tmp_path):
-    """A network that must give each view's mean colour learns it only from targets of the view."""
-    data = items()
+def test_a_network_is_told_what_the_gallery_sees_in_the_very_view_it_is_shown(tmp_path):
+    data, how = items(), Augment(light=0.9, flip=0.5)
+    path = tmp_path / "views.npy"
+    embed_views(Colours(), data, how, 3, path)
+    targets = np.load(path, mmap_mode="r")
+    assert targets.shape == (32, 3, 8)
+    assert targets.dtype == np.float16
 
-    def encode(images: torch.Tensor) -> torch.Tensor:
-        assert not images.requires_grad
-        seen.append(images.clone())
-        return F.normalize(images.mean((2, 3)) @ torch.eye(3, 8) + 0.1)
-
-    class Spy(torch.nn.Linear):
+    class Spy(nn.Linear):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            shown.append(images.detach().clone())
+            shown.append(Colours().encoder(images))
             return super().forward(images.mean((2, 3)))
 
-    seen: list[torch.Tensor] = []
-    shown: list[torch.Tensor] = []
-    train_network(
-        Spy(3, 8), anchor(encoder=encode), {"regression": 1.0}, data, Plan(epochs=1, batch_size=8, lr=1e-3),
-        augmentation=Augment(light=0.5), seed=0, saved=tmp_path / "views.pt",
-    )  # fmt: skip
-    assert len(seen) == len(shown) == 4
-    assert all(torch.equal(a, b) for a, b in zip(seen, shown, strict=True))
-    images, indices = torch.zeros(2, 3, 16, 16), torch.tensor([5, 3])
-    gallery, labels = anchor().look(images, indices)
-    assert torch.equal(gallery, anchor().embeddings[[5, 3]])
-    assert labels.tolist() == [1, 3]
+    class Told(Regression):
+        def forward(self, batch):
+            told.append(batch.gallery)
+            return super().forward(batch)
+
+    shown, told = [], []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LOSSES, "regression", Told)
+        train_network(
+            Spy(3, 8), anchor(views=targets), {"regression": 1.0}, data, Plan(epochs=4, batch_size=8, lr=1e-3, precision="fp32"),
+            augmentation=how, seed=0, saved=tmp_path / "network.pt",
+        )  # fmt: skip
+    assert len(shown) == len(told) == 16
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(shown, told, strict=True))
+    assert not torch.allclose(shown[0], shown[5], atol=1e-2)
 
 
-def test_a_step_encodes_its_views_once_for_all_paths(tmp_path):
-    calls = []
+class Colours:
+    """A gallery model that sees mean colours."""
 
-    def encode(images: torch.Tensor) -> torch.Tensor:
-        calls.append(len(images))
-        return F.normalize(torch.ones(len(images), 8))
+    embedding_dim = 8
 
-    train_supernet(
-        load_space("tiny", size=16, embedding_dim=8), anchor(encoder=encode), {"regression": 1.0}, items(),
-        SupernetPlan(epochs=1, batch_size=8, lr=1e-3, paths=3),
-        budget=Budget(), augmentation=Augment(), seed=0, saved=tmp_path / "once.pt",
-    )  # fmt: skip
-    assert calls == [8] * 4
+    def encoder(self, images: torch.Tensor) -> torch.Tensor:
+        return F.normalize(images.mean((2, 3)) @ torch.eye(3, 8) + 0.1)
+
+
+def test_views_need_a_model(tmp_path):
+    settings = PrecomputedSettings(kind="precomputed", name="ours", file="x.npz", mflops=1)
+    option = PrecomputedGallery(settings, np.eye(8, dtype=np.float32), None)
+    with pytest.raises(RecipeError, match=r"query\.views is 2, but gallery 'ours' is embeddings without a model"):
+        embed_views(option, items(), Augment(), 2, tmp_path / "views.npy")
 
 
 def test_a_plan_is_checked_as_part_of_a_recipe_and_alone():
