@@ -44,6 +44,33 @@ def test_bct_equals_a_naive_loop(anchor, batch):
     assert LOSSES["bct"](anchor)(batch).item() == pytest.approx(total / 12, abs=1e-5)
 
 
+def test_bct_with_its_own_classifier_fixed_to_the_gallery_s_is_influence(anchor, batch):
+    both, alone = LOSSES["bct"](anchor), LOSSES["influence"](anchor)
+    assert alone(batch).item() == pytest.approx(both(batch).item(), abs=1e-6)
+    alone(batch).backward()
+    assert [p.requires_grad for p in alone.parameters()] == [False]
+
+
+def test_l2_equals_a_naive_loop(anchor, batch):
+    pairs = zip(batch.query.tolist(), batch.gallery.tolist(), strict=True)
+    total = sum((a - b) ** 2 for q, g in pairs for a, b in zip(q, g, strict=True))
+    assert LOSSES["l2"](anchor)(batch).item() == pytest.approx(total / 12, rel=1e-6)
+
+
+def test_vanilla_is_the_gallery_s_softmax_through_weights_that_know_nothing_of_it(anchor, batch):
+    torch.manual_seed(3)
+    loss = LOSSES["vanilla"](anchor)
+    weights = unit(loss.own.weight)
+    total = 0.0
+    for q, label in zip(unit(batch.query), batch.labels.tolist(), strict=True):
+        logits = [8 * dot(q, w) for w in weights]
+        logits[label] = 8 * math.cos(math.acos(logits[label] / 8) + 0.2)
+        total += math.log(sum(math.exp(x) for x in logits)) - logits[label]
+    assert loss(batch).item() == pytest.approx(total / 12, rel=1e-5)
+    turned = replace(batch, gallery=batch.gallery.flip(1))
+    assert loss(turned).item() == loss(batch).item()
+
+
 def test_bct_uses_the_margin_of_the_gallery_model(anchor, batch):
     cosface = LOSSES["bct"](replace(anchor, kind="cosface"))(batch)
     unit = torch.nn.functional.normalize(batch.query)
@@ -180,7 +207,7 @@ def test_rkd_and_pkt_equal_naive_loops(anchor, batch):
     assert LOSSES["pkt"](anchor)(batch).item() == pytest.approx(divergence / 12, rel=1e-3)
 
 
-CONTROLS = ("kd", "pkt", "rkd")
+CONTROLS = ("kd", "pkt", "rkd", "vanilla")
 TYING = sorted(set(LOSSES) - {*CONTROLS, "rank_order"})
 
 
@@ -229,7 +256,7 @@ def test_every_loss_pulls_a_query_to_its_gallery_embedding(name, anchor):
     query = torch.randn(12, 6, requires_grad=True)
     loss = LOSSES[name](anchor)
     means = torch.stack([anchor.embeddings[anchor.labels == label].mean(0) for label in range(4)])
-    by_class = {"bct": anchor.classifier, "lce": anchor.classifier, "contrastive": means}
+    by_class = dict.fromkeys(("bct", "influence", "lce"), anchor.classifier) | {"contrastive": means}
     target = by_class[name][anchor.labels] if name in by_class else anchor.embeddings
     optimiser = torch.optim.SGD([query], lr=0.5)
 

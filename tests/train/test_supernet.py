@@ -122,7 +122,8 @@ def test_a_network_is_told_what_the_gallery_sees_in_the_very_view_it_is_shown(tm
         patch.setitem(LOSSES, "regression", Told)
         train_network(
             Spy(3, 8), anchor(views=targets), {"regression": 1.0}, data,
-            Plan(epochs=4, batch_size=8, lr=1e-3, precision="fp32"), augmentation=how, seed=0, saved=tmp_path / "network.pt",
+            Plan(epochs=4, batch_size=8, lr=1e-3, precision="fp32"),
+            augmentation=how, seed=0, saved=tmp_path / "network.pt",
         )  # fmt: skip
     assert len(shown) == len(told) == 16
     assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(shown, told, strict=True))
