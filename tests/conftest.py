@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from cmpnas.export.bundle import _to_onnx
 from cmpnas.space import SearchSpace
 from cmpnas.space.grow import Declared
 from cmpnas.space.spec import check_spec
@@ -45,6 +47,12 @@ def small_spec(**changes: object) -> dict[str, object]:
         ],
         "last": {"width": 32, "kernel": 1},
     } | changes  # fmt: skip
+
+
+def to_onnx(network: torch.nn.Module, size: int, path: Path) -> Path:
+    """Write ``network`` as people do: one file, a dynamic batch, input ``images``, output ``embedding``."""
+    _to_onnx(network.eval(), torch.zeros(2, 3, size, size), path)
+    return path
 
 
 @pytest.fixture

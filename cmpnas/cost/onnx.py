@@ -83,9 +83,8 @@ def image_input(model: ModelProto) -> ImageInput:
 def count_onnx(model: Path | ModelProto, size: int | None = None, output: str | None = None) -> Cost:
     """Exact multiply-adds and parameters of a model on one ``size`` x ``size`` picture; no peak memory.
 
-    Counted are convolutions and matrix products that ``output`` (None: any output) needs, without biases.
-    Parameters are the stored numbers, but for single ones and running statistics; they are as many as torch's
-    if the exporter folded nothing.
+    Counted is what ``output`` (None: any output) needs: convolutions and matrix products without biases, and the
+    stored numbers but for single ones and running statistics. A folded BatchNorm has left one a channel, not two.
 
     Args:
         size: side in pixels; needed where the graph leaves it open.
@@ -99,12 +98,11 @@ def count_onnx(model: Path | ModelProto, size: int | None = None, output: str | 
     if found.functions:
         found = onnx.inliner.inline_local_functions(found)
     size = agreed_size(image_input(found), size)
-    _keep_needed(found.graph, output)
-    shape = _shapes(found, size)
-    macs = sum(_macs(node, shape) for node in found.graph.node)
+    nodes, shape = _needed(found.graph, output), _shapes(found, size)
+    macs = sum(_macs(node, shape) for node in nodes)
     if macs == 0:
         raise DataError("the ONNX model multiplies nothing that can be counted; state its mflops.")
-    return Cost(macs, _params(found.graph))
+    return Cost(macs, _params(found.graph, nodes))
 
 
 def agreed_size(taken: ImageInput, given: int | None) -> int:
@@ -115,35 +113,30 @@ def agreed_size(taken: ImageInput, given: int | None) -> int:
     """
     if given is not None and given < 1:
         raise DataError(f"a size of {given} px is not positive; state another.")
-    if taken.size is None and given is None:
+    size = taken.size or given
+    if size is None:
         raise DataError("the ONNX model takes pictures of any size; state the size.")
-    if taken.size is not None and given not in (None, taken.size):
-        raise DataError(f"the ONNX model takes pictures of {taken.size} px, not {given}; leave the size out.")
-    return taken.size or given or 0
+    if given not in (None, size):
+        raise DataError(f"the ONNX model takes pictures of {size} px, not {given}; leave the size out.")
+    return size
 
 
 def _fixed(side: onnx.TensorShapeProto.Dimension) -> int | None:
     return side.dim_value if side.HasField("dim_value") and side.dim_value > 0 else None
 
 
-def _keep_needed(graph: GraphProto, output: str | None) -> None:
-    """Drop the nodes that ``output``, or any output, does not need."""
+def _needed(graph: GraphProto, output: str | None) -> list[NodeProto]:
+    """The nodes that ``output``, or any output, needs."""
     names = [value.name for value in graph.output]
     if output is not None and output not in names:
         raise DataError(unknown("output", output, names))
-    needed = set(names if output is None else [output])
-    kept = []
+    used = set(names if output is None else [output])
+    needed = []
     for node in reversed(graph.node):  # a graph is sorted by use
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            needed.update(name for body in _bodies(node) for inner in _inside(body) for name in inner.input)
-            kept.append(node)
-    values = [value for value in graph.output if value.name in needed]
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    for field, content in ((graph.node, kept[::-1]), (graph.output, values), (graph.initializer, weights)):
-        copies = [type(each).FromString(each.SerializeToString()) for each in content]
-        del field[:]
-        field.extend(copies)
+        if used.intersection(node.output):
+            used.update(_reads(node))
+            needed.append(node)
+    return needed
 
 
 def _shapes(model: ModelProto, size: int) -> Shape:
@@ -198,6 +191,14 @@ def _macs(node: NodeProto, shape: Shape) -> int:
     return outputs * shape(first)[0 if transposed else -1]
 
 
+def _reads(node: NodeProto) -> Iterator[str]:
+    """Names of what a node reads, graphs inside it included."""
+    yield from node.input
+    for body in _bodies(node):
+        for inner in _inside(body):
+            yield from inner.input
+
+
 def _bodies(node: NodeProto) -> Iterator[GraphProto]:
     """The graphs inside a node: branches, bodies of loops."""
     for attribute in node.attribute:
@@ -219,9 +220,11 @@ def _multiplies(body: GraphProto) -> bool:
     return any(n.domain not in _DOMAINS or n.op_type in _COUNTED | _UNCOUNTED for n in _inside(body))
 
 
-def _params(graph: GraphProto) -> int:
-    statistics = {name for node in graph.node if node.op_type == "BatchNormalization" for name in node.input[3:5]}
-    constants = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
-    stored = [tensor for tensor in graph.initializer if tensor.name not in statistics]
+def _params(graph: GraphProto, nodes: list[NodeProto]) -> int:
+    """Stored numbers that the nodes read."""
+    used = {name for node in nodes for name in _reads(node)}
+    used -= {name for node in nodes if node.op_type == "BatchNormalization" for name in node.input[3:5]}
+    stored = [tensor for tensor in graph.initializer if tensor.name in used]
+    constants = [attribute.t for node in nodes if node.op_type == "Constant" for attribute in node.attribute]
     sizes = [math.prod(tensor.dims) for tensor in (*stored, *constants) if tensor.data_type in _PARAMETERS]
     return sum(size for size in sizes if size > 1)
