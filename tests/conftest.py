@@ -55,7 +55,7 @@ def to_onnx(network: torch.nn.Module, size: int, path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> SearchSpace:
     return SearchSpace(Declared(check_spec(small_spec(), "small")))
 

@@ -15,11 +15,7 @@ from cmpnas.files import hash_file, hash_of
 from cmpnas.gallery.frozen import FrozenModel, reason_of
 from cmpnas.gallery.settings import OnnxSettings
 
-_TYPES: dict[int, type] = {
-    TensorProto.FLOAT: np.float32,
-    TensorProto.FLOAT16: np.float16,
-    TensorProto.DOUBLE: np.float64,
-}
+_TYPES: dict[int, type] = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 
 
 def open_onnx(settings: OnnxSettings, path: Path, size: int) -> FrozenModel:
@@ -32,7 +28,7 @@ def open_onnx(settings: OnnxSettings, path: Path, size: int) -> FrozenModel:
     taken = image_input(model)
     if taken.element not in _TYPES:
         kind = TensorProto.DataType.Name(taken.element).lower()
-        raise DataError(f"the ONNX model's input {taken.name!r} is {kind}; it must be float32, float16 or float64.")
+        raise DataError(f"the ONNX model's input {taken.name!r} is {kind}; it must be float or float16.")
     if taken.batch not in (1, None):
         raise DataError(f"the ONNX model takes {taken.batch} pictures at a time; export it with a dynamic batch.")
     outputs = [value.name for value in model.graph.output]
