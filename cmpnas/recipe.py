@@ -14,7 +14,7 @@ from cmpnas.cost.budget import Budget
 from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import RecipeError, unknown
-from cmpnas.gallery.settings import AnyGallery, SingleSettings
+from cmpnas.gallery.settings import AnyGallery, BroughtSettings, SingleSettings
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.retrieval.metrics import get_metric
@@ -127,6 +127,8 @@ class Recipe(_Settings):
         """The query space at this recipe's input size and the gallery's embedding width."""
         if isinstance(self.gallery, SingleSettings):
             embedding_dim = self.gallery.embedding_dim
+        elif isinstance(self.gallery, BroughtSettings) and self.gallery.projection is not None:
+            embedding_dim = self.gallery.projection.dim
         return load_space(self.query.space, size=self.data.size, embedding_dim=embedding_dim)
 
     def to_yaml(self) -> str:

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from cmpnas.export.bundle import _to_onnx
 from cmpnas.space import SearchSpace
 from cmpnas.space.grow import Declared
 from cmpnas.space.spec import check_spec
@@ -47,7 +49,13 @@ def small_spec(**changes: object) -> dict[str, object]:
     } | changes  # fmt: skip
 
 
-@pytest.fixture
+def to_onnx(network: torch.nn.Module, size: int, path: Path) -> Path:
+    """Write ``network`` as people do: one file, a dynamic batch, input ``images``, output ``embedding``."""
+    _to_onnx(network.eval(), torch.zeros(2, 3, size, size), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def small() -> SearchSpace:
     return SearchSpace(Declared(check_spec(small_spec(), "small")))
 

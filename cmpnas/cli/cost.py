@@ -1,4 +1,4 @@
-"""``cmpnas cost``: what an architecture or a space costs."""
+"""``cmpnas cost``: what an architecture, a space or an ONNX file costs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from cmpnas.errors import CmpnasError
 
 EPILOG = (
     "Example: cmpnas cost mobile --extremes --audit. Example: cmpnas cost mobile_small --count --max-mflops 2. "
-    "Example: cmpnas cost mobile_small --arch arch.json --size 64"
+    "Example: cmpnas cost mobile_small --arch arch.json --size 64. Example: cmpnas cost gallery.onnx"
 )
 
 
 def command(
     space: Annotated[
-        str, typer.Argument(metavar="SPACE", help="A space by name, a YAML file, or package.module:Class.")
+        str,
+        typer.Argument(
+            metavar="SPACE|FILE.onnx", help="A space by name, a YAML file, or package.module:Class; or an ONNX model."
+        ),
     ],
     arch: Annotated[Path | None, typer.Option(metavar="FILE", help="An architecture as JSON.")] = None,
     extremes: Annotated[bool, typer.Option("--extremes", help="The cheapest and the dearest (default).")] = False,
     count: Annotated[bool, typer.Option("--count", help="How many architectures there are, exactly.")] = False,
     max_mflops: Annotated[float | None, typer.Option(help="Count within this many million multiply-adds.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Count within this many million parameters.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the input in pixels; by default the space's.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the input in pixels; by default the space's, or the file's.")
+    ] = None,
     audit: Annotated[bool, typer.Option("--audit", help="Count once more with fvcore.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -34,6 +39,11 @@ def command(
     from cmpnas.files import read_json
     from cmpnas.space import load_space
 
+    if space.endswith(".onnx"):
+        if arch is not None or extremes or count or audit or (max_mflops, max_params_m) != (None, None):
+            raise CmpnasError(f"{space} is one model, not a space; of the options only --size and --json apply.")
+        _cost_onnx(Path(space), size, as_json)
+        return
     if sum((arch is not None, extremes, count)) > 1:
         raise CmpnasError("--arch, --extremes and --count exclude each other; give one.")
     if not count and (max_mflops, max_params_m) != (None, None):
@@ -70,3 +80,15 @@ def command(
             same = row["fvcore"]["mflops"] == row["mflops"] and row["fvcore"]["params_m"] == row["params_m"]
             line += f"  (fvcore: {'the same' if same else row['fvcore']})"
         print(line)
+
+
+def _cost_onnx(path: Path, size: int | None, as_json: bool) -> None:
+    from cmpnas.cost.onnx import agreed_size, count_onnx, image_input, read_onnx
+
+    model = read_onnx(path)
+    side = agreed_size(image_input(model), size)
+    cost = count_onnx(model, side)
+    if as_json:
+        print_json({"file": str(path), "size": side, "mflops": cost.mflops, "params_m": cost.params_m})
+        return
+    print(f"{cost.mflops:12.6f} MFLOPs  {cost.params_m:10.6f} M params  {path} at {side} px")

@@ -46,7 +46,7 @@ def command(
     }
     resolved = load_recipe(recipe, overrides or (), flags)
     if plan_only:
-        plan = dry_run(resolved)
+        plan = dry_run(resolved, data)
         if as_json:
             print_json(plan)
             return

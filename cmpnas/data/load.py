@@ -12,13 +12,18 @@ from cmpnas.data.table import split
 from cmpnas.errors import DataError
 
 
+def named_folder(given: str | None) -> str | None:
+    """The data folder that the user named: ``--data``, else ``CMPNAS_DATA``."""
+    return given or os.environ.get("CMPNAS_DATA")
+
+
 def data_folder(settings: DataSettings, given: str | None) -> Path:
     """Where a recipe's files are: ``--data``, else ``CMPNAS_DATA``; its own sub-folder if there is one.
 
     Raises:
         DataError: no folder is named, or it does not exist.
     """
-    named = given or os.environ.get("CMPNAS_DATA")
+    named = named_folder(given)
     if named is None:
         raise DataError("this recipe reads files; name their folder with --data or in CMPNAS_DATA.")
     root = Path(named)
@@ -26,6 +31,23 @@ def data_folder(settings: DataSettings, given: str | None) -> Path:
         raise DataError(f"data folder {root} does not exist; name another with --data.")
     below = root / settings.folder
     return below if below.is_dir() else root
+
+
+def data_file(settings: DataSettings, given: str | None, file: str) -> Path:
+    """A file that a recipe names: absolute, below the recipe's own folder, or below the data folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    if Path(file).is_absolute():
+        places = [Path(file)]
+    else:
+        own = data_folder(settings, given) / file
+        places = [own, data_folder(settings.model_copy(update={"folder": ""}), given) / file]
+    for place in places:
+        if place.is_file():
+            return place
+    raise DataError(f"{places[0]} does not exist; name a file that is absolute or below the data folder.")
 
 
 def load_splits(settings: DataSettings, given: str | None = None) -> Splits:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cmpnas.data.augment import Augment
 from cmpnas.train.loop import Plan
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Unit = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Settings(BaseModel):
@@ -51,4 +53,68 @@ class PrecomputedSettings(_Settings):
     head: MarginSettings = MarginSettings()
 
 
-AnyGallery = Annotated[SingleSettings | PrecomputedSettings, Field(discriminator="kind")]
+class ProjectionSettings(_Settings):
+    """A linear layer to ``dim`` numbers on top of frozen features, trained here on the labelled training split.
+
+    The features are computed once, so there is no augmentation.
+    """
+
+    dim: Annotated[int, Field(gt=1)]
+    head: MarginSettings = MarginSettings()
+    train: Plan
+
+
+class BroughtSettings(_Settings):
+    """A finished model that the user brings.
+
+    ``size`` is the side of the pictures that it takes: by default what the file says, else the recipe's ``data.size``.
+    ``mean`` and ``std`` of red, green and blue in 0..1 are those it was trained with: by default what timm says, else
+    one half, which leaves pictures in [-1, 1]. ``mflops`` is needed where it cannot be counted. ``head`` is what losses
+    know of its classifier, by default the projection's.
+    """
+
+    name: Name
+    size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    mean: tuple[Unit, Unit, Unit] | None = None
+    std: tuple[Spread, Spread, Spread] | None = None
+    mflops: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    projection: ProjectionSettings | None = None
+    head: MarginSettings = MarginSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _head_of_the_projection(cls, content: Any) -> Any:
+        projection = content.get("projection") if isinstance(content, dict) else None
+        if isinstance(projection, dict) and "head" in projection:
+            return {"head": projection["head"]} | content
+        return content
+
+
+class FileSettings(BroughtSettings):
+    """A model in a file, absolute or below the data folder."""
+
+    file: Annotated[str, Field(min_length=1)]
+
+
+class OnnxSettings(FileSettings):
+    """An ONNX file; ``output`` names one of its outputs, by default the first."""
+
+    kind: Literal["onnx"]
+    output: str | None = None
+
+
+class TorchscriptSettings(FileSettings):
+    """A TorchScript file."""
+
+    kind: Literal["torchscript"]
+
+
+class TimmSettings(BroughtSettings):
+    """A pretrained model of timm by name."""
+
+    kind: Literal["timm"]
+    model: str
+
+
+AnyBrought = OnnxSettings | TorchscriptSettings | TimmSettings
+AnyGallery = Annotated[SingleSettings | PrecomputedSettings | AnyBrought, Field(discriminator="kind")]

@@ -10,11 +10,13 @@ import torch
 from cmpnas.cost import Budget
 from cmpnas.data import Splits, load_splits
 from cmpnas.data.items import Steps
+from cmpnas.data.load import data_file, named_folder
 from cmpnas.distributed import first_alone, together
 from cmpnas.errors import BudgetError, RunError
 from cmpnas.files import write_json
-from cmpnas.gallery.settings import SingleSettings
+from cmpnas.gallery.settings import BroughtSettings, FileSettings, SingleSettings, TimmSettings
 from cmpnas.gallery.single import plan_single
+from cmpnas.gallery.timm import require_timm
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.progress import track
 from cmpnas.recipe import Recipe
@@ -39,7 +41,7 @@ def search(
     Raises:
         CmpnasError: a mistake of the user's; nothing that was computed is lost.
     """
-    check(recipe)
+    check(recipe, data)
     splits = load_splits(recipe.data, data)
     stages = Stages(RunFolder(path, recipe), splits, data, say)
     stages.space.require_reachable(recipe.search.budget)
@@ -69,11 +71,16 @@ def search(
     return front
 
 
-def check(recipe: Recipe) -> None:
-    """Raise at once what can be known to be wrong without data."""
-    if isinstance(recipe.gallery, SingleSettings):
-        plan_single(recipe.gallery, recipe.data.size)
+def check(recipe: Recipe, data: str | None = None) -> None:
+    """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
+    gallery = recipe.gallery
+    if isinstance(gallery, SingleSettings):
+        plan_single(gallery, recipe.data.size)
         recipe.space().require_reachable(recipe.search.budget)
+    elif isinstance(gallery, TimmSettings):
+        require_timm()
+    elif isinstance(gallery, FileSettings) and (Path(gallery.file).is_absolute() or named_folder(data)):
+        data_file(recipe.data, data, gallery.file)
 
 
 def _check_batches(recipe: Recipe, splits: Splits) -> None:
@@ -81,6 +88,8 @@ def _check_batches(recipe: Recipe, splits: Splits) -> None:
     plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
     if isinstance(recipe.gallery, SingleSettings):
         plans.append((recipe.gallery.train, splits.train))
+    elif isinstance(recipe.gallery, BroughtSettings) and recipe.gallery.projection is not None:
+        plans.append((recipe.gallery.projection.train, splits.train))
     for plan, items in plans:
         Steps(len(items), plan.batch_size, recipe.seed, 0, 0)
 
@@ -144,9 +153,9 @@ def _search(stages: Stages) -> list[Record]:
     return records
 
 
-def dry_run(recipe: Recipe) -> dict[str, Any]:
-    """What `search` would do, without data, weights or files; raises what `check` raises."""
-    check(recipe)
+def dry_run(recipe: Recipe, data: str | None = None) -> dict[str, Any]:
+    """What `search` would do, without reading data or weights and writing files; raises what `check` raises."""
+    check(recipe, data)
     space = recipe.space()
     budget = recipe.search.budget
     smallest, largest = space.extremes()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
 from cmpnas.files import hash_file, hash_of, read_json, write_json
 from cmpnas.gallery.base import Embedded, Gallery, anchor, embed_views
+from cmpnas.gallery.brought import as_it_is, load_projected, open_model, train_projection
+from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.precomputed import load_precomputed
-from cmpnas.gallery.settings import SingleSettings
+from cmpnas.gallery.settings import AnyBrought, BroughtSettings, PrecomputedSettings, SingleSettings
 from cmpnas.gallery.single import load_single, plan_single, train_single
 from cmpnas.models.network import Network, build_network
 from cmpnas.models.supernet import Supernet
@@ -69,9 +71,11 @@ class Stages:
         recipe, settings = self.recipe, self.recipe.gallery
         if isinstance(settings, SingleSettings):
             made_of: Any = plan_single(settings, recipe.data.size)[0].fingerprint
-        else:
+        elif isinstance(settings, PrecomputedSettings):
             file = data_folder(recipe.data, self.data) / settings.file
             made_of = hash_file(file)
+        else:
+            made_of = self.brought.fingerprint
         return hash_of(settings.model_dump(mode="json"), made_of, self.splits.fingerprint, recipe.seed)
 
     @cached_property
@@ -87,8 +91,10 @@ class Stages:
         """The gallery option, trained if it is not there yet."""
         settings, size = self.recipe.gallery, self.recipe.data.size
         folder = self.run.gallery
-        if not isinstance(settings, SingleSettings):
+        if isinstance(settings, PrecomputedSettings):
             return load_precomputed(settings, data_folder(self.recipe.data, self.data), self.splits.total)
+        if isinstance(settings, BroughtSettings):
+            return self._brought_gallery(settings)
         if agree(not (folder / "model.pt").exists()):
             self.say(f"gallery: training {settings.name!r} on {len(self.splits.train):,} images")
             with self.run.timed("gallery"):
@@ -96,6 +102,22 @@ class Stages:
                     settings, self.splits.train, size, folder, seed=self.recipe.seed, workers=self.recipe.workers
                 )
         return load_single(settings, size, folder)
+
+    @cached_property
+    def brought(self) -> FrozenModel:
+        """The finished model of a gallery option that the user brings."""
+        return open_model(cast(AnyBrought, self.recipe.gallery), self.recipe.data, self.data)
+
+    def _brought_gallery(self, settings: AnyBrought) -> Gallery:
+        """That model, with its projection if it is to have one, trained if it is not there yet."""
+        plan, folder = settings.projection, self.run.gallery
+        if plan is None:
+            return as_it_is(settings, self.brought)
+        if agree(not (folder / "model.pt").exists()):
+            self.say(f"gallery: training a projection of {settings.name!r} on {len(self.splits.train):,} images")
+            with self.run.timed("gallery"):
+                train_projection(settings, plan, self.brought, self.splits.train, folder, seed=self.recipe.seed)
+        return load_projected(settings, plan, self.brought, folder)
 
     @cached_property
     def embedded(self) -> Embedded:
@@ -141,9 +163,12 @@ class Stages:
     @cached_property
     def space(self) -> SearchSpace:
         """The query space, as wide as the gallery's embeddings."""
-        if isinstance(self.recipe.gallery, SingleSettings):
-            return self.recipe.space()
-        return self.recipe.space(self.gallery.embedding_dim)
+        settings = self.recipe.gallery
+        if isinstance(settings, PrecomputedSettings):
+            return self.recipe.space(self.gallery.embedding_dim)
+        if isinstance(settings, BroughtSettings) and settings.projection is None:
+            return self.recipe.space(self.brought.width)
+        return self.recipe.space()
 
     @cached_property
     def supernet(self) -> Supernet:
