@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,6 +151,16 @@ class RunFolder:
         with (self.path / "timings.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage, of all starts together."""
+        total: dict[str, float] = {}
+        for line in (self.path / "timings.jsonl").read_text(encoding="utf-8").splitlines():
+            if not line.endswith("}"):  # cut short by a kill
+                continue
+            entry = json.loads(line)
+            total[entry["stage"]] = round(total.get(entry["stage"], 0.0) + entry["seconds"], 3)
+        return total
+
     def _must_match(self, found: RunFolder, data: str) -> None:
         if difference := _first_difference(_identity(found.recipe), _identity(self.recipe)):
             key, there, here = difference
@@ -195,6 +206,7 @@ def _manifest(recipe: Recipe, data: str) -> dict[str, Any]:
             versions[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
             versions[library] = None
+    versions["commit"] = _commit()
     machine = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count()}
     return {
         "recipe": recipe.name,
@@ -205,3 +217,13 @@ def _manifest(recipe: Recipe, data: str) -> dict[str, Any]:
         "machine": machine,
         "test_opened": [],
     }
+
+
+def _commit() -> str | None:
+    """Of the checkout that this package is run from, if it is one."""
+    try:
+        asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--show-prefix", "--short", "HEAD"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.split()
+        return told[1] if told[0] == "cmpnas/" else None  # else: installed below somebody's own repository
+    except (OSError, subprocess.SubprocessError):
+        return None

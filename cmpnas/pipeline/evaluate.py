@@ -14,16 +14,15 @@ from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import list_finished, load_finished
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import compare
-from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.space import Arch
 from cmpnas.train.embed import embed
 
 
 def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: Say = print) -> dict[str, Any]:
-    """The final table of every trained pick: homogeneous, heterogeneous, paragon, and a control.
+    """The final table of everything trained: homogeneous, heterogeneous, paragon, and a control of each architecture.
 
-    The control is the same architecture untrained; against the gallery it must be at chance.
+    The control is the architecture untrained; against the gallery it must be at chance.
     Opening the test split is noted in the run's manifest.
 
     Raises:
@@ -31,39 +30,32 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
     """
     stages = Stages.of_run(path, data, say)
     run, trained = stages.run, list_finished(stages)
-    task = stages.splits.test if split == "test" else stages.splits.search
-    if split == "test":
-        _note_test_opened(run)
+    task = open_split(stages, split)
     recipe, option = run.recipe, stages.gallery
     metrics = list(dict.fromkeys([recipe.search.metric, *recipe.report]))
     g_query, g_gallery = option.embed(task.query), option.embed(task.gallery)
     paragon = score_pair(g_query, g_gallery, task, metrics)
     systems = [_system("paragon       M(g,g)", option.mflops, paragon, metrics)]
-    verdicts = []
+    verdicts, controls = [], {}
     for number, how in enumerate(trained, 1):
         arch, network, cost = how.arch, load_finished(stages, how), stages.space.cost(how.arch)
         query, gallery = embed(network, task.query), embed(network, task.gallery)
         pair = score_pair(query, g_gallery, task, metrics)
         own = score_pair(query, gallery, task, metrics)
-        control = score_pair(_untrained(stages, arch, task.query), g_gallery, task, metrics)
         systems += [
             _system(f"heterogeneous M(q,g)  q{number}", cost.mflops, pair, metrics),
             _system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics),
-            _system(f"untrained     M(u,g)  u{number}", cost.mflops, control, metrics),
         ]
-        verdicts.append(
-            _verdict(
-                f"q{number} = {how.name(recipe)}",
-                arch,
-                pair,
-                own,
-                paragon,
-                recipe.search.metric,
-                option.mflops / cost.mflops,
-            )
-        )
+        if arch not in controls:
+            controls[arch] = score_pair(_untrained(stages, arch, task.query), g_gallery, task, metrics)
+            systems.append(_system(f"untrained     M(u,g)  u{number}", cost.mflops, controls[arch], metrics))
+        name, reduction = f"q{number} = {how.name(recipe)}", option.mflops / cost.mflops
+        verdicts.append(_verdict(name, arch, pair, own, paragon, recipe.search.metric, reduction))
+    manifest = run.manifest()
     result = {
         "recipe": recipe.name,
+        **{key: manifest.get(key) for key in ("recipe_hash", "seed", "data", "versions", "machine")},
+        "seconds": run.seconds(),
         "split": split,
         "queries": paragon.n_queries,
         "excluded_queries": paragon.n_excluded,
@@ -126,7 +118,11 @@ def _chance(task: Protocol) -> float:
     return float(np.mean([share.get(label, 0.0) for label in task.query.labels.tolist()]))
 
 
-def _note_test_opened(run: RunFolder) -> None:
-    manifest = run.manifest()
+def open_split(stages: Stages, split: str) -> Protocol:
+    """The ``test`` split, which is noted in the manifest, or the ``search`` split."""
+    if split != "test":
+        return stages.splits.search
+    manifest = stages.run.manifest()
     manifest["test_opened"].append(datetime.now(UTC).isoformat(timespec="seconds"))
-    write_json(run.path / "manifest.json", manifest)
+    write_json(stages.run.path / "manifest.json", manifest)
+    return stages.splits.test

@@ -1,0 +1,120 @@
+"""Is the found architecture better than others of its cost, trained alike?
+
+    python benchmarks/found.py RUN [--pick 20x] [--seeds 5] [--start scratch] [--split search] [--data DIR] [--out FILE]
+
+Three networks of equal multiply-adds at most, each trained with every seed as the recipe finishes its picks: the found
+one; the same space scaled uniformly (every decision at the same place in its list); a random one of that cost, another
+for each seed. Heterogeneous scores; a difference is paired over queries, each query's scores averaged over the
+seeds first, and the spread over seeds stands beside it. Continues where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from cmpnas.cost import Budget
+from cmpnas.pipeline.evaluate import open_split
+from cmpnas.pipeline.stages import Stages
+from cmpnas.pipeline.train import Finish, Start, finish
+from cmpnas.retrieval.compare import Comparison
+from cmpnas.search.evaluator import score_pair
+from cmpnas.search.front import pick
+from cmpnas.space import Arch, SearchSpace
+from cmpnas.train.embed import embed
+
+_DRAWN = 2000  # random architectures, of which the nearest in cost are taken
+
+
+def main(
+    run: Path,
+    pick_: str = typer.Option("best", "--pick"),
+    seeds: int = 5,
+    start: str = "scratch",
+    split: str = "search",
+    data: str | None = None,
+    out: Path | None = None,
+) -> None:
+    stages = Stages.of_run(run, data, print)
+    arms = arms_of(stages.space, stages.space.from_json(pick(stages.run.read_front(), pick_)["query"]["arch"]), seeds)
+    results = {name: measure(stages, archs, start, split, seeds) for name, archs in arms.items()}  # type: ignore[arg-type]
+    metric = stages.recipe.search.metric
+    print(f"{stages.recipe.name}, {split} split, {metric}, {seeds} seeds, {start}")
+    rows = []
+    for name, result in results.items():
+        low, high = result.mflops
+        print(f"  {name:<8} {low:.3f} to {high:.3f} MFLOPs  M(q,g) {result.mean:.4f}, seeds {told(result.by_seed)}")
+        rows.append({"system": name, "mflops": [low, high], "score": result.mean, "by_seed": result.by_seed.tolist()})
+    for name in ("scaled", "random"):
+        gain = Comparison(results["found"].per_query - results[name].per_query)
+        paired = results["found"].by_seed - results[name].by_seed
+        print(
+            f"  found - {name}: {100 * gain.difference:+.2f} points [{100 * gain.interval[0]:+.2f}, "
+            f"{100 * gain.interval[1]:+.2f}] over queries, by seed {told(100 * paired)}"
+        )
+        rows.append(
+            {"found minus": name, "difference": gain.difference, "interval": gain.interval, "by_seed": paired.tolist()}
+        )
+    if out:
+        out.write_text(
+            json.dumps({"recipe": stages.recipe.name, "split": split, "metric": metric, "rows": rows}, indent=1)
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of one arm: per-query float64 ``(Q,)`` averaged over seeds, and means by seed."""
+
+    per_query: np.ndarray
+    by_seed: np.ndarray
+    mflops: tuple[float, float]
+
+    @property
+    def mean(self) -> float:
+        return float(self.by_seed.mean())
+
+
+def arms_of(space: SearchSpace, found: Arch, seeds: int) -> dict[str, Callable[[int], Arch]]:
+    """The architecture of each arm for a seed."""
+    limit = space.cost(found).mflops
+    drawn = space.sample_many(_DRAWN, 1, max_mflops=limit)
+    near = [drawn[int(i)] for i in np.argsort(-drawn.macs, kind="stable")[:seeds]]
+    scaled = uniformly_scaled(space, limit)
+    return {"found": lambda seed: found, "scaled": lambda seed: scaled, "random": lambda seed: near[seed]}
+
+
+def uniformly_scaled(space: SearchSpace, limit: float) -> Arch:
+    """The dearest network within ``limit`` MFLOPs whose every decision stands at the same place in its list."""
+    places = np.linspace(0, 1, 401)
+    every = [
+        space.nearest({d: values[round(place * (len(values) - 1))] for d, values in space.decisions.items()}, Budget())
+        for place in places
+    ]
+    return max((arch for arch in every if space.cost(arch).mflops <= limit), key=lambda arch: space.cost(arch).mflops)
+
+
+def measure(stages: Stages, arch_of: Callable[[int], Arch], start: Start, split: str, seeds: int) -> Result:
+    task, metric = open_split(stages, split), stages.recipe.search.metric
+    g_gallery = stages.gallery.embed(task.gallery)
+    scores, costs = [], []
+    for seed in range(seeds):
+        how = Finish(arch_of(seed), start, dict(stages.recipe.query.loss), seed)
+        network = finish(stages, how)
+        found = score_pair(embed(network, task.query), g_gallery, task, [metric])  # type: ignore[arg-type]
+        scores.append(found.per_query(metric))
+        costs.append(stages.space.cost(how.arch).mflops)
+    table = np.stack(scores)
+    return Result(table.mean(0), table.mean(1), (min(costs), max(costs)))
+
+
+def told(values: np.ndarray) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+if __name__ == "__main__":
+    typer.run(main)
