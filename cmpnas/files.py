@@ -38,6 +38,31 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} cannot be read ({fault}).") from None
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that is appended to, without a last one that a crash cut short; none if there is no file."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    return content[: content.rfind(b"\n") + 1].splitlines()
+
+
+def drop_partial_line(path: Path) -> None:
+    """Cut off a last line that a crash left unfinished, so that the next append is clean."""
+    if path.exists():
+        content = path.read_bytes()
+        with path.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def append_line(path: Path, content: Any) -> None:
+    """Append ``content`` as one line of JSON and wait until it is on disk."""
+    line = json.dumps(content, allow_nan=False) + "\n"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def hash_of(*parts: Any) -> str:
     """Twelve hexadecimal digits of a hash over anything JSON can hold: the key of an artefact."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

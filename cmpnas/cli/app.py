@@ -9,7 +9,7 @@ from importlib import import_module
 import typer
 
 #: In the order in which a user meets them.
-_COMMANDS = ("search", "train", "evaluate", "export", "plot", "cost", "matrix", "score", "ls")
+_COMMANDS = ("search", "train", "evaluate", "export", "plot", "rank", "cost", "matrix", "score", "ls")
 
 app = typer.Typer(
     name="cmpnas",
@@ -44,13 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     _register()
     try:
         status = app(arguments, prog_name="cmpnas", standalone_mode=False)
+        if status == 130:  # how some releases of typer pass an interrupt on, others raise Abort
+            return _interrupted(arguments)
         return status if isinstance(status, int) else 0
     except CmpnasError as fault:
         return _fail(str(fault), 2, debug)
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except Exception as fault:
-        if type(fault).__name__ == "Abort":  # how click passes an interrupt on
+        if type(fault).__name__ == "Abort":
             return _interrupted(arguments)
         if type(fault).__name__ == "NoArgsIsHelpError":
             print(fault.format_message())  # type: ignore[attr-defined]
@@ -62,8 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _interrupted(arguments: list[str]) -> int:
-    resume = " Repeat the command with --resume." if arguments[0] in ("search", "train") else ""
-    return _fail(f"interrupted; nothing that was finished is lost.{resume}", 130, False)
+    resume = {"search": " Repeat the command with --resume.", "rank": " Repeat the command to continue."}
+    resume["train"] = resume["search"]
+    return _fail(f"interrupted; nothing that was finished is lost.{resume.get(arguments[0], '')}", 130, False)
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

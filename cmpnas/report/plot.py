@@ -1,4 +1,4 @@
-"""The accuracy-cost front as a picture; reads results only."""
+"""The accuracy-cost front and the ranking as pictures; reads results only."""
 
 from __future__ import annotations
 
@@ -55,6 +55,54 @@ def plot_front(front: dict[str, Any], records: Sequence[Record], path: Path) -> 
     axes.set_title(f"{front['recipe']}: score against query cost")
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=8)
+    _save(figure, path)
+
+
+def plot_rank(result: dict[str, Any], lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw each architecture's score alone against its score with the supernet's weights, coloured by cost.
+
+    Args:
+        result: what `cmpnas.pipeline.rank.rank` returns.
+        lines: those of ``rank.jsonl``.
+
+    Raises:
+        CmpnasError: ``path`` cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 5.5), layout="constrained")
+    supernet, alone = (
+        {name: np.array([line[side][name] for line in lines]) for name in ("heterogeneous", "interval")}
+        for side in ("supernet", "alone")
+    )
+    x, y = supernet["heterogeneous"], alone["heterogeneous"]
+    axes.errorbar(
+        x, y, xerr=np.abs(supernet["interval"].T - x), yerr=np.abs(alone["interval"].T - y),
+        fmt="none", ecolor="0.85", elinewidth=0.8, label="95% intervals over queries",
+    )  # fmt: skip
+    cost = [line["query"]["mflops"] for line in lines]
+    points = axes.scatter(x, y, c=cost, cmap="viridis", s=36, zorder=3, label=f"{len(lines)} architectures")
+    figure.colorbar(points, label="MFLOPs an image")
+    tau = result["kendall"]
+    title = f"{result['recipe']}, space {result['space']}"
+    if tau["value"] is not None:
+        low, high = tau["interval"]
+        title += f": Kendall tau {tau['value']:.3f} [{low:.3f}, {high:.3f}]"
+    axes.set_title(title)
+    axes.set_xlabel(f"{result['metric']} with the supernet's weights (search split)")
+    axes.set_ylabel(f"{result['metric']} trained alone (search split)")
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    """Write the figure without a clock in it, and close it."""
+    from matplotlib import pyplot as plt
+
     metadata = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else None
     try:
         figure.savefig(path, dpi=150, metadata=metadata)

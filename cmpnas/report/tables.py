@@ -102,6 +102,37 @@ def print_matrix(result: dict[str, Any]) -> None:
     )
 
 
+def print_rank(result: dict[str, Any]) -> None:
+    """How the supernet's order, and that of cost, agree with training alone."""
+    out = console()
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("order, against training alone", no_wrap=True)
+    for name in ("n", "Kendall tau-b", "95% interval", "Spearman rho", "95% interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    top, whole = result["top_half"], str(result["n"])
+    for name, n, kendall, spearman in (
+        ("supernet's weights", whole, result["kendall"], result["spearman"]),
+        ("MFLOPs: the null to beat", whole, result["cost"]["kendall"], result["cost"]["spearman"]),
+        ("supernet, MFLOPs held fixed (partial)", whole, result["partial"], None),
+        ("supernet, among the better half alone", str(top["n"]), top["kendall"], top["spearman"]),
+    ):
+        table.add_row(name, n, *_estimate(kendall), *(_estimate(spearman) if spearman else ("", "")))
+    out.print(
+        f"{result['recipe']}: {result['n']} architectures of {result['space']}, {result['metric']} on the search split",
+        highlight=False,
+    )
+    out.print(table)
+    out.print(result["verdict"], highlight=False)
+    out.print(f"intervals are 95% bootstrap over architectures, {result['resamples']} resamples", highlight=False)
+
+
+def _estimate(estimate: dict[str, Any]) -> tuple[str, str]:
+    if estimate["value"] is None:
+        return "undefined", ""
+    low, high = estimate["interval"]
+    return f"{estimate['value']:.3f}", f"{low:.3f} .. {high:.3f}"
+
+
 def print_results(report: dict[str, Any]) -> None:
     """A benchmark's own table, and what else was measured with it."""
     out = console()

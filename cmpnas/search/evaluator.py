@@ -42,8 +42,11 @@ class Evaluator:
         self._pool, self._calibration_images = pool, calibration_images
 
     def __call__(self, n: int, arch: Arch) -> Record:
-        """Evaluate ``arch`` as record number ``n``."""
-        network = self.supernet.carve(arch)
+        """Evaluate ``arch`` with the supernet's weights, as record number ``n``."""
+        return self.judge(n, arch, self.supernet.carve(arch))
+
+    def judge(self, n: int, arch: Arch, network: nn.Module) -> Record:
+        """Calibrate and score ``network``, which is of ``arch``, as record number ``n``."""
         calibrate_on(network, self._pool, self._calibration_images)
         query, gallery = embed(network, self.search.query), embed(network, self.search.gallery)
         against = {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from cmpnas.errors import RunError
+from cmpnas.files import append_line, drop_partial_line, whole_lines
 from cmpnas.space import Arch, SearchSpace
 
 #: M(q, q), M(q, g), or their product (CMP-NAS's three).
@@ -86,13 +86,9 @@ class RecordLog:
         Raises:
             RunError: a line is damaged, numbered wrongly, or repeats an architecture.
         """
-        if not self.path.exists():
-            return []
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
         records: list[Record] = []
         seen: set[str] = set()
-        for number, line in enumerate(content[:whole].splitlines()):
+        for number, line in enumerate(whole_lines(self.path)):
             try:
                 record = Record.from_json(json.loads(line), self.space)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
@@ -105,15 +101,8 @@ class RecordLog:
 
     def drop_partial_line(self) -> None:
         """Cut off a last line that a crash left unfinished, so that the next append is clean."""
-        if self.path.exists():
-            content = self.path.read_bytes()
-            with self.path.open("r+b") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+        drop_partial_line(self.path)
 
     def append(self, record: Record) -> None:
         """Write one record and wait until it is on disk."""
-        line = json.dumps(record.to_json(), allow_nan=False) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, record.to_json())

@@ -37,6 +37,12 @@ MISTAKES = [
     (["evaluate", "x", "--split", "train"], "unknown split 'train'"),
     (["export", "no/such/run"], "no/such/run is not a run folder"),
     (["plot", "no/such/run"], "no/such/run is not a run folder"),
+    (["rank", "no/such/run"], "no/such/run is not a run folder"),
+    (
+        ["rank", "no/such/run", "--architectures", "2"],
+        "2 architectures have no order worth a certificate; give at least 3",
+    ),
+    (["rank", "no/such/run", "--architectures", "many"], "Invalid value for '--architectures'"),
     (["cost", "nope"], "unknown space 'nope'"),
     (["cost", "mobile", "--arch", "none.json"], "none.json cannot be read"),
     (["cost", "mobile", "--size", "3"], "size"),
