@@ -1,0 +1,113 @@
+"""What is worth more: searching for compatibility, or training for it?
+
+    python benchmarks/rewards.py RECIPE [--budget-mflops F] [--seeds 3] [--split search] [--data DIR] [--folder DIR]
+        [--set KEY=VALUE ...] [--out FILE]
+
+For each seed one gallery model and one supernet; the controller is then told R1 = M(q,q), R2 = M(q,g) or R3, their
+product, and the architecture best by its own reward is finished. Beside them the uniformly scaled network of the cost
+of R2's (weights compatible, architecture not searched) and R2's trained by labels alone (architecture searched, weights
+not compatible). Heterogeneous scores; a difference is paired over queries, averaged over the seeds first.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from found import told, uniformly_scaled
+
+from cmpnas.data import load_splits
+from cmpnas.pipeline.evaluate import open_split
+from cmpnas.pipeline.search import search
+from cmpnas.pipeline.stages import Stages
+from cmpnas.pipeline.train import Finish, finish
+from cmpnas.recipe import Recipe, load_recipe
+from cmpnas.retrieval.compare import Comparison
+from cmpnas.run import RunFolder
+from cmpnas.search.evaluator import score_pair
+from cmpnas.search.records import RecordLog
+from cmpnas.space import Arch
+from cmpnas.train.embed import embed
+
+_REWARDS = ("r2", "r1", "r3")  # the first one trains what the others reuse
+
+
+def main(
+    recipe: str,
+    budget_mflops: float | None = None,
+    seeds: int = 3,
+    split: str = "search",
+    data: str | None = None,
+    folder: Path = Path("runs/rewards"),
+    overrides: Annotated[list[str] | None, typer.Option("--set")] = None,
+    out: Path | None = None,
+) -> None:
+    scores: dict[str, list[np.ndarray]] = {}
+    costs: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        found: dict[str, Arch] = {}
+        for reward in _REWARDS:
+            flags = {"seed": seed, "search.reward": reward, "search.budget_mflops": budget_mflops}
+            resolved = load_recipe(recipe, overrides or (), flags)
+            stages = searched(resolved, folder / f"{seed}-{reward}", folder / f"{seed}-r2", data)
+            found[reward] = best(stages, reward)
+        # Everything is finished in the run of one reward: weights and seeds are then the same for all.
+        stages = Stages.of_run(folder / f"{seed}-r2", data, print)
+        usual = dict(stages.recipe.query.loss)
+        scaled = uniformly_scaled(stages.space, stages.space.cost(found["r2"]).mflops)
+        arms = {f"architecture by {reward}": (arch, usual) for reward, arch in found.items()}
+        arms |= {"scaled uniformly": (scaled, usual), "by r2, weights not compatible": (found["r2"], {"vanilla": 1.0})}
+        for name, (arch, loss) in arms.items():
+            scores.setdefault(name, []).append(per_query(stages, Finish(arch, "supernet", loss, seed), split))
+            costs.setdefault(name, []).append(stages.space.cost(arch).mflops)
+    metric = stages.recipe.search.metric
+    print(f"{stages.recipe.name}, {split} split, {metric}, {seeds} seeds")
+    rows = []
+    base = np.stack(scores["architecture by r2"])
+    for name, values in scores.items():
+        table = np.stack(values)
+        gain = Comparison(base.mean(0) - table.mean(0))
+        low, high = gain.interval
+        print(
+            f"  {name:<30} M(q,g) {table.mean():.4f}, seeds {told(table.mean(1))}, "
+            f"MFLOPs {told(np.array(costs[name]))}; r2's minus it {100 * gain.difference:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
+        )
+        rows.append(
+            {"system": name, "score": table.mean(), "by_seed": table.mean(1).tolist(), "mflops": costs[name],
+             "r2 minus it": gain.difference, "interval": [low, high]}
+        )  # fmt: skip
+    if out:
+        content = {"recipe": stages.recipe.name, "split": split, "metric": metric, "seeds": seeds, "rows": rows}
+        out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def searched(recipe: Recipe, path: Path, trained: Path, data: str | None) -> Stages:
+    """A finished search of ``recipe`` in ``path``, on the gallery and supernet of ``trained`` if they are there."""
+    if path != trained and not path.exists():
+        RunFolder.begin(path, recipe, resume=False, data=load_splits(recipe.data, data).fingerprint)
+        shutil.copytree(trained / "gallery", path / "gallery")
+        shutil.copy(trained / "supernet.pt", path)
+    search(recipe, path, data=data, resume=path.exists())
+    return Stages.of_run(path, data, print)
+
+
+def best(stages: Stages, reward: str) -> Arch:
+    """The architecture of the highest reward among all that were evaluated."""
+    records = RecordLog(stages.run.records, stages.space).read()
+    name = stages.recipe.gallery.name
+    return max(records, key=lambda record: record.reward(name, reward)).arch  # type: ignore[arg-type]
+
+
+def per_query(stages: Stages, how: Finish, split: str) -> np.ndarray:
+    task, metric = open_split(stages, split), stages.recipe.search.metric
+    network = finish(stages, how)
+    query = embed(network, task.query)  # type: ignore[arg-type]
+    return score_pair(query, stages.gallery.embed(task.gallery), task, [metric]).per_query(metric)
+
+
+if __name__ == "__main__":
+    typer.run(main)
