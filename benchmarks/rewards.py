@@ -72,10 +72,9 @@ def main(
         table = np.stack(values)
         gain = Comparison(base.mean(0) - table.mean(0))
         low, high = gain.interval
-        print(
-            f"  {name:<30} M(q,g) {table.mean():.4f}, seeds {told(table.mean(1))}, "
-            f"MFLOPs {told(np.array(costs[name]))}; r2's minus it {100 * gain.difference:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
-        )
+        won = f"r2's minus it {100 * gain.difference:+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
+        spread = f"seeds {told(table.mean(1))}, MFLOPs {told(np.array(costs[name]))}"
+        print(f"  {name:<30} M(q,g) {table.mean():.4f}, {spread}; {won}")
         rows.append(
             {"system": name, "score": table.mean(), "by_seed": table.mean(1).tolist(), "mflops": costs[name],
              "r2 minus it": gain.difference, "interval": [low, high]}
