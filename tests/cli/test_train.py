@@ -1,0 +1,79 @@
+"""``cmpnas train``: picks as the recipe has them, and variants to compare them with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from cmpnas.cli.app import main
+from tests.conftest import QUICK
+
+
+def quick(run, *more: str) -> list[str]:
+    return ["search", "--run", str(run), *(part for override in (*QUICK, *more) for part in ("--set", override))]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished search in two views of each picture."""
+    folder = tmp_path_factory.mktemp("train") / "run"
+    assert main(quick(folder, "query.views=2", "query.augment={flip: 0.5, zoom: 0.2}")) == 0
+    return folder
+
+
+def test_variants_stand_beside_the_pick_in_one_table(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    run = str(tmp_path / "run")
+    names = []
+    for options in ([], ["--start", "scratch", "--loss", "vanilla"], ["--loss", "csd=4", "--seed", "7"]):
+        assert main(["train", run, "--pick", "cheapest", "--json", *options]) == 0
+        names.append(json.loads(capsys.readouterr().out)["name"])
+    usual = names[0]
+    assert names == [usual, f"{usual}+scratch+vanilla1", f"{usual}+csd4+seed7"]
+    assert main(["evaluate", run, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [verdict["text"].split(":")[0].split(" = ")[1] for verdict in result["verdicts"]] == sorted(names)
+    kinds = [system["name"].split()[0] for system in result["systems"]]
+    assert kinds.count("heterogeneous") == kinds.count("homogeneous") == 3
+    assert kinds.count("untrained") == 1  # they are of one architecture
+    assert result["seed"] == 0
+    assert {"gallery", "views", "supernet", "search", f"train {usual}"} <= result["seconds"].keys()
+    assert main(["export", run, "--pick", "cheapest"]) == 0  # the pick itself, not a variant
+
+
+def test_views_are_embedded_once_and_made_again_if_they_are_of_other_settings(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("front.*", "records.jsonl", "supernet.pt"))
+    folder = tmp_path / "run"
+    views = folder / "gallery" / "resnet" / "views.npy"
+    before = np.load(views)
+    plain = np.load(views.with_name("pool.npy"))
+    assert before.shape == (plain.shape[0], 2, plain.shape[1])
+    assert np.allclose(np.linalg.norm(before.astype(np.float32), axis=2), 1, atol=2e-3)
+    capsys.readouterr()
+    again = [*quick(folder, "query.views=2", "query.augment={flip: 0.5, zoom: 0.2}"), "--resume"]
+    assert main(again) == 0
+    assert "views" not in capsys.readouterr().err
+    views.with_name("views.json").write_text('"other"')
+    (folder / "supernet.pt").unlink()
+    assert main(again) == 0
+    assert "embedding 2 views of" in capsys.readouterr().err
+    assert np.array_equal(np.load(views), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--start", "nowhere"], "unknown start 'nowhere'; give supernet or scratch"),
+        (["--loss", "regresion"], "unknown loss 'regresion'. Did you mean 'regression'?"),
+        (["--loss", "csd=-1"], "with a weight above 0, as in regression=10; got 'csd=-1'"),
+        (["--loss", "csd=much"], "got 'csd=much'"),
+    ],
+)
+def test_mistakes_are_one_line(run, capsys, options, message):
+    assert main(["train", str(run), "--pick", "cheapest", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("error:") == 1
