@@ -19,7 +19,7 @@ from tests.conftest import QUICK
 MISTAKES = [
     (
         ["search", "--recipe", "nope"],
-        "unknown recipe 'nope'. There are: deepfashion2, emoji, fashion_mnist, fashion_mnist_80x, gldv2, grocery, ijbc, ",
+        "unknown recipe 'nope'. There are: deepfashion2, emoji, fashion_mnist, fashion_mnist_80x, gldv2, grocery, ",
     ),
     (["search", "--set", "query.space=nope", "--dry-run"], "unknown space 'nope'"),
     (["search", "--set", "search.nope=1", "--dry-run"], "search.nope: unknown key"),
