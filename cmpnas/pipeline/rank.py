@@ -17,7 +17,6 @@ from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.progress import track
 from cmpnas.report.plot import plot_rank
 from cmpnas.run import RunFolder
-from cmpnas.search.evaluator import Evaluator
 from cmpnas.search.rank import certificate
 from cmpnas.search.records import Record
 from cmpnas.space import Arch, SearchSpace
@@ -85,14 +84,7 @@ def _rank(stages: Stages, wanted: int) -> list[dict[str, Any]]:
     for finished in checkpoints[: len(lines)]:
         finished.unlink(missing_ok=True)  # a crash may come between a line and the end of its checkpoint
     name = stages.recipe.gallery.name
-    evaluator = Evaluator(
-        stages.supernet,
-        stages.splits.pool,
-        stages.splits.search,
-        {name: stages.embedded},
-        metric=settings.metric,
-        calibration_images=settings.calibration_images,
-    )
+    evaluator = stages.evaluator()
     stages.say(f"rank: {len(archs) - len(lines)} of {len(archs)} architectures to train alone")
     with run.timed("rank"):
         for n in track(range(len(lines), len(archs)), "rank", total=len(archs), done=len(lines)):

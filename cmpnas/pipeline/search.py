@@ -23,7 +23,6 @@ from cmpnas.recipe import Recipe
 from cmpnas.report.plot import plot_front
 from cmpnas.run import RunFolder
 from cmpnas.search.controllers import make_controller
-from cmpnas.search.evaluator import Evaluator
 from cmpnas.search.front import build_front
 from cmpnas.search.records import Record, RecordLog
 from cmpnas.space import SearchSpace
@@ -122,14 +121,7 @@ def _search(stages: Stages) -> list[Record]:
     controller = make_controller(
         settings.controller, stages.space, settings.budget, population=settings.population, seed=stages.recipe.seed
     )
-    evaluator = Evaluator(
-        stages.supernet,
-        stages.splits.pool,
-        stages.splits.search,
-        {name: stages.embedded},
-        metric=settings.metric,
-        calibration_images=settings.calibration_images,
-    )
+    evaluator = stages.evaluator()
     stages.say(f"search: {max(0, settings.trials - len(known))} of {settings.trials} architectures to evaluate")
     records: list[Record] = []
     trials = max(settings.trials, len(known))

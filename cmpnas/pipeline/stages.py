@@ -27,7 +27,7 @@ from cmpnas.models.network import Network, build_network
 from cmpnas.models.supernet import Supernet
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
-from cmpnas.search.evaluator import score_pair
+from cmpnas.search.evaluator import Evaluator, score_pair
 from cmpnas.space import Arch, SearchSpace
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
@@ -195,6 +195,18 @@ class Stages:
                     checkpoint.save({"key": self.supernet_key, "shared": supernet.state_dict()}, path)
                     self.run.supernet_checkpoint.unlink()
         return supernet.eval()
+
+    def evaluator(self) -> Evaluator:
+        """The judge of this run's architectures, on the search split."""
+        settings = self.recipe.search
+        return Evaluator(
+            self.supernet,
+            self.splits.pool,
+            self.splits.search,
+            {self.recipe.gallery.name: self.embedded},
+            metric=settings.metric,
+            calibration_images=settings.calibration_images,
+        )
 
     def untrained(self, arch: Arch, seed: int) -> Network:
         """A fresh network of ``arch``, the same for the same seed."""
