@@ -1,12 +1,13 @@
 """What is worth more: searching for compatibility, or training for it?
 
-    python benchmarks/rewards.py RECIPE [--budget-mflops F] [--seeds 3] [--split search] [--data DIR] [--folder DIR]
+    python benchmarks/rewards.py RECIPE [--budget-mflops F] [--seeds 3] [--split test] [--data DIR] [--folder DIR]
         [--set KEY=VALUE ...] [--out FILE]
 
 For each seed one gallery model and one supernet; the controller is then told R1 = M(q,q), R2 = M(q,g) or R3, their
 product, and the architecture best by its own reward is finished. Beside them the uniformly scaled network of the cost
 of R2's (weights compatible, architecture not searched) and R2's trained by labels alone (architecture searched, weights
-not compatible). Heterogeneous scores; a difference is paired over queries, averaged over the seeds first.
+not compatible). Heterogeneous scores; a difference is paired over queries, averaged over the seeds first. On the search
+split the architectures have an advantage over the scaled one: they were chosen there.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def main(
     recipe: str,
     budget_mflops: float | None = None,
     seeds: int = 3,
-    split: str = "search",
+    split: str = "test",
     data: str | None = None,
     folder: Path = Path("runs/rewards"),
     overrides: Annotated[list[str] | None, typer.Option("--set")] = None,

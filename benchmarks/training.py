@@ -9,6 +9,7 @@ in turns. Ratios are what to compare: above 1 the first is faster.
 
 from __future__ import annotations
 
+import copy
 import statistics
 import sys
 import tempfile
@@ -87,7 +88,7 @@ def contiguous(network: nn.Module) -> nn.Module:
     class Contiguous(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layers = nn.ModuleList(network.children()).to(memory_format=torch.contiguous_format)
+            self.layers = nn.ModuleList(copy.deepcopy(network).children()).to(memory_format=torch.contiguous_format)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = x.contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cache
 from importlib import import_module
@@ -42,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     _register()
+    if os.environ.get("WORLD_SIZE", "1") != "1" and arguments[:1] not in (["search"], ["train"]):
+        return _fail("search and train work in several processes; start this command without torchrun.", 2, debug)
     try:
         status = app(arguments, prog_name="cmpnas", standalone_mode=False)
         if status == 130:  # how some releases of typer pass an interrupt on, others raise Abort

@@ -23,7 +23,7 @@ def command(
         list[str] | None,
         typer.Option("--loss", metavar="NAME[=WEIGHT]", help="Instead of the recipe's losses (cmpnas ls losses)."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Instead of the recipe's.")] = None,
     data: Data = None,
     resume: Annotated[bool, typer.Option("--resume", help="Accepted for symmetry: training always continues.")] = False,
     as_json: Json = False,

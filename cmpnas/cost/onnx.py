@@ -134,7 +134,7 @@ def _needed(graph: GraphProto, output: str | None) -> list[NodeProto]:
     needed = []
     for node in reversed(graph.node):  # a graph is sorted by use
         if used.intersection(node.output):
-            used.update(_reads(node))
+            used.update(name for name in _reads(node) if name)  # an input left out has no name
             needed.append(node)
     return needed
 

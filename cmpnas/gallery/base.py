@@ -143,16 +143,15 @@ def embed_views(option: Gallery, pool: Items, augmentation: Augment, views: int,
     """
     encode = option.encoder
     if encode is None:
-        raise RecipeError(
-            f"query.views is {views}, but gallery {option.settings.name!r} is embeddings without a model; use views: 0."
-        )
+        raise RecipeError(f"gallery {option.settings.name!r} is embeddings without a model; use query.views: 0.")
     where, partial = device(), path.with_name(path.name + ".partial")
     shape = len(pool), views, option.embedding_dim
     saved = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
     chunks = np.array_split(np.arange(len(pool)), max(1, -(-len(pool) // _BATCH)))
-    for chunk, view in track([(c, v) for c in chunks for v in range(views)], "embed views", total=len(chunks) * views):
+    for chunk in track(chunks, "embed views", total=len(chunks)):
         images = to_float(pool.images.read(chunk))
-        shown = augment(images, augmentation, draws(torch.from_numpy(chunk), view))
-        saved[chunk[0] : chunk[-1] + 1, view] = encode(shown.to(where)).cpu().numpy()
+        for view in range(views):
+            shown = augment(images, augmentation, draws(torch.from_numpy(chunk), view))
+            saved[chunk[0] : chunk[-1] + 1, view] = encode(shown.to(where)).cpu().numpy()
     saved.flush()
     partial.replace(path)

@@ -78,7 +78,14 @@ def train_projection(
     settings: AnyBrought, plan: ProjectionSettings, model: FrozenModel, train: Items, folder: Path, *, seed: int
 ) -> None:
     """Train to the end on the model's features and leave ``model.pt`` in ``folder``; continues from a checkpoint."""
-    features = torch.from_numpy(embed(model, train, batch_size=_BATCH, what=f"embed {settings.name}"))
+    kept = folder / f"features.{model.fingerprint}.npy"
+    with first_alone() as first:
+        if first and not kept.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_suffix(".partial.npy")
+            np.save(partial, embed(model, train, batch_size=_BATCH, what=f"embed {settings.name}"))
+            partial.replace(kept)
+    features = np.load(kept, mmap_mode="r")
     classes, codes = np.unique(train.labels, return_inverse=True)
     labels = torch.from_numpy(codes.astype(np.int64))
     torch.manual_seed(seed)
@@ -87,7 +94,7 @@ def train_projection(
     head = MarginClassifier(start, kind=plan.head.kind, margin=plan.head.margin, scale=plan.head.scale)
 
     def loss_at(images: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
-        embeddings = projection(features[indices].to(images.device))
+        embeddings = projection(torch.from_numpy(features[indices.numpy()]).to(images.device))
         return head(embeddings, labels[indices].to(images.device))
 
     # The loop deals out pictures; what is learned from are the features of the same indices.
@@ -104,6 +111,7 @@ def train_projection(
             }
             checkpoint.save(state, folder / "model.pt")
             saved.unlink()
+            kept.unlink()
 
 
 def load_projected(settings: AnyBrought, plan: ProjectionSettings, model: FrozenModel, folder: Path) -> BroughtGallery:

@@ -39,12 +39,12 @@ class SingleGallery:
     @torch.no_grad()  # not inference mode: a loss keeps these for its backward pass
     def encoder(self, images: Tensor) -> Tensor:
         """Unit embeddings of ``(B, 3, S, S)`` float images: float32 ``(B, D)``."""
-        with autocast(self.network):
+        with autocast(self.network, self.settings.train.precision):
             return F.normalize(self.network(images).float())
 
     def embed(self, items: Items, what: str | None = None) -> np.ndarray:
         """Unit embeddings of ``items``, float32 ``(N, D)``."""
-        with autocast(self.network):
+        with autocast(self.network, self.settings.train.precision):
             return embed(self.network, items, what=what)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from cmpnas.cost import Budget
-from cmpnas.distributed import world_size
 from cmpnas.errors import RunError
 from cmpnas.files import append_line, drop_partial_line, hash_of, whole_lines, write_json
 from cmpnas.models.network import Network
@@ -40,8 +39,6 @@ def rank(path: Path, architectures: int = 30, *, data: str | None = None, say: S
         CmpnasError: there is no such run, it has no supernet, there are fewer than three architectures, or
             ``rank.jsonl`` is of other settings or damaged.
     """
-    if world_size() > 1:
-        raise RunError("cmpnas rank trains in one process; start it without torchrun.")
     if architectures < _LEAST:
         raise RunError(f"{architectures} architectures have no order worth a certificate; give at least {_LEAST}.")
     run = RunFolder.open(path)

@@ -12,9 +12,9 @@ from cmpnas.data import Splits, load_splits
 from cmpnas.data.items import Steps
 from cmpnas.data.load import data_file, named_folder
 from cmpnas.distributed import first_alone, together
-from cmpnas.errors import BudgetError, RunError
+from cmpnas.errors import BudgetError, RecipeError, RunError
 from cmpnas.files import write_json
-from cmpnas.gallery.settings import BroughtSettings, FileSettings, SingleSettings, TimmSettings
+from cmpnas.gallery.settings import BroughtSettings, FileSettings, PrecomputedSettings, SingleSettings, TimmSettings
 from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.timm import require_timm
 from cmpnas.pipeline.stages import Say, Stages
@@ -73,6 +73,10 @@ def search(
 def check(recipe: Recipe, data: str | None = None) -> None:
     """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
     gallery = recipe.gallery
+    if recipe.query.views and isinstance(gallery, PrecomputedSettings):
+        raise RecipeError(
+            f"query.views is {recipe.query.views}, but gallery {gallery.name!r} is embeddings without a model; use 0."
+        )
     if isinstance(gallery, SingleSettings):
         plan_single(gallery, recipe.data.size)
         recipe.space().require_reachable(recipe.search.budget)
@@ -83,13 +87,14 @@ def check(recipe: Recipe, data: str | None = None) -> None:
 
 
 def _check_batches(recipe: Recipe, splits: Splits) -> None:
-    """Raise before anything is trained if a batch is larger than what there is to train on."""
+    """Raise before anything is trained if a batch is larger than what there is to train on, or cannot be shared."""
     plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
     if isinstance(recipe.gallery, SingleSettings):
         plans.append((recipe.gallery.train, splits.train))
     elif isinstance(recipe.gallery, BroughtSettings) and recipe.gallery.projection is not None:
         plans.append((recipe.gallery.projection.train, splits.train))
     for plan, items in plans:
+        plan.check_shares()
         Steps(len(items), plan.batch_size, recipe.seed, 0, 0)
 
 

@@ -136,7 +136,8 @@ class Stages:
         return Embedded.load(folder)
 
     def prepare(self) -> None:
-        """Have everything ready that the search needs, stage by stage."""
+        """Have everything ready that the search needs, stage by stage: all that several processes do together."""
+        _ = self.gallery
         _ = self.embedded
         _ = self.supernet
 
@@ -158,7 +159,10 @@ class Stages:
                 with self.run.timed("views"):
                     embed_views(self.gallery, self.splits.pool, query.augment, query.views, path)
                 write_json(key, made_of)
-        return np.load(path, mmap_mode="r")
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, EOFError, ValueError) as fault:
+            raise RunError(f"{path} cannot be read ({fault}); delete {key} and use --resume.") from None
 
     @cached_property
     def space(self) -> SearchSpace:

@@ -57,8 +57,15 @@ class Finish:
 
     @staticmethod
     def from_json(content: Any, space: SearchSpace) -> Finish:
-        """Read back what `to_json` wrote."""
-        return Finish(space.from_json(content["arch"]), content["start"], content["loss"], content["seed"])
+        """Read back what `to_json` wrote.
+
+        Raises:
+            RunError: it is something else.
+        """
+        try:
+            return Finish(space.from_json(content["arch"]), content["start"], content["loss"], content["seed"])
+        except (KeyError, TypeError) as fault:
+            raise RunError(f"this does not say how a network was trained ({fault}); delete its folder.") from None
 
 
 @together()
@@ -94,6 +101,7 @@ def train_pick(
     usual = Finish.by(recipe, arch)
     how = Finish(arch, start, usual.loss if loss is None else dict(loss), usual.seed if seed is None else seed)
     with run.locked():
+        stages.prepare()
         network = finish(stages, how)
     if network is None:
         return {}
@@ -115,6 +123,7 @@ def finish(stages: Stages, how: Finish) -> Network | None:
     run, recipe, pool = stages.run, stages.recipe, stages.splits.pool
     name = how.name(recipe)
     folder = run.trained(name)
+    saved = folder / f"checkpoint.{_key(stages, how)}.pt"  # of these settings and no others
     if agree(not (folder / "network.pt").exists()):
         stages.say(f"query: training {name} ({stages.space.cost(how.arch).mflops:.3f} MFLOPs) from {_origin(how)}")
         network = stages.supernet.carve(how.arch) if how.start == "supernet" else stages.untrained(how.arch, how.seed)
@@ -122,14 +131,14 @@ def finish(stages: Stages, how: Finish) -> Network | None:
             train_network(
                 network, stages.anchor, dict(how.loss), pool, recipe.query.train,
                 augmentation=recipe.query.augment, seed=how.seed,
-                saved=folder / "checkpoint.pt", workers=recipe.workers,
+                saved=saved, workers=recipe.workers,
             )  # fmt: skip
         with first_alone() as first:
             if first:
                 calibrate_on(network, pool, recipe.search.calibration_images)
                 write_json(folder / "how.json", how.to_json())
                 checkpoint.save({"key": _key(stages, how), "network": network.state_dict()}, folder / "network.pt")
-                (folder / "checkpoint.pt").unlink()
+                saved.unlink()
     with first_alone() as first:
         return load_finished(stages, how) if first else None
 

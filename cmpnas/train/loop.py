@@ -51,6 +51,19 @@ class Plan:
         """Optimiser steps on ``n`` images."""
         return max(1, round(self.epochs * (n // self.batch_size)))
 
+    def check_shares(self) -> None:
+        """Check that a batch can be cut into equal parts for all processes.
+
+        Raises:
+            RecipeError: it cannot.
+        """
+        parts = world_size() * self.accumulate
+        if self.batch_size % parts:
+            raise RecipeError(
+                f"batch_size {self.batch_size} cannot be cut into equal shares for {world_size()} processes of "
+                f"{self.accumulate} parts each; use a multiple of {parts}."
+            )
+
     def rate(self, step: int, steps: int) -> float:
         """Learning rate at ``step`` of ``steps``."""
         rise = max(1, round(self.warmup * steps))
@@ -126,11 +139,7 @@ class _State:
     """All that a training is, besides its step: weights, optimiser, the running average of the weights."""
 
     def __init__(self, modules: nn.Module, plan: Plan) -> None:
-        if plan.batch_size % (world_size() * plan.accumulate):
-            raise RecipeError(
-                f"batch_size {plan.batch_size} cannot be cut into equal shares for {world_size()} processes of "
-                f"{plan.accumulate} parts each; use a multiple of {world_size() * plan.accumulate}."
-            )
+        plan.check_shares()
         self.modules = modules
         self.optimiser = torch.optim.AdamW(_groups(modules, plan.weight_decay), lr=plan.lr)
         self.averaged: AveragedModel | None = None

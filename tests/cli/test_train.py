@@ -70,6 +70,7 @@ def test_views_are_embedded_once_and_made_again_if_they_are_of_other_settings(ru
         (["--loss", "regresion"], "unknown loss 'regresion'. Did you mean 'regression'?"),
         (["--loss", "csd=-1"], "with a weight above 0, as in regression=10; got 'csd=-1'"),
         (["--loss", "csd=much"], "got 'csd=much'"),
+        (["--seed", "-1"], "Invalid value for '--seed'"),
     ],
 )
 def test_mistakes_are_one_line(run, capsys, options, message):
@@ -77,3 +78,31 @@ def test_mistakes_are_one_line(run, capsys, options, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("error:") == 1
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(run, tmp_path, monkeypatch):
+    """Of a pick killed in training whose plan was changed, the new plan is trained from its start."""
+    import torch
+
+    from cmpnas.train import loop
+
+    weights = []
+    for killed in (False, True):
+        folder = tmp_path / f"run{killed}"
+        shutil.copytree(run, folder)
+        recipe = folder / "recipe.yaml"
+        if killed:
+            with monkeypatch.context() as patch:
+                patch.setattr(loop._State, "finish", _interrupt)
+                assert main(["train", str(folder), "--pick", "cheapest"]) == 130
+            assert list(folder.glob("trained/*/checkpoint.*.pt"))
+        text = recipe.read_text()
+        plan = text.index("  train:\n", text.index("query:"))
+        recipe.write_text(text[:plan] + text[plan:].replace("epochs: 1.0", "epochs: 2.0", 1))
+        assert main(["train", str(folder), "--pick", "cheapest"]) == 0
+        weights.append(torch.load(next(folder.glob("trained/*/network.pt")), weights_only=True)["network"])
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def _interrupt(self) -> None:
+    raise KeyboardInterrupt

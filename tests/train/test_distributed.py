@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from cmpnas.cli.app import main
 from cmpnas.compat import Anchor
 from cmpnas.cost import Budget
 from cmpnas.data.augment import Augment
@@ -126,17 +127,26 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, monkeypatch):
         train_single(settings, items(), 16, tmp_path, seed=0)
 
 
-def test_torchrun_searches_and_trains_once(tmp_path):
-    """Both processes train, one of them searches, speaks and writes."""
+def test_torchrun_searches_and_trains_once_and_finds_its_own_work_again(tmp_path):
+    """Both processes train, one of them searches, speaks and writes; nothing waits for one that has left."""
     run, environment = tmp_path / "run", {**os.environ, "OMP_NUM_THREADS": "1"}
     overrides = [part for override in QUICK for part in ("--set", override)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    for command in (["search", "--run", str(run), *overrides], ["train", str(run), "--pick", "cheapest"]):
+    search, train = ["search", "--run", str(run), *overrides], ["train", str(run), "--pick", "cheapest"]
+    for command in (search, [*search, "--resume"], train, train):
+        if "search" in command:
+            (run / "front.json").unlink(missing_ok=True)
         done = subprocess.run(
-            [*launch, "-m", "--", "cmpnas", *command], env=environment, capture_output=True, text=True
+            [*launch, "-m", "--", "cmpnas", *command], env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.count("next:") == 1
     assert len((run / "records.jsonl").read_text().splitlines()) == 8
     assert len(list(run.glob("trained/*/network.pt"))) == 1
     assert not list(run.rglob("*checkpoint*"))
+
+
+def test_other_commands_are_of_one_process(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["evaluate", "somewhere"]) == 2
+    assert "search and train work in several processes; start this command without torchrun" in capsys.readouterr().err
