@@ -165,12 +165,6 @@ def test_mistakes(searched, tmp_path, capsys):
     assert not (tmp_path / "run" / "rank.jsonl").exists()
 
 
-def test_several_processes_are_sent_away(searched, capsys, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(["rank", str(searched)]) == 2
-    assert "start it without torchrun" in capsys.readouterr().err
-
-
 def test_a_run_that_is_worked_on_is_left_alone(searched, capsys):
     from cmpnas.run import RunFolder
 

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 
 from cmpnas.cli.app import main
 from tests.conftest import QUICK
@@ -96,9 +97,9 @@ def test_a_checkpoint_of_other_settings_is_not_continued(run, tmp_path, monkeypa
                 patch.setattr(loop._State, "finish", _interrupt)
                 assert main(["train", str(folder), "--pick", "cheapest"]) == 130
             assert list(folder.glob("trained/*/checkpoint.*.pt"))
-        text = recipe.read_text()
-        plan = text.index("  train:\n", text.index("query:"))
-        recipe.write_text(text[:plan] + text[plan:].replace("epochs: 1.0", "epochs: 2.0", 1))
+        content = yaml.safe_load(recipe.read_text())
+        content["query"]["train"]["epochs"] = 2
+        recipe.write_text(yaml.safe_dump(content))
         assert main(["train", str(folder), "--pick", "cheapest"]) == 0
         weights.append(torch.load(next(folder.glob("trained/*/network.pt")), weights_only=True)["network"])
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
