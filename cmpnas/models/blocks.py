@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cmpnas.errors import SpaceError
-from cmpnas.models.norm import BatchNorm2d
 from cmpnas.resources import import_object
 from cmpnas.space.blocks import block_of, excited, expanded, narrowed, shuffle_shape
 from cmpnas.space.layer import Layer
@@ -24,7 +23,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 def conv_norm(cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     """A convolution that keeps the side (but for its stride) and its BatchNorm."""
     conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return [conv, BatchNorm2d(cout)]
+    return [conv, nn.BatchNorm2d(cout)]
 
 
 def activation(layer: Layer) -> nn.Module:

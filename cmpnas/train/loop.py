@@ -19,6 +19,7 @@ from cmpnas.data.images import to_float
 from cmpnas.data.items import Items, Steps, batches
 from cmpnas.distributed import agree, average_gradients, rank, world_size
 from cmpnas.errors import RecipeError, RunError
+from cmpnas.models.norm import shared_statistics
 from cmpnas.progress import track
 from cmpnas.train import checkpoint
 from cmpnas.train.device import Precision, device
@@ -111,25 +112,26 @@ def fit(
     order = Steps(len(items), plan.batch_size, seed, start, steps, share=(rank(), world_size()))
     feed = enumerate(batches(items, order, workers), start)
     optimiser = state.optimiser
-    for step, (images, indices) in track(feed, what, total=steps, done=start):
-        for group in optimiser.param_groups:
-            group["lr"] = plan.rate(step, steps)
-        view = step // (len(items) // plan.batch_size)
-        view = view % views if views else view
-        images = augment(to_float(images), augmentation, draws(indices, view))
-        optimiser.zero_grad(set_to_none=True)
-        for part, chosen in zip(images.chunk(plan.accumulate), indices.chunk(plan.accumulate), strict=True):
-            loss = loss_at(part.to(where, non_blocking=True), chosen, view, step) / plan.accumulate
-            if not torch.isfinite(loss):
-                raise RunError(f"the loss of {what} is {loss.item()} at step {step}; lower its lr.")
-            loss.backward()
-        average_gradients(modules)
-        nn.utils.clip_grad_norm_(modules.parameters(), 5.0)
-        optimiser.step()
-        state.average()
-        if time.monotonic() - last_saved > _SAVE_EVERY:
-            state.save(step + 1, saved)
-            last_saved = time.monotonic()
+    with shared_statistics():
+        for step, (images, indices) in track(feed, what, total=steps, done=start):
+            for group in optimiser.param_groups:
+                group["lr"] = plan.rate(step, steps)
+            view = step // (len(items) // plan.batch_size)
+            view = view % views if views else view
+            images = augment(to_float(images), augmentation, draws(indices, view))
+            optimiser.zero_grad(set_to_none=True)
+            for part, chosen in zip(images.chunk(plan.accumulate), indices.chunk(plan.accumulate), strict=True):
+                loss = loss_at(part.to(where, non_blocking=True), chosen, view, step) / plan.accumulate
+                if not torch.isfinite(loss):
+                    raise RunError(f"the loss of {what} is {loss.item()} at step {step}; lower its lr.")
+                loss.backward()
+            average_gradients(modules)
+            nn.utils.clip_grad_norm_(modules.parameters(), 5.0)
+            optimiser.step()
+            state.average()
+            if time.monotonic() - last_saved > _SAVE_EVERY:
+                state.save(step + 1, saved)
+                last_saved = time.monotonic()
     state.save(steps, saved)
     state.finish()
     modules.eval()
