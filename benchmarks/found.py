@@ -86,6 +86,8 @@ def arms_of(space: SearchSpace, found: Arch, seeds: int) -> dict[str, Callable[[
     drawn = space.sample_many(_DRAWN, 1, max_mflops=limit)
     dearest = dict.fromkeys(drawn[int(i)] for i in np.argsort(-drawn.macs, kind="stable")[: 20 * seeds])
     near = [arch for arch in dearest if arch != found][:seeds]
+    if len(near) < seeds:
+        raise typer.BadParameter(f"only {len(near)} others cost no more than the pick; take a dearer --pick.")
     scaled = uniformly_scaled(space, limit)
     return {"found": lambda seed: found, "scaled": lambda seed: scaled, "random": lambda seed: near[seed]}
 
@@ -106,7 +108,8 @@ def measure(stages: Stages, arch_of: Callable[[int], Arch], start: Start, split:
     scores, costs = [], []
     for seed in range(seeds):
         how = Finish(arch_of(seed), start, dict(stages.recipe.query.loss), seed)
-        network = finish(stages, how)
+        with stages.run.locked():
+            network = finish(stages, how)
         found = score_pair(embed(network, task.query), g_gallery, task, [metric])  # type: ignore[arg-type]
         scores.append(found.per_query(metric))
         costs.append(stages.space.cost(how.arch).mflops)

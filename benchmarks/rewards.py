@@ -60,11 +60,13 @@ def main(
         stages = Stages.of_run(folder / f"{seed}-r2", data, print)
         usual = dict(stages.recipe.query.loss)
         scaled = uniformly_scaled(stages.space, stages.space.cost(found["r2"]).mflops)
-        arms = {f"architecture by {reward}": (arch, usual) for reward, arch in found.items()}
-        arms |= {"scaled uniformly": (scaled, usual), "by r2, weights not compatible": (found["r2"], {"vanilla": 1.0})}
-        for name, (arch, loss) in arms.items():
-            scores.setdefault(name, []).append(per_query(stages, Finish(arch, "supernet", loss, seed), split))
-            costs.setdefault(name, []).append(stages.space.cost(arch).mflops)
+        arms = {f"architecture by {reward}": Finish(arch, "supernet", usual, seed) for reward, arch in found.items()}
+        arms["scaled uniformly"] = Finish(scaled, "supernet", usual, seed)
+        # From scratch: the supernet's weights are compatible already.
+        arms["by r2, weights not compatible"] = Finish(found["r2"], "scratch", {"vanilla": 1.0}, seed)
+        for name, how in arms.items():
+            scores.setdefault(name, []).append(per_query(stages, how, split))
+            costs.setdefault(name, []).append(stages.space.cost(how.arch).mflops)
     metric = stages.recipe.search.metric
     print(f"{stages.recipe.name}, {split} split, {metric}, {seeds} seeds")
     rows = []
@@ -104,7 +106,8 @@ def best(stages: Stages, reward: str) -> Arch:
 
 def per_query(stages: Stages, how: Finish, split: str) -> np.ndarray:
     task, metric = open_split(stages, split), stages.recipe.search.metric
-    network = finish(stages, how)
+    with stages.run.locked():
+        network = finish(stages, how)
     query = embed(network, task.query)  # type: ignore[arg-type]
     return score_pair(query, stages.gallery.embed(task.gallery), task, [metric]).per_query(metric)
 
