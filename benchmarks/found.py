@@ -20,6 +20,7 @@ import numpy as np
 import typer
 
 from cmpnas.cost import Budget
+from cmpnas.data import Protocol
 from cmpnas.pipeline.evaluate import open_split
 from cmpnas.pipeline.stages import Stages
 from cmpnas.pipeline.train import Finish, Start, finish
@@ -43,7 +44,9 @@ def main(
 ) -> None:
     stages = Stages.of_run(run, data, print)
     arms = arms_of(stages.space, stages.space.from_json(pick(stages.run.read_front(), pick_)["query"]["arch"]), seeds)
-    results = {name: measure(stages, archs, start, split, seeds) for name, archs in arms.items()}  # type: ignore[arg-type]
+    task = open_split(stages, split)
+    known = task, stages.gallery.embed(task.gallery)
+    results = {name: measure(stages, archs, start, *known, seeds) for name, archs in arms.items()}  # type: ignore[arg-type]
     metric = stages.recipe.search.metric
     print(f"{stages.recipe.name}, {split} split, {metric}, {seeds} seeds, {start}")
     rows = []
@@ -102,19 +105,25 @@ def uniformly_scaled(space: SearchSpace, limit: float) -> Arch:
     return max((arch for arch in every if space.cost(arch).mflops <= limit), key=lambda arch: space.cost(arch).mflops)
 
 
-def measure(stages: Stages, arch_of: Callable[[int], Arch], start: Start, split: str, seeds: int) -> Result:
-    task, metric = open_split(stages, split), stages.recipe.search.metric
-    g_gallery = stages.gallery.embed(task.gallery)
+def measure(
+    stages: Stages, arch_of: Callable[[int], Arch], start: Start, task: Protocol, g_gallery: np.ndarray, seeds: int
+) -> Result:
     scores, costs = [], []
     for seed in range(seeds):
         how = Finish(arch_of(seed), start, dict(stages.recipe.query.loss), seed)
-        with stages.run.locked():
-            network = finish(stages, how)
-        found = score_pair(embed(network, task.query), g_gallery, task, [metric])  # type: ignore[arg-type]
-        scores.append(found.per_query(metric))
+        scores.append(per_query(stages, how, task, g_gallery))
         costs.append(stages.space.cost(how.arch).mflops)
     table = np.stack(scores)
     return Result(table.mean(0), table.mean(1), (min(costs), max(costs)))
+
+
+def per_query(stages: Stages, how: Finish, task: Protocol, g_gallery: np.ndarray) -> np.ndarray:
+    """Heterogeneous scores of ``task`` by a network finished so, in the recipe's metric: float64 ``(Q,)``."""
+    metric = stages.recipe.search.metric
+    with stages.run.locked():
+        network = finish(stages, how)
+    query = embed(network, task.query)  # type: ignore[arg-type]
+    return score_pair(query, g_gallery, task, [metric]).per_query(metric)
 
 
 def told(values: np.ndarray) -> str:

@@ -19,20 +19,18 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from found import told, uniformly_scaled
+from found import per_query, told, uniformly_scaled
 
 from cmpnas.data import load_splits
 from cmpnas.pipeline.evaluate import open_split
 from cmpnas.pipeline.search import search
 from cmpnas.pipeline.stages import Stages
-from cmpnas.pipeline.train import Finish, finish
+from cmpnas.pipeline.train import Finish
 from cmpnas.recipe import Recipe, load_recipe
 from cmpnas.retrieval.compare import Comparison
 from cmpnas.run import RunFolder
-from cmpnas.search.evaluator import score_pair
 from cmpnas.search.records import RecordLog
 from cmpnas.space import Arch
-from cmpnas.train.embed import embed
 
 _REWARDS = ("r2", "r1", "r3")  # the first one trains what the others reuse
 
@@ -64,8 +62,10 @@ def main(
         arms["scaled uniformly"] = Finish(scaled, "supernet", usual, seed)
         # From scratch: the supernet's weights are compatible already.
         arms["by r2, weights not compatible"] = Finish(found["r2"], "scratch", {"vanilla": 1.0}, seed)
+        task = open_split(stages, split)
+        g_gallery = stages.gallery.embed(task.gallery)
         for name, how in arms.items():
-            scores.setdefault(name, []).append(per_query(stages, how, split))
+            scores.setdefault(name, []).append(per_query(stages, how, task, g_gallery))
             costs.setdefault(name, []).append(stages.space.cost(how.arch).mflops)
     metric = stages.recipe.search.metric
     print(f"{stages.recipe.name}, {split} split, {metric}, {seeds} seeds")
@@ -102,14 +102,6 @@ def best(stages: Stages, reward: str) -> Arch:
     records = RecordLog(stages.run.records, stages.space).read()
     name = stages.recipe.gallery.name
     return max(records, key=lambda record: record.reward(name, reward)).arch  # type: ignore[arg-type]
-
-
-def per_query(stages: Stages, how: Finish, split: str) -> np.ndarray:
-    task, metric = open_split(stages, split), stages.recipe.search.metric
-    with stages.run.locked():
-        network = finish(stages, how)
-    query = embed(network, task.query)  # type: ignore[arg-type]
-    return score_pair(query, stages.gallery.embed(task.gallery), task, [metric]).per_query(metric)
 
 
 if __name__ == "__main__":

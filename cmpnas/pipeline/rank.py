@@ -13,13 +13,13 @@ from cmpnas.errors import RunError
 from cmpnas.files import append_line, drop_partial_line, hash_of, whole_lines, write_json
 from cmpnas.models.network import Network
 from cmpnas.pipeline.stages import Say, Stages
+from cmpnas.pipeline.train import Finish, learn
 from cmpnas.progress import track
 from cmpnas.report.plot import plot_rank
 from cmpnas.run import RunFolder
 from cmpnas.search.rank import certificate
 from cmpnas.search.records import Record
 from cmpnas.space import Arch, SearchSpace
-from cmpnas.train.network import train_network
 
 _LEAST = 3
 _AT_ONCE = 256
@@ -96,13 +96,7 @@ def _rank(stages: Stages, wanted: int) -> list[dict[str, Any]]:
 def _train_alone(stages: Stages, arch: Arch, saved: Path) -> Network:
     """A network of ``arch`` trained from fresh weights; order and augmentation of pictures are the same for all."""
     recipe = stages.recipe
-    seed = _seed("alone", recipe.seed)
-    network = stages.untrained(arch, seed)
-    train_network(
-        network, stages.anchor, dict(recipe.query.loss), stages.splits.pool, recipe.query.train,
-        augmentation=recipe.query.augment, seed=seed, saved=saved, workers=recipe.workers,
-    )  # fmt: skip
-    return network
+    return learn(stages, Finish(arch, "scratch", recipe.query.loss, _seed("alone", recipe.seed)), saved)
 
 
 def _distinct(space: SearchSpace, budget: Budget, seed: int, wanted: int) -> list[Arch]:

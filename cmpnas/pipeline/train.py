@@ -126,13 +126,8 @@ def finish(stages: Stages, how: Finish) -> Network | None:
     saved = folder / f"checkpoint.{_key(stages, how)}.pt"  # of these settings and no others
     if agree(not (folder / "network.pt").exists()):
         stages.say(f"query: training {name} ({stages.space.cost(how.arch).mflops:.3f} MFLOPs) from {_origin(how)}")
-        network = stages.supernet.carve(how.arch) if how.start == "supernet" else stages.untrained(how.arch, how.seed)
         with run.timed(f"train {name}"):
-            train_network(
-                network, stages.anchor, dict(how.loss), pool, recipe.query.train,
-                augmentation=recipe.query.augment, seed=how.seed,
-                saved=saved, workers=recipe.workers,
-            )  # fmt: skip
+            network = learn(stages, how, saved)
         with first_alone() as first:
             if first:
                 calibrate_on(network, pool, recipe.search.calibration_images)
@@ -141,6 +136,17 @@ def finish(stages: Stages, how: Finish) -> Network | None:
                 saved.unlink()
     with first_alone() as first:
         return load_finished(stages, how) if first else None
+
+
+def learn(stages: Stages, how: Finish, saved: Path) -> Network:
+    """The training alone, continued from the checkpoint ``saved``: a network still to be calibrated."""
+    recipe = stages.recipe
+    network = stages.supernet.carve(how.arch) if how.start == "supernet" else stages.untrained(how.arch, how.seed)
+    train_network(
+        network, stages.anchor, dict(how.loss), stages.splits.pool, recipe.query.train,
+        augmentation=recipe.query.augment, seed=how.seed, saved=saved, workers=recipe.workers,
+    )  # fmt: skip
+    return network
 
 
 def score_search(stages: Stages, network: Network) -> dict[str, float]:
