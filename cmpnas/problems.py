@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from cmpnas.errors import CmpnasError
 
@@ -68,6 +68,10 @@ def _phrase(mistake: Any, model: type[BaseModel]) -> str:
         return f"{place}: unknown key{hint}"
     if mistake["type"] == "missing":
         return f"{place}: required"
+    if mistake["type"] == "union_tag_not_found":
+        tag = mistake["ctx"]["discriminator"].strip("'")
+        allowed = [value for kind in _models_at(model, mistake["loc"]) for value in get_args(_fields(kind)[tag])]
+        return f"{place}.{tag}: required, one of {', '.join(map(repr, allowed))}"
     message = mistake["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if isinstance(mistake["input"], str | int | float | bool | None):
@@ -77,17 +81,17 @@ def _phrase(mistake: Any, model: type[BaseModel]) -> str:
 
 def _fields_at(model: Any, loc: Iterable[Any]) -> list[str]:
     """Names of the keys allowed at ``loc``, as far as the models tell."""
+    return [name for kind in _models_at(model, loc) for name in _fields(kind)]
+
+
+def _models_at(model: Any, loc: Iterable[Any]) -> list[Any]:
+    """What a mapping at ``loc`` may be."""
     reached: list[Any] = [model]
     for part in loc:
-        following = []
-        for kind in reached:
-            allowed = _fields(kind)
-            if part in allowed:
-                following += _models_in(allowed[part])
-            else:
-                following.append(kind)  # list index or union tag
-        reached = following
-    return [name for kind in reached for name in _fields(kind)]
+        own = [found for kind in reached if part in _fields(kind) for found in _models_in(_fields(kind)[part])]
+        tagged = [kind for kind in reached if any(part in get_args(allowed) for allowed in _fields(kind).values())]
+        reached = own or tagged or reached  # else an index of a list
+    return reached
 
 
 def _fields(kind: Any) -> dict[str, Any]:
@@ -98,8 +102,6 @@ def _fields(kind: Any) -> dict[str, Any]:
 
 
 def _models_in(annotation: Any) -> list[Any]:
-    from typing import get_args
-
     from pydantic import BaseModel
 
     if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):

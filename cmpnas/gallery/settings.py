@@ -53,15 +53,31 @@ class PrecomputedSettings(_Settings):
     head: MarginSettings = MarginSettings()
 
 
-class ProjectionSettings(_Settings):
-    """A linear layer to ``dim`` numbers on top of frozen features, trained here on the labelled training split.
+class _Projection(_Settings):
+    """A linear layer to ``dim`` numbers on top of frozen features, made of the labelled training split.
 
-    The features are computed once, so there is no augmentation.
+    The features are computed once, of pictures as they are.
     """
 
     dim: Annotated[int, Field(gt=1)]
     head: MarginSettings = MarginSettings()
+
+
+class SoftmaxProjection(_Projection):
+    """Trained with the angular-margin softmax ``head``."""
+
+    kind: Literal["softmax"]
     train: Plan
+
+
+class WhiteningProjection(_Projection):
+    """What varies within a class is whitened, its covariance shrunk by ``shrinkage``: closed form, no training."""
+
+    kind: Literal["whitening"]
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+AnyProjection = Annotated[SoftmaxProjection | WhiteningProjection, Field(discriminator="kind")]
 
 
 class BroughtSettings(_Settings):
@@ -78,7 +94,7 @@ class BroughtSettings(_Settings):
     mean: tuple[Unit, Unit, Unit] | None = None
     std: tuple[Spread, Spread, Spread] | None = None
     mflops: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    projection: ProjectionSettings | None = None
+    projection: AnyProjection | None = None
     head: MarginSettings = MarginSettings()
 
     @model_validator(mode="before")

@@ -14,7 +14,14 @@ from cmpnas.data.load import data_file, named_folder
 from cmpnas.distributed import first_alone, together
 from cmpnas.errors import BudgetError, RecipeError, RunError
 from cmpnas.files import write_json
-from cmpnas.gallery.settings import BroughtSettings, FileSettings, PrecomputedSettings, SingleSettings, TimmSettings
+from cmpnas.gallery.settings import (
+    BroughtSettings,
+    FileSettings,
+    PrecomputedSettings,
+    SingleSettings,
+    SoftmaxProjection,
+    TimmSettings,
+)
 from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.timm import require_timm
 from cmpnas.pipeline.stages import Say, Stages
@@ -91,7 +98,7 @@ def _check_batches(recipe: Recipe, splits: Splits) -> None:
     plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
     if isinstance(recipe.gallery, SingleSettings):
         plans.append((recipe.gallery.train, splits.train))
-    elif isinstance(recipe.gallery, BroughtSettings) and recipe.gallery.projection is not None:
+    elif isinstance(recipe.gallery, BroughtSettings) and isinstance(recipe.gallery.projection, SoftmaxProjection):
         plans.append((recipe.gallery.projection.train, splits.train))
     for plan, items in plans:
         plan.check_shares()

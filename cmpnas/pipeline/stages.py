@@ -18,9 +18,10 @@ from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
 from cmpnas.files import hash_file, hash_of, read_json, write_json
 from cmpnas.gallery.base import Embedded, Gallery, anchor, embed_views
-from cmpnas.gallery.brought import as_it_is, load_projected, open_model, train_projection
+from cmpnas.gallery.brought import as_it_is, open_model
 from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.precomputed import load_precomputed
+from cmpnas.gallery.projection import load_projected, make_projection
 from cmpnas.gallery.settings import AnyBrought, BroughtSettings, PrecomputedSettings, SingleSettings
 from cmpnas.gallery.single import load_single, plan_single, train_single
 from cmpnas.models.network import Network, build_network
@@ -109,14 +110,14 @@ class Stages:
         return open_model(cast(AnyBrought, self.recipe.gallery), self.recipe.data, self.data)
 
     def _brought_gallery(self, settings: AnyBrought) -> Gallery:
-        """That model, with its projection if it is to have one, trained if it is not there yet."""
+        """That model, with its projection if it is to have one, made if it is not there yet."""
         plan, folder = settings.projection, self.run.gallery
         if plan is None:
             return as_it_is(settings, self.brought)
         if agree(not (folder / "model.pt").exists()):
-            self.say(f"gallery: training a projection of {settings.name!r} on {len(self.splits.train):,} images")
+            self.say(f"gallery: a projection of {settings.name!r} on {len(self.splits.train):,} images")
             with self.run.timed("gallery"):
-                train_projection(settings, plan, self.brought, self.splits.train, folder, seed=self.recipe.seed)
+                make_projection(settings, plan, self.brought, self.splits.train, folder, seed=self.recipe.seed)
         return load_projected(settings, plan, self.brought, folder)
 
     @cached_property

@@ -19,8 +19,15 @@ from cmpnas.data.items import Items
 from cmpnas.data.settings import ShopSettings
 from cmpnas.errors import DataError, RecipeError, RunError
 from cmpnas.gallery.base import Embedded, anchor
-from cmpnas.gallery.brought import as_it_is, load_projected, open_model, train_projection
-from cmpnas.gallery.settings import OnnxSettings, ProjectionSettings, TimmSettings, TorchscriptSettings
+from cmpnas.gallery.brought import as_it_is, open_model
+from cmpnas.gallery.projection import load_projected, make_projection
+from cmpnas.gallery.settings import (
+    OnnxSettings,
+    SoftmaxProjection,
+    TimmSettings,
+    TorchscriptSettings,
+    WhiteningProjection,
+)
 from cmpnas.models import build_network
 from cmpnas.recipe import load_recipe
 from tests.conftest import to_onnx
@@ -325,7 +332,12 @@ def coloured(n_classes, per_class, seed=0):
     return Items(ArrayImages(torch.from_numpy(pixels).to(torch.uint8)), labels + 40, None, np.arange(len(labels)))
 
 
-PLAN = {"dim": 6, "head": {"margin": 0.1, "scale": 16}, "train": {"epochs": 40, "batch_size": 40, "lr": 0.02}}
+PLAN = {
+    "kind": "softmax",
+    "dim": 6,
+    "head": {"margin": 0.1, "scale": 16},
+    "train": {"epochs": 40, "batch_size": 40, "lr": 0.02},
+}
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +355,7 @@ def hits(option, query, gallery):
 def test_a_projection_learns_what_separates(mixed, tmp_path):
     train, test = coloured(8, 30), coloured(8, 10, seed=1)
     model = opened(mixed)
-    train_projection(mixed, mixed.projection, model, train, tmp_path, seed=0)
+    make_projection(mixed, mixed.projection, model, train, tmp_path, seed=0)
     plain, option = as_it_is(mixed, model), load_projected(mixed, mixed.projection, model, tmp_path)
     assert hits(plain, test, train) < 0.6
     assert hits(option, test, train) > 0.95
@@ -361,9 +373,9 @@ def test_a_projection_learns_what_separates(mixed, tmp_path):
 
 def test_a_projection_is_a_function_of_the_seed(mixed, tmp_path):
     train, model, weights = coloured(4, 10), opened(mixed), []
-    plan = ProjectionSettings.model_validate(PLAN | {"train": {"epochs": 2, "batch_size": 8, "lr": 0.02}})
+    plan = SoftmaxProjection.model_validate(PLAN | {"train": {"epochs": 2, "batch_size": 8, "lr": 0.02}})
     for n, seed in enumerate((5, 5, 6)):
-        train_projection(mixed, plan, model, train, tmp_path / str(n), seed=seed)
+        make_projection(mixed, plan, model, train, tmp_path / str(n), seed=seed)
         weights.append(load_projected(mixed, plan, model, tmp_path / str(n)).classifier)
     assert np.array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
@@ -371,13 +383,26 @@ def test_a_projection_is_a_function_of_the_seed(mixed, tmp_path):
 
 def test_a_projection_of_another_model_is_refused(mixed, files, tmp_path):
     model = opened(mixed)
-    plan = ProjectionSettings.model_validate(PLAN | {"train": {"epochs": 1, "batch_size": 8, "lr": 0.02}})
-    train_projection(mixed, plan, model, coloured(4, 10), tmp_path, seed=0)
+    plan = SoftmaxProjection.model_validate(PLAN | {"train": {"epochs": 1, "batch_size": 8, "lr": 0.02}})
+    make_projection(mixed, plan, model, coloured(4, 10), tmp_path, seed=0)
     model.fingerprint = "another"
     with pytest.raises(RunError, match=r"model\.pt is of another model; delete it"):
         load_projected(mixed, plan, model, tmp_path)
     with pytest.raises(RunError, match=r"model\.pt does not hold a projection to 5 numbers"):
-        load_projected(mixed, ProjectionSettings.model_validate(PLAN | {"dim": 5}), model, tmp_path)
+        load_projected(mixed, SoftmaxProjection.model_validate(PLAN | {"dim": 5}), model, tmp_path)
+
+
+def test_a_whitening_separates_without_training(mixed, tmp_path):
+    train, test = coloured(8, 30), coloured(8, 10, seed=1)
+    model, plan = opened(mixed), WhiteningProjection(kind="whitening", dim=6, shrinkage=0.1)
+    make_projection(mixed, plan, model, train, tmp_path, seed=0)
+    option = load_projected(mixed, plan, model, tmp_path)
+    assert hits(as_it_is(mixed, model), test, train) < 0.6
+    assert hits(option, test, train) > 0.95
+    vectors = option.embed(train)
+    means = np.stack([vectors[train.labels == label].sum(0) for label in np.unique(train.labels)])
+    assert option.classifier == pytest.approx(means, abs=1e-3)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
 
 
 # The recipe
@@ -401,7 +426,12 @@ def test_losses_know_the_head_of_the_projection_unless_told_otherwise():
         ("{kind: onnx, name: big, file: f, std: [0.2, 0, 0.2]}", "should be greater than 0"),
         ("{kind: onnx, name: big, file: f, mean: [0.5, 0.5]}", "gallery.onnx.mean.2: required"),
         ("{kind: onnx, name: big, file: f, mflops: 0}", "should be greater than 0"),
-        ("{kind: onnx, name: big, file: f, projection: {dim: 64}}", "gallery.onnx.projection.train: required"),
+        ("{kind: onnx, name: big, file: f, projection: {kind: softmax, dim: 64}}", "softmax.train: required"),
+        (
+            "{kind: onnx, name: big, file: f, projection: {dim: 64}}",
+            "kind: required, one of 'softmax', 'whitening'",
+        ),
+        ("{kind: onnx, name: big, file: f, projection: {kind: whitening, dim: 64, shrinkage: 0}}", "greater than 0"),
         ("{kind: keras, name: big, file: f}", "'torchscript'"),
     ],
 )
@@ -413,6 +443,6 @@ def test_mistakes_in_the_recipe(gallery, message):
 
 def test_the_query_space_is_as_wide_as_the_projection():
     brought = "gallery={{kind: onnx, name: big, file: f{}}}"
-    projected = ", projection: {dim: 48, train: {epochs: 1, batch_size: 8, lr: 0.01}}"
+    projected = ", projection: {kind: softmax, dim: 48, train: {epochs: 1, batch_size: 8, lr: 0.01}}"
     assert load_recipe("quickstart", [brought.format(projected)]).space().embedding_dim == 48
     assert load_recipe("quickstart", [brought.format("")]).space(77).embedding_dim == 77

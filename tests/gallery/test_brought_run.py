@@ -32,7 +32,7 @@ def onnx(model, more=""):
     return f"{{kind: onnx, name: big, file: {model}{more}}}"
 
 
-PROJECTION = ", projection: {dim: 12, train: {epochs: 2, batch_size: 32, lr: 0.01}}"
+PROJECTION = ", projection: {kind: softmax, dim: 12, train: {epochs: 2, batch_size: 32, lr: 0.01}}"
 
 
 def last_line(capsys):
