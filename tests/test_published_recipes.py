@@ -71,7 +71,7 @@ def test_a_few_steps_from_official_files_to_a_front(tmp_path, name, write, expec
 @pytest.mark.parametrize(
     ("name", "trained", "searched", "queries", "gallery", "scored"),
     [
-        ("grocery", 956, [410, 427], 1277, 1341, 1277),
+        ("grocery", 1754, [410, 427], 1277, 1341, 1277),
         ("emoji", 2489, [344, 265], 896, 632, 893),  # three of one emoji have nothing to find
     ],
 )
