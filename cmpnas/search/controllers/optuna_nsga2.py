@@ -34,39 +34,40 @@ class OptunaNSGA2:
         self._study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
         self._rng = random.Random(seed)
         self._seen: set[Arch] = set()
-        self._asked: Any = None
-        for arch in space.extremes():  # the ends of the front, as far as the budget lets
-            self._plan(space.nearest(dict(arch.choices), budget))
+        self._outstanding: dict[Arch, Any] = {}
+        #: What the sampler shall propose first: the ends of the front, as far as the budget lets.
+        self._planned = [space.nearest(dict(arch.choices), budget) for arch in reversed(space.extremes())]
 
     def ask(self) -> Arch | None:
-        """A feasible architecture never asked for before; None when there are no more."""
+        """A feasible architecture never asked for or told before; None when there are no more."""
+        while self._planned:
+            if (arch := self._planned.pop()) not in self._seen:
+                return self._propose(arch)
         for _ in range(_REDRAWS):
-            if (arch := self._propose()) is not None:
-                return arch
-        if (fresh := self._draw_fresh()) is None:
-            return None
-        self._plan(fresh)
-        return self._propose()
+            if (proposed := self._propose()) is not None:
+                return proposed
+        fresh = self._draw_fresh()
+        return None if fresh is None else self._propose(fresh)
 
     def tell(self, arch: Arch, score: float, mflops: float) -> None:
-        """Report the architecture asked for last."""
-        self._study.tell(self._asked, [score, mflops])
+        """Report an architecture; one that was not asked for enters the population as if it had been."""
+        if arch not in self._outstanding:
+            self._propose(arch)
+        self._study.tell(self._outstanding.pop(arch), [score, mflops])
 
-    def _propose(self) -> Arch | None:
-        """What the sampler proposes, if it is new."""
+    def _propose(self, fixed: Arch | None = None) -> Arch | None:
+        """What the sampler proposes, which is ``fixed`` if that is given; None if it is not new."""
+        if fixed is not None:
+            idle = {name: values[0] for name, values in self.space.decisions.items()}
+            self._study.enqueue_trial(idle | dict(fixed.choices))
         trial = self._study.ask(self._genes)
         arch = self.space.nearest(trial.params, self.budget)
         if arch in self._seen:
             self._study.tell(trial, state=self._failed)
             return None
         self._seen.add(arch)
-        self._asked = trial
+        self._outstanding[arch] = trial
         return arch
-
-    def _plan(self, arch: Arch) -> None:
-        """Have the sampler propose ``arch`` next."""
-        idle = {name: values[0] for name, values in self.space.decisions.items()}
-        self._study.enqueue_trial(idle | dict(arch.choices))
 
     def _draw_fresh(self) -> Arch | None:
         """A uniform draw from what has not been seen; None when 10,000 draws find nothing."""
