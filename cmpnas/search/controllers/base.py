@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cmpnas.search.feasible import Feasible
 from cmpnas.space import Arch
 
 
@@ -28,3 +29,17 @@ class Controller(Protocol):
     def tell(self, arch: Arch, score: float, mflops: float) -> None:
         """What ``arch``, which fits the budget, scored; once for each architecture."""
         ...
+
+
+class Maker(Protocol):
+    """What makes a controller, as a class does.
+
+    Args:
+        feasible: what may be proposed.
+        population: how large a generation is, to those that have any.
+        seed: two that differ only in it propose differently, if they choose by chance.
+    """
+
+    __doc__: str | None
+
+    def __call__(self, feasible: Feasible, *, population: int, seed: int) -> Controller: ...
