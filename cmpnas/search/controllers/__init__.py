@@ -8,6 +8,7 @@ from cmpnas.cost.budget import Budget
 from cmpnas.errors import CmpnasError, unknown
 from cmpnas.resources import import_object
 from cmpnas.search.controllers.base import Controller, Maker
+from cmpnas.search.controllers.by_nni import NNITPE, NNIEvolution, NNIRandom, NNIRegularizedEvolution
 from cmpnas.search.controllers.by_optuna import OptunaGP, OptunaNSGA2, OptunaNSGA3, OptunaRandom, OptunaTPE
 from cmpnas.search.controllers.exhaustive import Exhaustive
 from cmpnas.search.controllers.predictor import Predictor
@@ -26,6 +27,10 @@ CONTROLLERS: dict[str, Maker] = {
     "optuna:random": OptunaRandom,
     "spos": SPOS,
     "exhaustive": Exhaustive,
+    "nni:evolution": NNIEvolution,
+    "nni:regularized-evolution": NNIRegularizedEvolution,
+    "nni:tpe": NNITPE,
+    "nni:random": NNIRandom,
 }
 
 

@@ -13,7 +13,7 @@ from cmpnas.space import Arch
 
 _ALL = 5_000  # feasible sets of up to so many are searched whole
 _DRAWN, _BRED, _ROUNDS, _PARENTS = 400, 200, 3, 50  # otherwise: draws, and children of each round of evolution
-_SHARE = 20  # a fit serves one proposal for so many evaluations: 1 of the first 40, 10 at the 200th
+_SHARE = 10  # a fit serves one proposal for so many evaluations: 1 of the first 20, 20 at the 200th
 _CHANGES = 1.5  # decisions that a mutation draws anew, on average
 _FEW = 40  # candidates looked at again for each proposal of a plan
 _BEYOND = 0.05  # the span of log cost is so much longer than its ends are apart, for the dearest to count
