@@ -18,7 +18,7 @@ from cmpnas.gallery.settings import AnyGallery, BroughtSettings, SingleSettings
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.retrieval.metrics import get_metric
-from cmpnas.search.controllers import CONTROLLERS
+from cmpnas.search.controllers import find_controller
 from cmpnas.search.records import Reward
 from cmpnas.space import SearchSpace, list_spaces, load_space
 from cmpnas.train.loop import Plan
@@ -84,8 +84,7 @@ class SearchSettings(_Settings):
     @field_validator("controller")
     @classmethod
     def _controller_exists(cls, value: str) -> str:
-        if value not in CONTROLLERS:
-            raise ValueError(unknown("controller", value, CONTROLLERS))
+        find_controller(value)
         return value
 
     _metric_exists = field_validator("metric")(_metric)

@@ -1,10 +1,13 @@
-"""A conformance suite: does a space of your own keep the promises that everything else relies on?
+"""Conformance suites: does a space or a controller of your own keep the promises that everything else relies on?
 
 from cmpnas import load_space
-from cmpnas.testing import check_space
+from cmpnas.testing import check_controller, check_space
 
 def test_my_space():
     check_space(load_space("my_package.spaces:MySpace"))
+
+def test_my_controller():
+    check_controller("my_package.controllers:MyController")
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ import json
 import random
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from cmpnas.cost.audit import audit
 from cmpnas.cost.budget import Budget
-from cmpnas.errors import BudgetError, SpaceError
+from cmpnas.errors import BudgetError, CmpnasError, SpaceError
 from cmpnas.models import Supernet, build_network
-from cmpnas.space import Arch, SearchSpace
+from cmpnas.search.controllers import Controller, find_controller
+from cmpnas.search.feasible import Feasible, Table, Within
+from cmpnas.space import Arch, SearchSpace, load_space
 
 _TOLERANCE = 1e-5
 
@@ -134,3 +140,82 @@ def _weights(space: SearchSpace, archs: list[Arch]) -> Iterator[str]:
                 yield f"{arch.id} embeds 2 images as {tuple(by_network.shape)}, not (2, {space.embedding_dim})"
             elif not torch.allclose(by_path, by_network, atol=_TOLERANCE, rtol=_TOLERANCE):
                 yield f"the supernet's path {arch.id} is not the carved network"
+
+
+def check_controller(name: str, *, steps: int = 30) -> None:
+    """Check the controller called ``name``, or named as ``package.module:Class``, on searches of ``steps`` evaluations.
+
+    Proposals are feasible and new, in a space under a budget and in a table; a seed gives one search, whatever else
+    has used chance; repeating asks and tells restores a controller; several proposals may be outstanding and told in
+    any order, and results told that were not asked for; the search ends when nothing new is left and not before.
+
+    Raises:
+        CmpnasError: some promise is broken; all of them listed.
+    """
+    space = load_space("tiny")
+    low, high = (space.cost(arch).mflops for arch in space.extremes())
+    drawn = space.everything(Budget(), at_most=1000) or space.batch([])
+    some = [drawn[number] for number in range(0, len(drawn), len(drawn) // steps)]
+    table = Table(space, some, [space.cost(arch).mflops for arch in some])
+    within = Within(space, Budget(low + 0.5 * (high - low)))
+    broken = [*_proposals(name, within, steps), *_proposals(name, table, len(some)), *_memory(name, within, steps)]
+    if broken:
+        raise CmpnasError(f"controller {name!r} breaks {len(broken)} promises: " + "; ".join(broken) + ".")
+
+
+def _proposals(name: str, feasible: Feasible, steps: int) -> Iterator[str]:
+    where = "a table" if isinstance(feasible, Table) else "a space"
+    asked = _drive(_start(name, feasible, 0), feasible, steps + 1)
+    allowed = set(feasible.archs) if isinstance(feasible, Table) else None
+    for number, arch in enumerate(asked):
+        if arch in asked[:number]:
+            yield f"in {where} it proposes {arch.id} twice"
+        elif allowed is not None and arch not in allowed:
+            yield f"it proposes {arch.id}, which is not in the table"
+        elif isinstance(feasible, Within) and not feasible.budget.allows(feasible.space.cost(arch)):
+            yield f"it proposes {arch.id}, which exceeds the budget"
+    if len(asked) < steps or (allowed and len(asked) > len(allowed)):
+        yield f"in {where} of {len(allowed) if allowed else 'hundreds'} it proposes {len(asked)}"
+
+
+def _memory(name: str, feasible: Within, steps: int) -> Iterator[str]:
+    whole = _drive(_start(name, feasible, 1), feasible, steps)
+    random.seed(1)
+    np.random.seed(1)
+    if _drive(_start(name, feasible, 1), feasible, steps) != whole:
+        yield "one seed gives two searches"
+    restored = _start(name, feasible, 1)
+    if [*_drive(restored, feasible, steps // 2), *_drive(restored, feasible, steps - steps // 2)] != whole:
+        yield "repeating asks and tells does not restore it"
+    controller = _start(name, feasible, 2)
+    foreign = whole[: steps // 3]
+    for arch in foreign:
+        _tell(controller, feasible, arch)
+    asked: list[Arch] = []
+    while len(asked) < steps:
+        batch = [arch for _ in range(4) if (arch := controller.ask()) is not None]
+        for arch in reversed(batch[:3]):  # the fourth is never told
+            _tell(controller, feasible, arch)
+        asked += batch
+    if len({*asked, *foreign}) < len(asked) + len(foreign):
+        yield "with several outstanding it proposes one that was asked for or told"
+
+
+def _start(name: str, feasible: Feasible, seed: int) -> Controller:
+    return find_controller(name)(feasible, population=8, seed=seed)
+
+
+def _drive(controller: Controller, feasible: Feasible, steps: int) -> list[Arch]:
+    asked: list[Arch] = []
+    while len(asked) < steps and (arch := controller.ask()) is not None:
+        asked.append(arch)
+        _tell(controller, feasible, arch)
+    return asked
+
+
+def _tell(controller: Controller, feasible: Feasible, arch: Arch) -> None:
+    """With a score that follows from the architecture: decisions count differently, and more is better."""
+    genes = feasible.genes(arch)
+    score = float((genes * (1 + np.arange(len(genes)) % 3)).sum()) / 100
+    cost = float(feasible.nearest_many(genes[None]).mflops[0])
+    controller.tell(arch, score, cost)

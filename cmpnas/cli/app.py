@@ -10,7 +10,7 @@ from importlib import import_module
 import typer
 
 #: In the order in which a user meets them.
-_COMMANDS = ("search", "train", "evaluate", "export", "plot", "rank", "cost", "matrix", "score", "ls")
+_COMMANDS = ("search", "train", "evaluate", "export", "plot", "rank", "replay", "cost", "matrix", "score", "ls")
 
 app = typer.Typer(
     name="cmpnas",

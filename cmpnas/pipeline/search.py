@@ -30,6 +30,7 @@ from cmpnas.recipe import Recipe
 from cmpnas.report.plot import plot_front
 from cmpnas.run import RunFolder
 from cmpnas.search.controllers import make_controller
+from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.front import build_front
 from cmpnas.search.records import Record, RecordLog
 from cmpnas.space import SearchSpace
@@ -80,6 +81,8 @@ def search(
 def check(recipe: Recipe, data: str | None = None) -> None:
     """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
     gallery = recipe.gallery
+    if recipe.search.controller.startswith("nni:"):
+        require_nni()
     if recipe.query.views and isinstance(gallery, PrecomputedSettings):
         raise RecipeError(
             f"query.views is {recipe.query.views}, but gallery {gallery.name!r} is embeddings without a model; use 0."

@@ -22,10 +22,7 @@ def plot_front(front: dict[str, Any], records: Sequence[Record], path: Path) -> 
     Raises:
         CmpnasError: the suffix is none of these, or the folder does not exist.
     """
-    if path.suffix not in _SUFFIXES:
-        raise CmpnasError(f"cannot plot to {path.name!r}; use a name that ends in {', '.join(_SUFFIXES)}.")
-    if not path.parent.is_dir():
-        raise CmpnasError(f"folder {path.parent} does not exist; make it or plot elsewhere.")
+    check_path(path)
     import matplotlib
 
     matplotlib.use("Agg")
@@ -55,7 +52,7 @@ def plot_front(front: dict[str, Any], records: Sequence[Record], path: Path) -> 
     axes.set_title(f"{front['recipe']}: score against query cost")
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_rank(result: dict[str, Any], lines: Sequence[dict[str, Any]], path: Path) -> None:
@@ -96,10 +93,18 @@ def plot_rank(result: dict[str, Any], lines: Sequence[dict[str, Any]], path: Pat
     axes.set_ylabel(f"{result['metric']} trained alone (search split)")
     axes.grid(alpha=0.25)
     axes.legend(loc="lower right", fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def check_path(path: Path) -> None:
+    """Raise CmpnasError if no picture can be drawn to ``path``: the suffix is unknown, or there is no such folder."""
+    if path.suffix not in _SUFFIXES:
+        raise CmpnasError(f"cannot plot to {path.name!r}; use a name that ends in {', '.join(_SUFFIXES)}.")
+    if not path.parent.is_dir():
+        raise CmpnasError(f"folder {path.parent} does not exist; make it or plot elsewhere.")
+
+
+def save(figure: Any, path: Path) -> None:
     """Write the figure without a clock in it, and close it."""
     from matplotlib import pyplot as plt
 

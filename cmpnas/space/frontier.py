@@ -35,6 +35,12 @@ class Frontier:
         place = int(np.searchsorted(ends[:, 0], macs, side="right"))
         return place > 0 and int(ends[place - 1, 1]) <= params
 
+    def allows_all(self, node: int, macs: np.ndarray, params: np.ndarray) -> np.ndarray:
+        """`allows` of many limits at once: bool ``(N,)``."""
+        ends = self._ends[node]
+        place = np.searchsorted(ends[:, 0], macs, side="right")
+        return (place > 0) & (ends[np.maximum(place - 1, 0), 1] <= params)
+
     def nearest(self, macs: int, params: int) -> Cost:
         """Of the costs from the first node, the one that exceeds the limits by the smallest factor."""
         over = self._ends[0] / (macs, params)

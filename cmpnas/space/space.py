@@ -16,10 +16,12 @@ from cmpnas.errors import BudgetError, SpaceError, unknown
 from cmpnas.space.arch import Arch, Value, short
 from cmpnas.space.batch import Archs
 from cmpnas.space.counting import count
+from cmpnas.space.genes import GeneTable
 from cmpnas.space.lattice import Lattice, Path
 from cmpnas.space.layer import Layer
 from cmpnas.space.sampling import Sampler
 from cmpnas.space.table import EdgeTable
+from cmpnas.space.walk import Walker
 
 
 class Blueprint(Protocol):
@@ -57,6 +59,7 @@ class SearchSpace:
         self.embedding_dim = blueprint.embedding_dim if embedding_dim is None else embedding_dim
         self.lattice = blueprint.lattice(self.size, self.embedding_dim)
         self._sampler = lru_cache(maxsize=8)(self._make_sampler)
+        self._walker = lru_cache(maxsize=8)(self._make_walker)
         for decision, values in self.decisions.items():
             if len({short(value) for value in values}) < len(values):
                 raise SpaceError(
@@ -151,9 +154,21 @@ class SearchSpace:
     def _archs(self, rows: np.ndarray) -> Archs:
         return Archs(rows, self._table, lambda row: self._arch(self._table.decode(row)))
 
+    def genes(self, archs: Archs | Iterable[Arch]) -> np.ndarray:
+        """Architectures as integers: for each of `decisions` the position of the value taken, -1 where none is.
+
+        Returns:
+            int16 ``(N, decisions)``; equal rows are equal architectures.
+        """
+        return self._gene_table.of_rows(archs.rows) if isinstance(archs, Archs) else self._gene_table.of_archs(archs)
+
     @cached_property
     def _table(self) -> EdgeTable:
         return EdgeTable(self.lattice)
+
+    @cached_property
+    def _gene_table(self) -> GeneTable:
+        return GeneTable(self.lattice)
 
     # Counting and sampling
 
@@ -215,6 +230,27 @@ class SearchSpace:
         """
         self.require_reachable(budget)
         return self._arch(self.lattice.nearest(choices, budget))
+
+    def nearest_many(self, genes: np.ndarray, budget: Budget) -> Archs:
+        """`nearest` of many proposals at once, each a row of `genes`; -1 stands for a decision without a wish.
+
+        Raises:
+            BudgetError: none fits.
+        """
+        return self._archs(self._walker(budget).nearest(genes))
+
+    def everything(self, budget: Budget, *, at_most: int) -> Archs | None:
+        """All architectures within ``budget``; None if there are more than ``at_most``.
+
+        Raises:
+            BudgetError: there is none.
+        """
+        rows = self._walker(budget).everything(at_most)
+        return None if rows is None else self._archs(rows)
+
+    def _make_walker(self, budget: Budget) -> Walker:
+        self.require_reachable(budget)
+        return Walker(self.lattice, self._table, self._gene_table, budget)
 
     def require_reachable(self, budget: Budget) -> None:
         """Check that some architecture meets ``budget``.

@@ -1,0 +1,174 @@
+"""Predict scores from the evaluations so far, and evaluate where the front is expected to gain most."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cmpnas.search.controllers.novelty import Novelty
+from cmpnas.search.feasible import Candidates, Feasible
+from cmpnas.search.front import non_dominated
+from cmpnas.search.gaussian import GaussianProcess
+from cmpnas.search.hypervolume import Front
+from cmpnas.space import Arch
+
+_ALL = 5_000  # feasible sets of up to so many are searched whole
+_DRAWN, _BRED, _ROUNDS, _PARENTS = 400, 200, 3, 50  # otherwise: draws, and children of each round of evolution
+_SHARE = 10  # a fit serves one proposal for so many evaluations: 1 of the first 20, 20 at the 200th
+_CHANGES = 1.5  # decisions that a mutation draws anew, on average
+_FEW = 40  # candidates looked at again for each proposal of a plan
+_BEYOND = 0.05  # the span of log cost is so much longer than its ends are apart, for the dearest to count
+
+
+class Predictor:
+    """Gaussian process and exact expected hypervolume improvement: a front from few evaluations
+
+    After the ends of the front and some architectures drawn evenly over log cost (``population / 4`` in all), scores
+    are predicted from decisions and cost. Cost is known, so the expected gain of the area below the front has a closed
+    form (`Front.expected_gain`). It is maximised over everything in a small set, and by rounds of evolution from random
+    draws and the front in a large one. Proposals that are outstanding count as scored as expected.
+    """
+
+    def __init__(self, feasible: Feasible, *, population: int, seed: int) -> None:
+        self.feasible = feasible
+        self._rng = np.random.default_rng([seed, 2])
+        self._known = Novelty(feasible, seed)
+        self._small = feasible.everything(_ALL)
+        self._values = np.array([len(values) for values in feasible.decisions.values()])
+        ends = feasible.nearest_many(np.array([feasible.genes(arch) for arch in feasible.ends()]))
+        self._span = float(ends.mflops[0]), float(ends.mflops[1] * (ends.mflops[1] / ends.mflops[0]) ** _BEYOND)
+        drawn = self._draw(1000)
+        self._encoder = _Encoder(self._values, drawn)
+        self._process = GaussianProcess(self._encoder.groups)
+        self._told = Candidates(ends.genes[:0], ends.mflops[:0])
+        self._scores: list[float] = []
+        self._outstanding: dict[bytes, Candidates] = {}
+        self._plan = _join(ends, _spread(drawn, max(2, population // 4)))
+
+    def ask(self) -> Arch | None:
+        """The next of a plan that is made when the last is used up; None when nothing new is left."""
+        if not len(self._plan.genes) and len(self._scores) > 1:
+            self._plan = self._best()
+        while len(self._plan.genes):
+            first, self._plan = _rows(self._plan, slice(1)), _rows(self._plan, slice(1, None))
+            if self._known.add(arch := self.feasible.arch(first.genes[0])):
+                self._outstanding[first.genes.tobytes()] = first
+                return arch
+        if (fresh := self._known.draw()) is not None:
+            self._known.add(fresh)
+        return fresh
+
+    def tell(self, arch: Arch, score: float, mflops: float) -> None:
+        """Learn from ``arch`` at the next fit."""
+        self._known.add(arch)
+        genes = self.feasible.genes(arch)[None]
+        self._outstanding.pop(genes.tobytes(), None)
+        self._told = _join(self._told, Candidates(genes, np.array([mflops])))
+        self._scores.append(score)
+
+    def _best(self) -> Candidates:
+        """The next plan: one after another what promises the most gain, if those before turn out as expected."""
+        scores = np.array(self._scores)
+        self._process.fit(*self._encoder(self._told), scores)
+        waiting = _join(_rows(self._told, slice(0)), *self._outstanding.values())
+        expected = np.append(scores, self._process.predict(*self._encoder(waiting)).mean)
+        front = Front(expected, np.append(self._told.mflops, waiting.mflops), floor=scores.min(), span=self._span)
+        pool = self._evolved(front) if self._small is None else self._known.new(self._small)
+        count = max(1, len(scores) // _SHARE)
+        few = np.argsort(-self._gain(pool, front), kind="stable")[: _FEW * count]
+        return self._one_after_another(waiting, _rows(pool, few), front, count)
+
+    def _one_after_another(self, waiting: Candidates, pool: Candidates, front: Front, count: int) -> Candidates:
+        points = _join(waiting, pool)
+        belief = self._process.predict(*self._encoder(points))
+        left, taken = np.arange(len(points.genes)) >= len(waiting.genes), []
+        for number in range(len(waiting.genes)):
+            belief.expect(number)
+        while left.any() and len(taken) < count:
+            gain = front.expected_gain(belief.mean, belief.deviation, points.mflops)
+            best = int(np.where(left, _steadied(gain), -1.0).argmax())
+            front.add(belief.mean[best], points.mflops[best])
+            belief.expect(best)
+            left[best] = False
+            taken.append(best)
+        return _rows(points, taken)
+
+    def _gain(self, candidates: Candidates, front: Front) -> np.ndarray:
+        belief = self._process.predict(*self._encoder(candidates))
+        return _steadied(front.expected_gain(belief.mean, belief.deviation, candidates.mflops))
+
+    def _evolved(self, front: Front) -> Candidates:
+        """New candidates of great gain: random ones, then children of the best of these and of the front."""
+        pool = self._known.new(self._draw(_DRAWN))
+        stays = _rows(self._told, non_dominated(np.array(self._scores), self._told.mflops))
+        for _ in range(_ROUNDS):
+            best = np.argsort(-self._gain(pool, front), kind="stable")[:_PARENTS]
+            children = self._children(np.concatenate([stays.genes, pool.genes[best]]))
+            pool = self._known.new(_join(pool, self.feasible.nearest_many(children)))
+        return pool
+
+    def _children(self, parents: np.ndarray) -> np.ndarray:
+        """Half are copies of a parent, half mix two, and in all some decisions are drawn anew."""
+        mothers, fathers = parents[self._rng.integers(len(parents), size=(2, _BRED))]
+        mixed = (self._rng.random(mothers.shape) < 0.5) & (self._rng.random((_BRED, 1)) < 0.5)
+        children = np.where(mixed, fathers, mothers)
+        anew = (self._rng.random(children.shape) * self._values).astype(children.dtype)
+        drawn = self._rng.random(children.shape) < _CHANGES / len(self._values)
+        return np.where(drawn | (children < 0), anew, children)
+
+    def _draw(self, count: int) -> Candidates:
+        """Half uniform over architectures, half even over log cost."""
+        seeds = self._rng.integers(2**63, size=2).tolist()
+        return _join(self.feasible.draw(count // 2, seeds[0]), self.feasible.draw(count // 2, seeds[1], "cost"))
+
+
+class _Encoder:
+    """Candidates as what a `GaussianProcess` reads: a group of features for each decision, and a trend in log cost.
+
+    A decision has its place in the list of its values as one feature, and each value as a feature of its own.
+
+    Args:
+        values: how many each decision has.
+        sample: what features are centred and scaled by.
+    """
+
+    def __init__(self, values: np.ndarray, sample: Candidates) -> None:
+        self._values = values
+        #: For each feature its decision, a number from 0.
+        self.groups = np.repeat(np.arange(len(values)), values + 1).tolist()
+        costs, raw = np.log(sample.mflops), self._raw(sample.genes)
+        self._cost, self._centre = (costs.mean(), costs.std() or 1.0), raw.mean(0)
+        spread = np.add.reduceat(raw.var(0), np.cumsum([0, *(values[:-1] + 1)]))
+        self._scale = np.repeat(1 / np.sqrt(np.where(spread > 0, spread, 1.0)), values + 1)
+
+    def __call__(self, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """Features ``(N, F)`` and trend ``(N, 3)``: constant, log cost and its square."""
+        cost = (np.log(candidates.mflops) - self._cost[0]) / self._cost[1]
+        trend = np.stack([np.ones_like(cost), cost, cost**2 - 1], 1)
+        return (self._raw(candidates.genes) - self._centre) * self._scale, trend
+
+    def _raw(self, genes: np.ndarray) -> np.ndarray:
+        columns = []
+        for mine, count in zip(genes.T, self._values, strict=True):
+            columns.append(np.where(mine < 0, 0.0, mine / max(1, count - 1) - 0.5))
+            columns += [(mine == place).astype(float) for place in range(count)]
+        return np.stack(columns, 1)
+
+
+def _spread(candidates: Candidates, count: int) -> Candidates:
+    """``count`` of them, evenly over their order by cost."""
+    order = np.argsort(candidates.mflops, kind="stable")
+    return _rows(candidates, order[((np.arange(count) + 0.5) * len(order) / count).astype(int)])
+
+
+def _rows(candidates: Candidates, rows: slice | np.ndarray | list[int]) -> Candidates:
+    return Candidates(candidates.genes[rows], candidates.mflops[rows])
+
+
+def _join(*several: Candidates) -> Candidates:
+    genes, mflops = zip(*several, strict=True)
+    return Candidates(np.concatenate(genes), np.concatenate(mflops))
+
+
+def _steadied(gain: np.ndarray) -> np.ndarray:
+    """In parts per billion of the greatest: what sums in another order differ by must not decide."""
+    return np.round(gain / max(gain.max(initial=0.0), 1e-300), 9)

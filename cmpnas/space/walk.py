@@ -1,0 +1,92 @@
+"""Walks through a lattice under a budget, for many architectures at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cmpnas.cost.budget import Budget
+from cmpnas.space.genes import GeneTable
+from cmpnas.space.lattice import Lattice
+from cmpnas.space.table import EdgeTable
+
+_FAR = np.iinfo(np.int32).max
+
+
+class Walker:
+    """Walks the paths of ``lattice`` within ``budget``, which must be reachable."""
+
+    def __init__(self, lattice: Lattice, table: EdgeTable, genes: GeneTable, budget: Budget) -> None:
+        self._lattice, self._table, self._genes, self._budget = lattice, table, genes, budget
+        self._least = np.array([(cost.macs, cost.params) for cost in lattice.least]).T
+        self._cost = np.stack([table.macs, table.params])
+
+    def nearest(self, genes: np.ndarray) -> np.ndarray:
+        """For each row of ``genes`` (-1 where nothing is wanted), what `Lattice.nearest` finds: paths as edges.
+
+        Args:
+            genes: int ``(N, decisions)``.
+
+        Returns:
+            int32 ``(N, steps)``; see `EdgeTable`.
+        """
+        wanted = np.pad(genes, ((0, 0), (0, 1)), constant_values=-1)
+        paths, node, spent = self._start(len(genes))
+        for step in range(self._table.steps):
+            for at, mine in self._groups(node):
+                first, last = self._table.first[at], self._table.first[at + 1]
+                asked = wanted[mine][:, self._genes.decision[first:last]]
+                departure = np.where(asked >= 0, np.abs(asked - self._genes.value[first:last]), 0).sum(2)
+                departure[~self._can_finish(at, spent[:, mine])] = _FAR
+                edge = first + departure.argmin(1)
+                paths[mine, step] = edge
+                spent[:, mine] += self._cost[:, edge]
+                node[mine] = self._table.target[edge]
+        return paths
+
+    def everything(self, at_most: int) -> np.ndarray | None:
+        """All paths as edges, int32 ``(N, steps)``; None if there are more than ``at_most``."""
+        paths, node, spent = self._start(1)
+        for step in range(self._table.steps):
+            done = node == len(self._table.first) - 2
+            grown = [(paths[done], node[done], spent[:, done])]
+            for at, mine in self._groups(node):
+                first = self._table.first[at]
+                which, edge = np.nonzero(self._can_finish(at, spent[:, mine]))
+                longer = paths[mine[which]]
+                longer[:, step] = first + edge
+                grown.append(
+                    (longer, self._table.target[first + edge], spent[:, mine[which]] + self._cost[:, first + edge])
+                )
+            paths, node = (np.concatenate([part[i] for part in grown]) for i in (0, 1))
+            spent = np.concatenate([part[2] for part in grown], axis=1)
+            if len(paths) > at_most:  # each of them can be finished, in ways of its own
+                return None
+        return paths
+
+    def _start(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Edges, node and cost so far of ``count`` paths that have not begun."""
+        paths = np.full((count, self._table.steps), self._table.idle, np.int32)
+        return paths, np.zeros(count, np.int64), np.zeros((2, count), np.int64)
+
+    def _groups(self, node: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Each node but the last one with the paths that stand there."""
+        order = np.argsort(node, kind="stable")
+        for mine in np.split(order, np.flatnonzero(np.diff(node[order])) + 1):
+            if len(mine) and (at := int(node[mine[0]])) != len(self._table.first) - 2:
+                yield at, mine
+
+    def _can_finish(self, node: int, spent: np.ndarray) -> np.ndarray:
+        """Whether each edge of ``node`` leaves each path a way to end within the budget: bool ``(N, edges)``."""
+        first, last = self._table.first[node], self._table.first[node + 1]
+        target = self._table.target[first:last]
+        after = spent[:, :, None] + self._cost[:, None, first:last]
+        macs, params = after + self._least[:, None, target]
+        within = self._budget.allows_all(macs.ravel(), params.ravel()).reshape(macs.shape)
+        limits = self._budget.max_macs, self._budget.max_params
+        if limits[0] is not None and limits[1] is not None:
+            for edge, end in enumerate(target):
+                left = limits[0] - after[0, :, edge], limits[1] - after[1, :, edge]
+                within[:, edge] &= self._lattice.frontier.allows_all(int(end), *left)
+        return within
