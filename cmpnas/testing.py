@@ -115,7 +115,7 @@ def _costs(space: SearchSpace, archs: list[Arch]) -> Iterator[str]:
 def _sampling(space: SearchSpace, archs: list[Arch]) -> Iterator[str]:
     limit = sorted(space.cost(arch).mflops for arch in archs)[len(archs) // 2]
     drawn = space.sample_many(50, 0, max_mflops=limit)
-    if not Budget(limit).allows_all(drawn.macs, drawn.params).all():
+    if not drawn.within(Budget(limit)).all():
         yield f"architectures drawn within {limit:g} MFLOPs exceed them"
     try:
         space.sample(random.Random(0), max_mflops=1e-6)

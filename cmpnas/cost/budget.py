@@ -4,68 +4,78 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Literal
 
 from cmpnas.cost.value import Cost
 from cmpnas.errors import BudgetError
 
+#: What a limit may be set on: fields of `Cost` that add up over layers.
+Resource = Literal["macs", "params", "ns"]
+_UNITS = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """At most ``mflops`` million multiply-adds and ``params_m`` million parameters (None: no limit).
+    """At most ``mflops`` million multiply-adds, ``params_m`` million parameters, ``latency_ms`` milliseconds
+    (None: no limit); at most two of the three.
 
     Raises:
-        BudgetError: a limit is not a positive finite number.
+        BudgetError: a limit is not a positive finite number, or there are three.
     """
 
     mflops: float | None = None
     params_m: float | None = None
+    latency_ms: float | None = None
 
     def __post_init__(self) -> None:
-        for name, unit in (("mflops", "MFLOPs"), ("params_m", "million parameters")):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+        for name, value in self.to_json().items():
+            if not (math.isfinite(value) and value > 0):
                 flag = "--budget-" + name.replace("_", "-")
                 raise BudgetError(
-                    f"a budget of {value:g} {unit} is not a positive number; give {flag} a number above 0."
+                    f"a budget of {value:g} {_UNITS[name]} is not a positive number; give {flag} a number above 0."
                 )
+        if len(self.to_json()) > 2:
+            raise BudgetError(f"a budget of {self} has three limits; at most two can be kept at once: leave one out.")
 
     @property
-    def max_macs(self) -> int | None:
-        return None if self.mflops is None else _whole(self.mflops)
-
-    @property
-    def max_params(self) -> int | None:
-        return None if self.params_m is None else _whole(self.params_m)
+    def limits(self) -> dict[Resource, int]:
+        """The limits that are set, each in the whole numbers of a `Cost`."""
+        set_ones: dict[Resource, float | None] = {
+            "macs": self.mflops, "params": self.params_m, "ns": self.latency_ms,
+        }  # fmt: skip
+        return {name: _whole(value) for name, value in set_ones.items() if value is not None}
 
     def allows(self, cost: Cost) -> bool:
-        """Whether ``cost`` is within every limit."""
-        return (self.max_macs is None or cost.macs <= self.max_macs) and (
-            self.max_params is None or cost.params <= self.max_params
-        )
+        """Whether ``cost`` is within every limit.
 
-    def allows_all(self, macs: np.ndarray, params: np.ndarray) -> np.ndarray:
-        """`allows` of many costs at once: bool ``(N,)``."""
-        within = np.ones(len(macs), bool)
-        if self.max_macs is not None:
-            within &= macs <= self.max_macs
-        if self.max_params is not None:
-            within &= params <= self.max_params
-        return within
+        Raises:
+            BudgetError: latency is limited, and nobody has measured it.
+        """
+        return all(spent(cost, name) <= limit for name, limit in self.limits.items())
 
     def to_json(self) -> dict[str, float]:
         """The limits that are set, by name."""
-        named = {"mflops": self.mflops, "params_m": self.params_m}
+        named = {"mflops": self.mflops, "params_m": self.params_m, "latency_ms": self.latency_ms}
         return {name: value for name, value in named.items() if value is not None}
 
     def __str__(self) -> str:
-        parts = []
-        if self.mflops is not None:
-            parts.append(f"{_exact(self.mflops)} MFLOPs")
-        if self.params_m is not None:
-            parts.append(f"{_exact(self.params_m)} M parameters")
-        return " and ".join(parts) or "no limit"
+        units = {"mflops": "MFLOPs", "params_m": "M parameters", "latency_ms": "ms"}
+        return " and ".join(f"{_exact(value)} {units[name]}" for name, value in self.to_json().items()) or "no limit"
+
+
+def spent(cost: Cost, name: Resource) -> int:
+    """One resource of ``cost``.
+
+    Raises:
+        BudgetError: it is latency, and nobody has measured it.
+    """
+    value: int | None = getattr(cost, name)
+    if value is None:
+        raise BudgetError(
+            "a budget in milliseconds needs a latency table of the space: make one with cmpnas measure, and name it "
+            "by --latency-table."
+        )
+    return value
 
 
 def _whole(millions: float) -> int:

@@ -9,13 +9,13 @@ elementwise operator writes over its input, a view costs nothing and a map is fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
     """An exact cost: ``macs`` multiply-adds of one image, ``params`` trainable scalars, ``peak``
-    activation scalars alive at once.
+    activation scalars alive at once, ``ns`` nanoseconds by a latency table (None: nobody has measured).
 
     Adding two costs is running one after the other.
     """
@@ -23,6 +23,7 @@ class Cost:
     macs: int = 0
     params: int = 0
     peak: int = 0
+    ns: int | None = field(default=None, repr=False)
 
     @property
     def mflops(self) -> float:
@@ -39,12 +40,18 @@ class Cost:
         """Peak activation memory of one image in float32, in MiB."""
         return self.peak * 4 / 2**20
 
+    @property
+    def latency_ms(self) -> float | None:
+        """Milliseconds on the device of the latency table; None where there is none."""
+        return None if self.ns is None else self.ns / 1e6
+
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.macs + other.macs, self.params + other.params, max(self.peak, other.peak))
+        ns = None if self.ns is None or other.ns is None else self.ns + other.ns
+        return Cost(self.macs + other.macs, self.params + other.params, max(self.peak, other.peak), ns)
 
     def holding(self, scalars: int) -> Cost:
         """The same work done while ``scalars`` others wait in memory."""
-        return Cost(self.macs, self.params, self.peak + scalars)
+        return replace(self, peak=self.peak + scalars)
 
 
 def halved(size: int, stride: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
@@ -87,8 +88,17 @@ class Within:
         return self._candidates(self.space.nearest_many(genes, self.budget))
 
     def draw(self, count: int, seed: int, over: Over = "architectures") -> Candidates:
-        limits = {"max_mflops": self.budget.mflops, "max_params_m": self.budget.params_m}
-        return self._candidates(self.space.sample_many(count, seed, over=over, **limits))
+        budget = self.budget
+        return self._candidates(
+            self.space.sample_many(
+                count,
+                seed,
+                max_mflops=budget.mflops,
+                max_params_m=budget.params_m,
+                max_latency_ms=budget.latency_ms,
+                over=over,
+            )
+        )
 
     def everything(self, at_most: int) -> Candidates | None:
         archs = self.space.everything(self.budget, at_most=at_most)
@@ -101,7 +111,7 @@ class Within:
         return self.space.nearest_many(genes[None], Budget())[0]
 
     def capped(self, mflops: float) -> Within:
-        return Within(self.space, Budget(min(mflops, self.budget.mflops or mflops), self.budget.params_m))
+        return Within(self.space, replace(self.budget, mflops=min(mflops, self.budget.mflops or mflops)))
 
     def _candidates(self, archs: Archs) -> Candidates:
         return Candidates(self.space.genes(archs), archs.macs / 1e6)

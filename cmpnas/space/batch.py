@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cmpnas.cost.budget import Budget
 from cmpnas.space.arch import Arch
 from cmpnas.space.table import EdgeTable
 
@@ -28,6 +29,10 @@ class Archs:
     def __getitem__(self, index: int) -> Arch:
         return self._decode(self.rows[index])
 
+    def within(self, budget: Budget) -> np.ndarray:
+        """Which of them fit: bool ``(N,)``."""
+        return self._table.within(budget.limits, self.rows)
+
     @property
     def macs(self) -> np.ndarray:
         """Multiply-adds, exact: int64 ``(N,)``."""
@@ -37,6 +42,11 @@ class Archs:
     def params(self) -> np.ndarray:
         """Parameters, exact: int64 ``(N,)``."""
         return self._table.total(self._table.params, self.rows)
+
+    @property
+    def ns(self) -> np.ndarray | None:
+        """Nanoseconds by the latency table, int64 ``(N,)``; None where there is none."""
+        return None if self._table.ns is None else self._table.total(self._table.ns, self.rows)
 
     @property
     def peak(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cmpnas.cost.budget import Budget
+from cmpnas.cost.budget import Budget, Resource, spent
 from cmpnas.errors import BudgetError
 from cmpnas.progress import track
 from cmpnas.space.lattice import Lattice
@@ -32,33 +32,32 @@ def count(lattice: Lattice, budget: Budget) -> int:
     Raises:
         BudgetError: the space has too many distinct costs, as large spaces have under both limits.
     """
-    macs, params = budget.max_macs, budget.max_params
-    most = lattice.most[0]
-    macs = None if macs is None or macs >= most.macs else macs  # a limit that all meet is none
-    params = None if params is None or params >= most.params else params
-    if macs is None and params is None:
+    most = {name: spent(lattice.most[0], name) for name in budget.limits}
+    limits = {name: limit for name, limit in budget.limits.items() if limit < most[name]}  # what all meet is no limit
+    if not limits:
         return lattice.paths[0]
     if not lattice.reachable(budget):
         return 0
+    names = tuple(limits)
     # Both costs in one integer, which adds like each of them.
-    unit = 1 + most.params if params is not None else 1
-    if most.macs * unit + most.params >= 2**63:
+    unit = 1 + most[names[1]] if len(names) == 2 else 1
+    if most[names[0]] * unit + most[names[-1]] >= 2**63:
         raise BudgetError("costs of this space are too large to be counted under both limits; give one of them.")
-    graph = _Graph(lattice, unit, macs is not None)
-    return sum(_matches(front, back, macs, params, unit) for front, back in graph.halves())
+    graph = _Graph(lattice, names, unit)
+    return sum(_matches(front, back, tuple(limits.values()), unit) for front, back in graph.halves())
 
 
 class _Graph:
     """The lattice with nodes of equal futures merged and parallel edges counted."""
 
-    def __init__(self, lattice: Lattice, unit: int, with_macs: bool) -> None:
+    def __init__(self, lattice: Lattice, names: tuple[Resource, ...], unit: int) -> None:
         known: dict[frozenset[tuple[tuple[int, int], int]], int] = {}
         of = [0] * len(lattice.edges)
         edges: list[Counter[tuple[int, int]]] = [Counter()]  # by class: (target class, cost) -> ways
         level = [0]  # steps to the end
         for node, leaving in lattice.backwards():
             steps = Counter(
-                (of[e.target], (e.cost.macs if with_macs else 0) * unit + (e.cost.params if unit > 1 else 0))
+                (of[e.target], spent(e.cost, names[0]) * unit + sum(spent(e.cost, name) for name in names[1:]))
                 for e in leaving
             )
             key = frozenset(steps.items())
@@ -148,22 +147,21 @@ def _too_many() -> BudgetError:
     return BudgetError(f"this space has over {_ROWS:,} distinct costs, too many to count; give fewer limits.")
 
 
-def _matches(front: Histogram, back: Histogram, macs: int | None, params: int | None, unit: int) -> int:
+def _matches(front: Histogram, back: Histogram, limits: tuple[int, ...], unit: int) -> int:
     """Pairs of a beginning and an end whose sum is within the limits."""
-    if macs is None or params is None:
-        limit = macs if params is None else params
-        places = np.searchsorted(back[0], limit - front[0], side="right")
+    if len(limits) == 1:
+        places = np.searchsorted(back[0], limits[0] - front[0], side="right")
         ways = np.concatenate([[0], _cumulative(back[1])])
         return _dot(front[1], ways[places])
-    return _dominated(front, back, macs, params, unit)
+    return _dominated(front, back, limits[0], limits[1], unit)
 
 
-def _dominated(front: Histogram, back: Histogram, macs: int, params: int, unit: int) -> int:
-    """As `_matches`, under both limits: ends that fit the multiply-adds are a run of ``back``; the run is
-    cut into blocks of powers of two, each sorted by parameters once."""
+def _dominated(front: Histogram, back: Histogram, first: int, second: int, unit: int) -> int:
+    """As `_matches`, under both limits: ends that fit the first are a run of ``back``; the run is
+    cut into blocks of powers of two, each sorted by the second once."""
     keys, counts = back[0] % unit, back[1]
-    runs = np.searchsorted(back[0] // unit, macs - front[0] // unit, side="right")
-    room = params - front[0] % unit
+    runs = np.searchsorted(back[0] // unit, first - front[0] // unit, side="right")
+    room = second - front[0] % unit
     total, width = 0, 1
     while width <= len(keys):
         mine = np.flatnonzero(runs & width)  # the runs that hold a block of this width

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cmpnas.cost.budget import Budget
+from cmpnas.cost.budget import Budget, Resource, spent
 from cmpnas.cost.value import Cost
 from cmpnas.space.arch import Choices, Value
 from cmpnas.space.frontier import Frontier
@@ -74,20 +74,24 @@ class Lattice:
 
     @cached_property
     def least(self) -> list[Cost]:
-        """Smallest multiply-adds and smallest parameters from each node to the sink, each alone."""
+        """Smallest multiply-adds, parameters and nanoseconds from each node to the sink, each alone."""
         return self._bounds(min)
 
     @cached_property
     def most(self) -> list[Cost]:
-        """Largest multiply-adds and largest parameters from each node to the sink, each alone."""
+        """Largest multiply-adds, parameters and nanoseconds from each node to the sink, each alone."""
         return self._bounds(max)
 
     def _bounds(self, choose: Callable[[list[int]], int]) -> list[Cost]:
-        bound = [Cost()] * len(self.edges)
+        bound = [Cost(ns=0)] * len(self.edges)
         for node, edges in self.backwards():
-            macs = [edge.cost.macs + bound[edge.target].macs for edge in edges]
-            params = [edge.cost.params + bound[edge.target].params for edge in edges]
-            bound[node] = Cost(choose(macs), choose(params))
+            ways = [edge.cost + bound[edge.target] for edge in edges]
+            times = [cost.ns for cost in ways if cost.ns is not None]
+            bound[node] = Cost(
+                choose([cost.macs for cost in ways]),
+                choose([cost.params for cost in ways]),
+                ns=choose(times) if len(times) == len(ways) else None,
+            )
         return bound
 
     def extreme(self, *, largest: bool) -> Path:
@@ -137,28 +141,41 @@ class Lattice:
         At each node, of the edges that can still be completed within the budget, the one that
         departs least from what is wanted is taken.
         """
-        node, spent, path = 0, Cost(), []
+        limits = budget.limits
+        node, path = 0, []
         while node != len(self.edges) - 1:
-            edges = (e for e in self.edges[node] if self._can_finish(spent + e.cost, e.target, budget))
+            edges = (e for e in self.edges[node] if self._can_finish(e.target, _less(limits, e.cost)))
             edge = min(edges, key=lambda e: self._departure(e, wanted))
             path.append(edge)
-            spent, node = spent + edge.cost, edge.target
+            limits, node = _less(limits, edge.cost), edge.target
         return tuple(path)
 
     def reachable(self, budget: Budget) -> bool:
-        """Whether any architecture meets ``budget``."""
-        return self._can_finish(Cost(), 0, budget)
+        """Whether any architecture meets ``budget``.
 
-    def _can_finish(self, spent: Cost, node: int, budget: Budget) -> bool:
-        macs, params = budget.max_macs, budget.max_params
-        if not budget.allows(spent + self.least[node]):
+        Raises:
+            BudgetError: latency is limited, and nobody has measured it.
+        """
+        return self._can_finish(0, budget.limits)
+
+    def _can_finish(self, node: int, left: Mapping[Resource, int]) -> bool:
+        """Whether the sink can be reached from ``node`` with what is ``left`` of each limited resource."""
+        least = self.least[node]
+        if any(spent(least, name) > limit for name, limit in left.items()):
             return False
-        return macs is None or params is None or self.frontier.allows(node, macs - spent.macs, params - spent.params)
+        return len(left) < 2 or self.frontier(*left).allows(node, *left.values())
+
+    def frontier(self, first: Resource, second: Resource) -> Frontier:
+        """From each node, the ends that no other beats in both resources."""
+        if (first, second) not in self._frontiers:
+            self._frontiers[first, second] = Frontier(
+                [[(e.target, spent(e.cost, first), spent(e.cost, second)) for e in edges] for edges in self.edges]
+            )
+        return self._frontiers[first, second]
 
     @cached_property
-    def frontier(self) -> Frontier:
-        """From each node, the ends that no other beats in both resources."""
-        return Frontier([[(edge.target, edge.cost) for edge in edges] for edges in self.edges])
+    def _frontiers(self) -> dict[tuple[Resource, Resource], Frontier]:
+        return {}
 
     def _departure(self, edge: Edge, wanted: Mapping[str, Value]) -> int:
         """How many steps along each decision's list of values an edge is from what is wanted."""
@@ -172,3 +189,8 @@ class Lattice:
     @cached_property
     def _places(self) -> dict[str, dict[Value, int]]:
         return {name: {value: i for i, value in enumerate(values)} for name, values in self.decisions.items()}
+
+
+def _less(left: Mapping[Resource, int], cost: Cost) -> dict[Resource, int]:
+    """What ``cost`` leaves of each limited resource."""
+    return {name: limit - spent(cost, name) for name, limit in left.items()}

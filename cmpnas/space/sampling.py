@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmpnas.cost.budget import Budget
+from cmpnas.cost.budget import Budget, Resource, spent
 from cmpnas.errors import BudgetError
 from cmpnas.space.lattice import Lattice
 from cmpnas.space.table import EdgeTable
@@ -28,19 +28,25 @@ class Sampler:
     Args:
         even: draw the multiply-adds first, log-uniformly between the cheapest and the dearest path, and
             a path of about that cost then; else every path is equally likely.
+
+    Raises:
+        BudgetError: ``even`` and a budget of two other resources; a table holds two.
     """
 
     def __init__(self, lattice: Lattice, table: EdgeTable, budget: Budget, *, even: bool = False) -> None:
         self._table, self._budget, self._even = table, budget, even
-        tabled = budget.max_macs is not None or even, budget.max_params is not None
-        cells = [(_CELLS_EACH if all(tabled) else _CELLS) if use else 0 for use in tabled]
+        self._limits = budget.limits
+        tabled: list[Resource] = ["macs"] if even else []
+        tabled += [name for name in self._limits if name not in tabled]
+        if len(tabled) > 2:
+            raise BudgetError(f"drawing evenly over multiply-adds within {budget} is not possible; leave one limit out.")
+        cells = [_CELLS_EACH if len(tabled) == 2 else _CELLS] * len(tabled) + [0, 0]
+        tabled += [name for name in ("macs", "params") if name not in tabled]
         self._lowest = lattice.least[0].macs
-        macs, params = [cost.macs for cost in lattice.least], [cost.params for cost in lattice.least]
-        most = lattice.most[0]
-        scales = (
-            _Scale(table, table.macs, np.array(macs), most.macs, budget.max_macs, cells[0]),
-            _Scale(table, table.params, np.array(params), most.params, budget.max_params, cells[1]),
-        )
+        scales = [
+            _Scale(lattice, table, name, self._limits.get(name), cell)
+            for name, cell in zip(tabled[:2], cells, strict=False)
+        ]
         self._unit = scales[0].unit
         self._rise = np.stack([scale.rise for scale in scales])
         self._fill([scale.cells for scale in scales])
@@ -78,8 +84,7 @@ class Sampler:
         missing, fruitless = count, 0
         while missing > 0:
             paths = self._walk(min(_AT_ONCE, missing + missing // 4 + 8), rng)
-            macs, params = (self._table.total(cost, paths) for cost in (self._table.macs, self._table.params))
-            within = paths[self._budget.allows_all(macs, params)][:missing]
+            within = paths[self._table.within(self._limits, paths)][:missing]
             found.append(within)
             missing -= len(within)
             fruitless = 0 if len(within) else fruitless + 1
@@ -109,8 +114,7 @@ class Sampler:
         rows = self._row[self._table.target[first:last]]
         after = left[:, :, None] - self._rise[:, None, first:last]
         possible = (after >= 0).all(0)
-        macs, params = np.where(possible, after, 0)
-        ways = np.where(possible, self._ways[rows, macs, params], 0.0).cumsum(1)
+        ways = np.where(possible, self._ways[rows, *np.where(possible, after, 0)], 0.0).cumsum(1)
         draw = rng.random(len(ways)) * ways[:, -1]
         return first + np.minimum((ways <= draw[:, None]).sum(1), last - first - 1)
 
@@ -142,9 +146,9 @@ class _Scale:
         rise: int64 ``(edges + 1,)``: by how many cells an edge is above the cheapest way on from its origin.
     """
 
-    def __init__(
-        self, table: EdgeTable, cost: np.ndarray, least: np.ndarray, most: int, limit: int | None, cells: int
-    ) -> None:
+    def __init__(self, lattice: Lattice, table: EdgeTable, name: Resource, limit: int | None, cells: int) -> None:
+        cost, most = table.of(name), spent(lattice.most[0], name)
+        least = np.array([spent(bound, name) for bound in lattice.least])
         room = max(0, (most if limit is None else min(most, limit)) - int(least[0]))
         self.unit = max(1, -(-room // cells)) if cells else 1 + most
         self.cells = room // self.unit + 1

@@ -145,7 +145,7 @@ class SearchSpace:
 
     def cost(self, arch: Arch) -> Cost:
         """Exact cost of ``arch`` at this space's input size."""
-        return sum((edge.cost for edge in self._path(arch)), Cost())
+        return sum((edge.cost for edge in self._path(arch)), Cost(ns=0))
 
     def batch(self, archs: Iterable[Arch]) -> Archs:
         """``archs`` as rows of an array, with costs as arrays."""
@@ -172,27 +172,43 @@ class SearchSpace:
 
     # Counting and sampling
 
-    def count(self, *, max_mflops: float | None = None, max_params_m: float | None = None) -> int:
+    def count(
+        self,
+        *,
+        max_mflops: float | None = None,
+        max_params_m: float | None = None,
+        max_latency_ms: float | None = None,
+    ) -> int:
         """Number of architectures within the limits, exact; may be 0.
 
         Raises:
-            BudgetError: the space is too large to count under both limits.
+            BudgetError: the space is too large to count under two limits, or milliseconds are limited without a
+                latency table (`timed`).
         """
-        return count(self.lattice, Budget(max_mflops, max_params_m))
+        return count(self.lattice, Budget(max_mflops, max_params_m, max_latency_ms))
 
     def extremes(self) -> tuple[Arch, Arch]:
         """The architectures of fewest and of most multiply-adds."""
         least, most = (self.lattice.extreme(largest=largest) for largest in (False, True))
         return self._arch(least), self._arch(most)
 
-    def sample(self, rng: random.Random, *, max_mflops: float | None = None, max_params_m: float | None = None) -> Arch:
+    def sample(
+        self,
+        rng: random.Random,
+        *,
+        max_mflops: float | None = None,
+        max_params_m: float | None = None,
+        max_latency_ms: float | None = None,
+    ) -> Arch:
         """Draw uniformly from the architectures within the limits.
 
         Raises:
             BudgetError: there is none; the message names the nearest that can be reached.
         """
         seed = rng.getrandbits(64)
-        return self.sample_many(1, seed, max_mflops=max_mflops, max_params_m=max_params_m)[0]
+        return self.sample_many(
+            1, seed, max_mflops=max_mflops, max_params_m=max_params_m, max_latency_ms=max_latency_ms
+        )[0]
 
     def sample_many(
         self,
@@ -201,6 +217,7 @@ class SearchSpace:
         *,
         max_mflops: float | None = None,
         max_params_m: float | None = None,
+        max_latency_ms: float | None = None,
         over: Literal["architectures", "cost"] = "architectures",
     ) -> Archs:
         """Draw ``count`` architectures within the limits, tens of thousands a second.
@@ -213,7 +230,7 @@ class SearchSpace:
         Raises:
             BudgetError: there is none; the message names the nearest that can be reached.
         """
-        sampler = self._sampler(Budget(max_mflops, max_params_m), over == "cost")
+        sampler = self._sampler(Budget(max_mflops, max_params_m, max_latency_ms), over == "cost")
         return self._archs(sampler.draw(count, np.random.default_rng(seed)))
 
     def _make_sampler(self, budget: Budget, even: bool) -> Sampler:
@@ -261,19 +278,19 @@ class SearchSpace:
         if self.lattice.reachable(budget):
             return
         least = self.lattice.least[0]
-        for alone, lowest, flag in (
-            (Budget(mflops=budget.mflops), Budget(mflops=least.mflops), "--budget-mflops"),
-            (Budget(params_m=budget.params_m), Budget(params_m=least.params_m), "--budget-params-m"),
-        ):
-            if not self.lattice.reachable(alone):
+        limits = budget.to_json()
+        floors = {name: Budget(**{name: getattr(least, name)}) for name in limits}
+        for name, limit in limits.items():
+            if not self.lattice.reachable(alone := Budget(**{name: limit})):
                 raise BudgetError(
-                    f"no architecture of space {self.name!r} at {self.size} px fits {alone}: "
-                    f"the smallest reachable is {lowest} ({self.nearest({}, lowest).id}); raise {flag}."
+                    f"no architecture of space {self.name!r} at {self.size} px fits {alone}: the smallest reachable is "
+                    f"{floors[name]} ({self.nearest({}, floors[name]).id}); raise --budget-{name.replace('_', '-')}."
                 )
-        near = self.lattice.frontier.nearest(budget.max_macs or 0, budget.max_params or 0)
-        both = Budget(near.mflops, near.params_m)
+        first, second = budget.limits
+        near = self.lattice.frontier(first, second).nearest(*budget.limits.values())
+        both = Budget(**{name: units / 1e6 for name, units in zip(limits, near, strict=True)})
         raise BudgetError(
             f"no architecture of space {self.name!r} at {self.size} px fits {budget}: each limit is reachable "
-            f"alone (from {least.mflops:.6g} MFLOPs, {least.params_m:.6g} M parameters), not both; "
+            f"alone (from {', '.join(map(str, floors.values()))}), not both; "
             f"the nearest needs {both} ({self.nearest({}, both).id}); raise one."
         )

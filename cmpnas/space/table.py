@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from cmpnas.cost.budget import Resource
 from cmpnas.space.lattice import Lattice, Path
 
 
@@ -16,6 +17,7 @@ class EdgeTable:
         first: int64 ``(nodes + 1,)``.
         target: int64 ``(edges + 1,)``, the node where each edge leads.
         macs, params, peak: int64 ``(edges + 1,)``.
+        ns: the same, or None where there is no latency table.
         steps: edges of the longest path.
         idle: the number of one more edge, of no cost, that fills up shorter paths.
     """
@@ -28,6 +30,8 @@ class EdgeTable:
         self.macs = np.array([*(edge.cost.macs for edge in edges), 0])
         self.params = np.array([*(edge.cost.params for edge in edges), 0])
         self.peak = np.array([*(edge.cost.peak for edge in edges), 0])
+        timed = all(edge.cost.ns is not None for edge in edges)
+        self.ns = np.array([*(edge.cost.ns for edge in edges), 0]) if timed else None
         longest = [0] * len(lattice.edges)
         for node, leaving in lattice.backwards():
             longest[node] = 1 + max(longest[edge.target] for edge in leaving)
@@ -42,6 +46,18 @@ class EdgeTable:
         for row, numbers in zip(encoded, rows, strict=True):
             row[: len(numbers)] = numbers
         return encoded
+
+    def of(self, name: Resource) -> np.ndarray:
+        """One resource of every edge; a budget that limits it has been found reachable, so it is known."""
+        cost: np.ndarray = getattr(self, name)
+        return cost
+
+    def within(self, limits: Mapping[Resource, int], rows: np.ndarray) -> np.ndarray:
+        """Which rows are within all ``limits``: bool ``(N,)``."""
+        fits = np.ones(len(rows), bool)
+        for name, limit in limits.items():
+            fits &= self.total(self.of(name), rows) <= limit
+        return fits
 
     def total(self, cost: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The sum of ``cost``, one of ours, over the edges of each row: int64 ``(N,)``."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cmpnas.cost.budget import Budget
+from cmpnas.cost.budget import spent as spent_of
 from cmpnas.space.genes import GeneTable
 from cmpnas.space.lattice import Lattice
 from cmpnas.space.table import EdgeTable
@@ -18,9 +19,13 @@ class Walker:
     """Walks the paths of ``lattice`` within ``budget``, which must be reachable."""
 
     def __init__(self, lattice: Lattice, table: EdgeTable, genes: GeneTable, budget: Budget) -> None:
-        self._lattice, self._table, self._genes, self._budget = lattice, table, genes, budget
-        self._least = np.array([(cost.macs, cost.params) for cost in lattice.least]).T
-        self._cost = np.stack([table.macs, table.params])
+        self._lattice, self._table, self._genes, limits = lattice, table, genes, budget.limits
+        self._limited, self._limits = tuple(limits), np.array([*limits.values()], np.int64)
+        self._least = np.empty((len(limits), len(lattice.edges)), np.int64)
+        self._cost = np.empty((len(limits), len(table.target)), np.int64)
+        for row, name in enumerate(limits):
+            self._least[row] = [spent_of(cost, name) for cost in lattice.least]
+            self._cost[row] = table.of(name)
 
     def nearest(self, genes: np.ndarray) -> np.ndarray:
         """For each row of ``genes`` (-1 where nothing is wanted), what `Lattice.nearest` finds: paths as edges.
@@ -68,7 +73,7 @@ class Walker:
     def _start(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Edges, node and cost so far of ``count`` paths that have not begun."""
         paths = np.full((count, self._table.steps), self._table.idle, np.int32)
-        return paths, np.zeros(count, np.int64), np.zeros((2, count), np.int64)
+        return paths, np.zeros(count, np.int64), np.zeros((len(self._limits), count), np.int64)
 
     def _groups(self, node: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Each node but the last one with the paths that stand there."""
@@ -82,11 +87,10 @@ class Walker:
         first, last = self._table.first[node], self._table.first[node + 1]
         target = self._table.target[first:last]
         after = spent[:, :, None] + self._cost[:, None, first:last]
-        macs, params = after + self._least[:, None, target]
-        within = self._budget.allows_all(macs.ravel(), params.ravel()).reshape(macs.shape)
-        limits = self._budget.max_macs, self._budget.max_params
-        if limits[0] is not None and limits[1] is not None:
+        left = self._limits[:, None, None] - after
+        within: np.ndarray = (left >= self._least[:, None, target]).all(0)
+        if len(left) == 2:
+            frontier = self._lattice.frontier(*self._limited)
             for edge, end in enumerate(target):
-                left = limits[0] - after[0, :, edge], limits[1] - after[1, :, edge]
-                within[:, edge] &= self._lattice.frontier.allows_all(int(end), *left)
+                within[:, edge] &= frontier.allows_all(int(end), *left[:, :, edge])
         return within
