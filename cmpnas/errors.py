@@ -18,6 +18,10 @@ class BudgetError(CmpnasError):
     """A budget is not a positive number, or no architecture can meet it."""
 
 
+class LatencyError(CmpnasError):
+    """A latency table is damaged, of another space, or lacks an operator; or nothing could be measured."""
+
+
 class RecipeError(CmpnasError):
     """A recipe is not well formed; the message lists every problem found."""
 

@@ -55,6 +55,12 @@ class Layer:
         return replace(self, position="", size=0, separate=())
 
     @property
+    def operator(self) -> str:
+        """What a device is asked to do, wherever the layer stands: ``mbconv 24>32 s2 56px kernel=5 expansion=4``."""
+        shown = (f"{name}={value if isinstance(value, str) else f'{value:g}'}" for name, value in self.options)
+        return " ".join((f"{self.kind} {self.cin}>{self.cout} s{self.stride} {self.size}px", *shown))
+
+    @property
     def shared_by(self) -> str:
         """Names the weights that this layer uses: layers of the same name share them."""
         own = "".join(f":{name}={self.option(name)}" for name in self.separate)

@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from cmpnas.cost.budget import Budget
+from cmpnas.cost.latency import LatencyTable
 from cmpnas.cost.value import Cost
-from cmpnas.errors import BudgetError, SpaceError, unknown
+from cmpnas.errors import BudgetError, LatencyError, SpaceError, unknown
 from cmpnas.space.arch import Arch, Value, short
 from cmpnas.space.batch import Archs
 from cmpnas.space.counting import count
@@ -21,6 +22,7 @@ from cmpnas.space.lattice import Lattice, Path
 from cmpnas.space.layer import Layer
 from cmpnas.space.sampling import Sampler
 from cmpnas.space.table import EdgeTable
+from cmpnas.space.timed import Timed
 from cmpnas.space.walk import Walker
 
 
@@ -74,6 +76,29 @@ class SearchSpace:
     def fingerprint(self) -> str:
         """Hash of everything that the space holds: equal spaces have equal ones."""
         return hashlib.sha256(repr((self.name, self.size, self.lattice.edges)).encode()).hexdigest()[:16]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a latency table says of the space that it was measured on."""
+        own = {"name": self.name, "size": self.size, "embedding_dim": self.embedding_dim}
+        return own | {"fingerprint": self.fingerprint}
+
+    def timed(self, table: LatencyTable) -> SearchSpace:
+        """This space with costs that know nanoseconds, so that latency can be limited as anything else.
+
+        Raises:
+            LatencyError: the table is of another space, or an operator of this one is not in it.
+        """
+        if table.space is not None and table.space != self.identity:
+            there, here = (", ".join(f"{key} {value}" for key, value in of.items()) for of in (table.space, self.identity))
+            raise LatencyError(f"the latency table is of another space ({there}) than this ({here}); measure this one.")
+        return SearchSpace(Timed(self._blueprint, table), self.size, self.embedding_dim)
+
+    @property
+    def operators(self) -> dict[str, tuple[Layer, Cost]]:
+        """What a device may be asked to do, by `Layer.operator`: one of the layers that ask it, and its cost."""
+        edges = (edge for leaving in self.lattice.edges for edge in leaving)
+        return {edge.layer.operator: (edge.layer, edge.cost) for edge in edges if edge.layer is not None}
 
     # Decisions
 
