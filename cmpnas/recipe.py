@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cmpnas.compat import LOSSES
 from cmpnas.cost.budget import Budget
+from cmpnas.cost.latency import read_latency_table
 from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import RecipeError, unknown
@@ -70,6 +71,8 @@ class SearchSettings(_Settings):
     """The search: who proposes, how many, judged how, under what limit.
 
     ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise; the front is of M(q, g) always.
+    ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where ``budget_latency_ms`` is given,
+    latency is the cost that the controller shall lower and that the front is of.
     """
 
     controller: str = "optuna:nsga2"
@@ -80,6 +83,8 @@ class SearchSettings(_Settings):
     calibration_images: Annotated[int, Field(ge=2)] = 512
     budget_mflops: float | None = None
     budget_params_m: float | None = None
+    budget_latency_ms: float | None = None
+    latency_table: str | None = None
 
     @field_validator("controller")
     @classmethod
@@ -99,10 +104,22 @@ class SearchSettings(_Settings):
     def _params_are_positive(cls, value: float | None) -> float | None:
         return Budget(params_m=value).params_m
 
+    @field_validator("budget_latency_ms")
+    @classmethod
+    def _milliseconds_are_positive(cls, value: float | None) -> float | None:
+        return Budget(latency_ms=value).latency_ms
+
+    @model_validator(mode="after")
+    def _budget_can_be_kept(self) -> SearchSettings:
+        if self.budget_latency_ms is not None and self.latency_table is None:
+            raise ValueError("budget_latency_ms needs a latency_table; make one with: cmpnas measure SPACE --out FILE")
+        _ = self.budget
+        return self
+
     @property
     def budget(self) -> Budget:
         """The limit on every architecture."""
-        return Budget(self.budget_mflops, self.budget_params_m)
+        return Budget(self.budget_mflops, self.budget_params_m, self.budget_latency_ms)
 
 
 class Recipe(_Settings):
@@ -123,12 +140,14 @@ class Recipe(_Settings):
         return tuple(_metric(name) for name in value)
 
     def space(self, embedding_dim: int | None = None) -> SearchSpace:
-        """The query space at this recipe's input size and the gallery's embedding width."""
+        """The query space at this recipe's input size and the gallery's embedding width, timed if there is a table."""
         if isinstance(self.gallery, SingleSettings):
             embedding_dim = self.gallery.embedding_dim
         elif isinstance(self.gallery, BroughtSettings) and self.gallery.projection is not None:
             embedding_dim = self.gallery.projection.dim
-        return load_space(self.query.space, size=self.data.size, embedding_dim=embedding_dim)
+        space = load_space(self.query.space, size=self.data.size, embedding_dim=embedding_dim)
+        table = self.search.latency_table
+        return space if table is None else space.timed(read_latency_table(Path(table)))
 
     def to_yaml(self) -> str:
         """The resolved recipe as a file that `load_recipe` reads."""

@@ -47,8 +47,9 @@ def describe_error(off: dict[str, Any]) -> str:
     tau = off["kendall"]
     low, high = tau["interval"] or (float("nan"),) * 2
     return (
-        f"{off['networks']} networks that nothing was fitted on: mean error {off['mape']:.1%}, largest {off['worst']:.1%}, "
-        f"{off['within_10pct']:.0%} within 10%, Kendall's tau {tau['value'] or float('nan'):.3f} [{low:.3f}, {high:.3f}]\n"
+        f"{off['networks']} networks that nothing was fitted on: mean error {off['mape']:.1%}, largest "
+        f"{off['worst']:.1%}, {off['within_10pct']:.0%} within 10%, Kendall's tau "
+        f"{tau['value'] or float('nan'):.3f} [{low:.3f}, {high:.3f}]\n"
         f"the same network measured twice, in half of the rounds each, differs by {off['repeatability']:.1%}; "
         f"the plain sum of operators is off by {off['plain_sum_mape']:.0%}"
     )

@@ -22,6 +22,12 @@ def command(
     data: Data = None,
     budget_mflops: Annotated[float | None, typer.Option(help="At most this many million multiply-adds.")] = None,
     budget_params_m: Annotated[float | None, typer.Option(help="At most this many million parameters.")] = None,
+    budget_latency_ms: Annotated[
+        float | None, typer.Option(help="At most this many milliseconds, by the latency table.")
+    ] = None,
+    latency_table: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of this space, by cmpnas measure or from elsewhere.")
+    ] = None,
     controller: Annotated[str | None, typer.Option(help="Who proposes (cmpnas ls controllers).")] = None,
     trials: Annotated[int | None, typer.Option(help="How many architectures to evaluate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
@@ -40,6 +46,8 @@ def command(
     flags = {
         "search.budget_mflops": budget_mflops,
         "search.budget_params_m": budget_params_m,
+        "search.budget_latency_ms": budget_latency_ms,
+        "search.latency_table": str(latency_table.absolute()) if latency_table else None,
         "search.controller": controller,
         "search.trials": trials,
         "seed": seed,

@@ -73,6 +73,11 @@ class LatencyTable:
         return self.correction.of(self.operators[operator], cost.params_m)
 
     @property
+    def error(self) -> float | None:
+        """Mean relative error on networks that nothing was fitted on; None where nobody measured any."""
+        return None if self.held_out is None else float(self.held_out["mape"])
+
+    @property
     def key(self) -> str:
         """Hash of all that a prediction depends on."""
         return hash_of(self.operators, asdict(self.correction))
@@ -109,7 +114,9 @@ def read_latency_table(path: Path) -> LatencyTable:
             content.get("networks", []),
         )
     except (ValueError, TypeError) as fault:
-        raise LatencyError(f"{path} is no latency table: {str(fault).removesuffix('.')}; see docs/latency.md.") from None
+        raise LatencyError(
+            f"{path} is no latency table: {str(fault).removesuffix('.')}; see docs/latency.md."
+        ) from None
 
 
 def _rows(text: str) -> dict[str, Any]:

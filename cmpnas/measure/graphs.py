@@ -121,5 +121,3 @@ def network_graph(layers: Sequence[Layer], known: dict[str, ModelProto], batch: 
 @cache
 def _normalise(batch: int, width: int) -> ModelProto:
     return module_graph(Normalise(), (batch, width))
-
-

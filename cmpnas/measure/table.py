@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,7 +41,9 @@ class Plan:
             raise LatencyError(f"--networks is {networks}; a correction needs at least {_FEWEST}.")
         drawn = list(dict.fromkeys(space.sample_many(20 * networks, seed, over="cost")))[: 2 * networks]
         if len(drawn) < 2 * networks:
-            raise LatencyError(f"space {space.name!r} has too few architectures for twice {networks}; lower --networks.")
+            raise LatencyError(
+                f"space {space.name!r} has too few architectures for twice {networks}; lower --networks."
+            )
         return Plan(space, space.operators, drawn)
 
     def counts(self) -> np.ndarray:

@@ -107,7 +107,13 @@ def _distinct(space: SearchSpace, budget: Budget, seed: int, wanted: int) -> lis
     found: dict[Arch, None] = {}
     block, fruitless = 0, 0
     while len(found) < wanted and fruitless <= _SURE * len(found):
-        drawn = space.sample_many(_AT_ONCE, seed + block, max_mflops=budget.mflops, max_params_m=budget.params_m)
+        drawn = space.sample_many(
+            _AT_ONCE,
+            seed + block,
+            max_mflops=budget.mflops,
+            max_params_m=budget.params_m,
+            max_latency_ms=budget.latency_ms,
+        )
         before = len(found)
         found |= {drawn[n]: None for n in range(_AT_ONCE)}
         fruitless = 0 if len(found) > before else fruitless + _AT_ONCE

@@ -34,6 +34,7 @@ from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.front import build_front
 from cmpnas.search.records import Record, RecordLog
 from cmpnas.space import SearchSpace
+from cmpnas.space.counting import count
 from cmpnas.train.device import device
 
 
@@ -113,8 +114,10 @@ def describe_budget(space: SearchSpace, recipe: Recipe) -> str:
     smallest, largest = space.extremes()
     low, high = space.cost(smallest).mflops, space.cost(largest).mflops
     reach = f"space {space.name!r} at {space.size} px reaches {low:.4g} to {high:.4g} MFLOPs"
-    budget = recipe.search.budget
-    if budget.allows(space.cost(largest)):
+    budget, fastest, slowest = recipe.search.budget, space.lattice.least[0], space.lattice.most[0]
+    if fastest.latency_ms is not None:
+        reach += f", {fastest.latency_ms:.4g} to {slowest.latency_ms:.4g} ms"
+    if budget.allows(slowest):
         return f"{reach}; the budget ({budget}) does not bind: the largest architecture is {largest.id}"
     return f"{reach}; the budget ({budget}) admits {_feasible(space, budget)} of {space.count():,} architectures"
 
@@ -122,7 +125,7 @@ def describe_budget(space: SearchSpace, recipe: Recipe) -> str:
 def _feasible(space: SearchSpace, budget: Budget) -> str:
     """How many architectures fit, or that they are too many to count."""
     try:
-        return f"{space.count(max_mflops=budget.mflops, max_params_m=budget.params_m):,}"
+        return f"{count(space.lattice, budget):,}"
     except BudgetError:
         return "an uncounted number"
 
@@ -155,7 +158,7 @@ def _search(stages: Stages) -> list[Record]:
         else:
             record = evaluator(n, arch)
             log.append(record)
-        controller.tell(arch, record.reward(name, settings.reward), record.mflops)
+        controller.tell(arch, record.reward(name, settings.reward), record.cost(settings.budget))
         records.append(record)
     return records
 

@@ -84,8 +84,10 @@ class Stages:
         """Key of everything that the supernet was made of; how picks are finished is no part of it."""
         recipe = self.recipe
         query = recipe.query.model_dump(mode="json", exclude={"train"})
-        space = self.space.fingerprint
-        return hash_of(self.gallery_key, query, space, recipe.search.budget.to_json(), recipe.seed)
+        space, limits = self.space.fingerprint, dict[str, Any](recipe.search.budget.to_json())
+        if "latency_ms" in limits and self.space.latency_table is not None:
+            limits["latency_table"] = self.space.latency_table.key
+        return hash_of(self.gallery_key, query, space, limits, recipe.seed)
 
     @cached_property
     def gallery(self) -> Gallery:

@@ -60,6 +60,7 @@ class Evaluator:
             cost.params_m,
             {name: PairScore(scores[self.metric], scores.interval(self.metric)) for name, scores in against.items()},
             score_pair(query, gallery, self.search, [self.metric])[self.metric],
+            cost.latency_ms,
         )
 
 

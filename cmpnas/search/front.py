@@ -39,6 +39,8 @@ def build_front(
 ) -> dict[str, Any]:
     """The content of ``front.json``: the non-dominated (query, gallery) pairs of ``records``.
 
+    What counts is the heterogeneous score and `Record.cost`.
+
     Args:
         budget: what every record was held to.
         galleries: by name, ``{"name", "kind", "mflops"}``.
@@ -46,7 +48,7 @@ def build_front(
     """
     points = [(record, name) for record in records for name in record.galleries]
     scores = np.array([record.galleries[name].heterogeneous for record, name in points])
-    costs = np.array([record.mflops for record, _ in points])
+    costs = np.array([record.cost(budget) for record, _ in points])
     pairs = []
     for index in non_dominated(scores, costs):
         record, name = points[index]
@@ -60,7 +62,7 @@ def build_front(
                     "arch": record.arch.to_json(),
                     "mflops": record.mflops,
                     "params_m": record.params_m,
-                    "latency_ms": None,
+                    "latency_ms": record.latency_ms,
                 },
                 "gallery": galleries[name],
                 "scores": {"homogeneous": r1, "heterogeneous": r2, "interval": list(pair.interval)},
@@ -85,15 +87,16 @@ def pick(front: dict[str, Any], which: str) -> dict[str, Any]:
 
     Args:
         which: ``best`` (highest score), ``cheapest``, ``knee`` (farthest from the line between those
-            two, on log cost), ``20x`` (best of those at least 20 times cheaper than the paragon), or the
-            id of a query architecture.
+            two, on log cost), ``20x`` (best of those at least 20 times cheaper in MFLOPs than the paragon), or the
+            id of a query architecture. Other costs than that are milliseconds where those were limited.
 
     Raises:
         RunError: there is no such pair.
     """
     pairs = front["pairs"]
     scores = np.array([pair["scores"]["heterogeneous"] for pair in pairs])
-    costs = np.array([pair["query"]["mflops"] for pair in pairs])
+    cost = "latency_ms" if "latency_ms" in front["budget"] else "mflops"
+    costs = np.array([pair["query"][cost] for pair in pairs])
     if which == "best":
         return pairs[int(scores.argmax())]
     if which == "cheapest":

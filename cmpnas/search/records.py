@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cmpnas.cost.budget import Budget
 from cmpnas.errors import RunError
 from cmpnas.files import append_line, drop_partial_line, whole_lines
 from cmpnas.space import Arch, SearchSpace
@@ -34,6 +35,11 @@ class Record:
     params_m: float
     galleries: Mapping[str, PairScore]
     homogeneous: float
+    latency_ms: float | None = None
+
+    def cost(self, budget: Budget) -> float:
+        """What a search under ``budget`` lowers: milliseconds where they are limited, else MFLOPs."""
+        return self.mflops if budget.latency_ms is None or self.latency_ms is None else self.latency_ms
 
     def reward(self, gallery: str, which: Reward) -> float:
         """What a controller is told of this architecture against ``gallery``."""
@@ -49,6 +55,7 @@ class Record:
                 "arch": self.arch.to_json(),
                 "mflops": self.mflops,
                 "params_m": self.params_m,
+                **({} if self.latency_ms is None else {"latency_ms": self.latency_ms}),
             },
             "galleries": {
                 name: {"heterogeneous": score.heterogeneous, "interval": list(score.interval)}
@@ -71,6 +78,7 @@ class Record:
                 for name, score in content["galleries"].items()
             },
             content["homogeneous"],
+            query.get("latency_ms"),
         )
 
 

@@ -39,7 +39,9 @@ class Sampler:
         tabled: list[Resource] = ["macs"] if even else []
         tabled += [name for name in self._limits if name not in tabled]
         if len(tabled) > 2:
-            raise BudgetError(f"drawing evenly over multiply-adds within {budget} is not possible; leave one limit out.")
+            raise BudgetError(
+                f"drawing evenly over multiply-adds within {budget} is not possible; leave one limit out."
+            )
         cells = [_CELLS_EACH if len(tabled) == 2 else _CELLS] * len(tabled) + [0, 0]
         tabled += [name for name in ("macs", "params") if name not in tabled]
         self._lowest = lattice.least[0].macs

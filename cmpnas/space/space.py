@@ -90,9 +90,16 @@ class SearchSpace:
             LatencyError: the table is of another space, or an operator of this one is not in it.
         """
         if table.space is not None and table.space != self.identity:
-            there, here = (", ".join(f"{key} {value}" for key, value in of.items()) for of in (table.space, self.identity))
+            there, here = (
+                ", ".join(f"{key} {value}" for key, value in of.items()) for of in (table.space, self.identity)
+            )
             raise LatencyError(f"the latency table is of another space ({there}) than this ({here}); measure this one.")
         return SearchSpace(Timed(self._blueprint, table), self.size, self.embedding_dim)
+
+    @property
+    def latency_table(self) -> LatencyTable | None:
+        """Where this space's nanoseconds are from."""
+        return self._blueprint.table if isinstance(self._blueprint, Timed) else None
 
     @property
     def operators(self) -> dict[str, tuple[Layer, Cost]]:

@@ -29,6 +29,7 @@ def paths_at(
         seed,
         max_mflops=budget.mflops,
         max_params_m=budget.params_m,
+        max_latency_ms=budget.latency_ms,
         over="cost" if how == "cost" else "architectures",
     )
     ends: list[Arch] = []
