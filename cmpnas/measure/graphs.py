@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from torch import Tensor, nn
 
 from cmpnas.models.blocks import build_layer
-from cmpnas.models.network import initialise
 from cmpnas.space import Layer
 
 _OPSET = 18
@@ -33,11 +34,14 @@ class Normalise(nn.Module):
 
 
 def layer_graph(layer: Layer, batch: int) -> ModelProto:
-    """The graph of ``layer`` with random weights, for maps of exactly its size."""
-    torch.manual_seed(0)
-    module = build_layer(layer)
-    initialise(dict(module.named_parameters()))
-    return module_graph(module, (batch, layer.cin, layer.size, layer.size))
+    """The graph of ``layer`` for maps of exactly its size, `hollow`."""
+    return hollow(module_graph(build_layer(layer), (batch, layer.cin, layer.size, layer.size)))
+
+
+@cache
+def normalise_graph(batch: int, width: int) -> ModelProto:
+    """The graph of the last step of an exported encoder."""
+    return module_graph(Normalise(), (batch, width))
 
 
 @torch.no_grad()
@@ -77,6 +81,28 @@ def _register() -> None:
     torch.onnx.register_custom_op_symbolic("aten::channel_shuffle", parsed, _OPSET)
 
 
+def hollow(model: ModelProto) -> ModelProto:
+    """``model`` without the values of its weights: a thousandth of the size."""
+    for tensor in _weights(model):
+        tensor.ClearField("raw_data")
+    return model
+
+
+def filled(model: ModelProto) -> ModelProto:
+    """A copy of a `hollow` model with weights that average, which take as long as any others."""
+    whole = ModelProto()
+    whole.CopyFrom(model)
+    for tensor in _weights(whole):
+        shape = tuple(tensor.dims)
+        tensor.raw_data = np.full(shape, 1 / math.prod(shape[1:]), np.float32).tobytes()
+    return whole
+
+
+def _weights(model: ModelProto) -> list[TensorProto]:
+    """Kernels and matrices of ``model``."""
+    return [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) > 1]
+
+
 def is_idle(model: ModelProto) -> bool:
     """Whether a graph hands its input on as it is."""
     return all(node.op_type == "Identity" for node in model.graph.node)
@@ -85,7 +111,7 @@ def is_idle(model: ModelProto) -> bool:
 def chain(parts: Sequence[ModelProto]) -> ModelProto:
     """One graph that feeds each part's ``y`` to the next part's ``x``."""
     nodes: list[NodeProto] = []
-    weights: list[onnx.TensorProto] = []
+    weights: list[TensorProto] = []
     last = "x"
     for number, part in enumerate(parts):
         prefix, graph = f"{number}/", part.graph
@@ -97,7 +123,7 @@ def chain(parts: Sequence[ModelProto]) -> ModelProto:
             renamed.output[:] = [prefix + name for name in node.output]
             nodes.append(renamed)
         for tensor in graph.initializer:
-            weights.append(onnx.TensorProto())
+            weights.append(TensorProto())
             weights[-1].CopyFrom(tensor)
             weights[-1].name = prefix + tensor.name
         last = prefix + "y"
@@ -111,13 +137,3 @@ def chain(parts: Sequence[ModelProto]) -> ModelProto:
 def _renamed(name: str, prefix: str, last: str) -> str:
     """A name within one part of a chain; an input left out has none."""
     return {"": "", "x": last}.get(name, prefix + name)
-
-
-def network_graph(layers: Sequence[Layer], known: dict[str, ModelProto], batch: int) -> ModelProto:
-    """The graph of a query encoder: its layers in order, each from ``known`` by operator, and normalisation."""
-    return chain([*(known[layer.operator] for layer in layers), _normalise(batch, layers[-1].cout)])
-
-
-@cache
-def _normalise(batch: int, width: int) -> ModelProto:
-    return module_graph(Normalise(), (batch, width))

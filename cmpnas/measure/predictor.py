@@ -78,13 +78,3 @@ def quality(predicted: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
         "within_10pct": float((off <= 0.1).mean()),
         "kendall": Estimate.of(kendall(predicted, measured, counts)).to_json(),
     }
-
-
-def repeatability(rounds: np.ndarray) -> float:
-    """How far two measurements differ, each of half of the rounds: mean relative difference.
-
-    Args:
-        rounds: float64 ``(rounds, things)``, at least two rounds.
-    """
-    first, second = np.median(rounds[::2], 0), np.median(rounds[1::2], 0)
-    return float(np.abs(first - second).mean() / first.mean()) if rounds.size else 0.0

@@ -14,7 +14,7 @@ import numpy as np
 from onnx import ModelProto
 
 from cmpnas.errors import LatencyError
-from cmpnas.measure.graphs import is_idle, layer_graph, network_graph
+from cmpnas.measure.graphs import chain, filled, is_idle, layer_graph, normalise_graph
 from cmpnas.space import Layer
 
 #: Gives the milliseconds of one visit: median of a few runs in a row.
@@ -27,7 +27,7 @@ class Device(Protocol):
     """Something that takes time for operators and for networks."""
 
     def operator(self, layer: Layer) -> Timer:
-        """Get ``layer`` ready to run alone; called once an operator, before any network that has it."""
+        """Get ``layer`` ready to run alone."""
         ...
 
     def network(self, layers: Sequence[Layer]) -> Timer:
@@ -57,14 +57,17 @@ class OnnxRuntime:
         self._graphs: dict[str, ModelProto] = {}
 
     def operator(self, layer: Layer) -> Timer:
-        graph = self._graphs[layer.operator] = layer_graph(layer, self.batch)
-        return _idle if is_idle(graph) else self._timer(graph)
+        graph = self._graph(layer)
+        return _idle if is_idle(graph) else session_timer(filled(graph).SerializeToString(), self.threads)
 
     def network(self, layers: Sequence[Layer]) -> Timer:
-        return self._timer(network_graph(layers, self._graphs, self.batch))
+        parts = [*map(self._graph, layers), normalise_graph(self.batch, layers[-1].cout)]
+        return session_timer(filled(chain(parts)).SerializeToString(), self.threads)
 
-    def _timer(self, model: ModelProto) -> Timer:
-        return session_timer(model.SerializeToString(), self.threads)
+    def _graph(self, layer: Layer) -> ModelProto:
+        if layer.operator not in self._graphs:
+            self._graphs[layer.operator] = layer_graph(layer, self.batch)
+        return self._graphs[layer.operator]
 
     def provenance(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,21 +15,23 @@ from cmpnas.cost import Cost
 from cmpnas.cost.latency import LatencyTable
 from cmpnas.errors import LatencyError
 from cmpnas.files import append_line, drop_partial_line, hash_of, whole_lines
-from cmpnas.measure.predictor import fit, predict, quality, repeatability, terms
+from cmpnas.measure.predictor import fit, predict, quality, terms
 from cmpnas.measure.stopwatch import RUNS, Device, Timer
 from cmpnas.progress import track
 from cmpnas.space import Arch, Layer, SearchSpace
 
 _FEWEST = 10  # networks to fit on, and as many to check on
+_AT_ONCE = 64  # things that are ready to run at a time; a network has some 25 MB
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured of a space: every operator, and networks log-uniform over cost, every second to fit on."""
+    """What is measured of a space: every operator once; networks, log-uniform over cost, twice; mixed, in blocks."""
 
     space: SearchSpace
     operators: dict[str, tuple[Layer, Cost]]
     archs: list[Arch]
+    seed: int
 
     @staticmethod
     def of(space: SearchSpace, networks: int, seed: int) -> Plan:
@@ -44,7 +47,19 @@ class Plan:
             raise LatencyError(
                 f"space {space.name!r} has too few architectures for twice {networks}; lower --networks."
             )
-        return Plan(space, space.operators, drawn)
+        return Plan(space, space.operators, drawn, seed)
+
+    @property
+    def blocks(self) -> list[np.ndarray]:
+        """Numbers of things that take turns: operators, then networks, then networks again, shuffled."""
+        things = np.random.default_rng(self.seed).permutation(len(self.operators) + 2 * len(self.archs))
+        return np.array_split(things, -(-len(things) // _AT_ONCE))
+
+    def timer(self, device: Device, thing: int) -> Timer:
+        """One of them, ready to run."""
+        if thing < len(self.operators):
+            return device.operator([*self.operators.values()][thing][0])
+        return device.network(self.space.layers(self.archs[(thing - len(self.operators)) % len(self.archs)]))
 
     def counts(self) -> np.ndarray:
         """How often each network has each operator: float64 ``(networks, operators)``."""
@@ -60,41 +75,40 @@ def measure(
 ) -> LatencyTable:
     """Measure ``space`` on ``device`` and write the table to ``out``; continues what was interrupted.
 
-    Operators and networks take turns in ``rounds`` rounds, each in an order of its own, so that whatever slows the
-    machine for a while slows all alike. The median over rounds counts.
+    The things of a block take turns in ``rounds`` rounds, each in an order of its own, so that whatever slows the
+    machine for a while slows all alike; medians over rounds count. One network is in every block, and blocks are
+    brought to the pace at which it usually runs.
 
     Raises:
         LatencyError: too few rounds or networks, a folder that cannot be written, or an interrupted measuring of
             another space or other settings beside ``out``.
     """
-    if rounds < 2:
-        raise LatencyError(f"--rounds is {rounds}; give at least 2, or how repeatable they are would not be known.")
+    if rounds < 1:
+        raise LatencyError(f"--rounds is {rounds}; give at least 1.")
     plan = Plan.of(space, networks, seed)
-    log = _Log(out, hash_of(space.identity, device.provenance(), networks, seed))
-    times = _rounds(plan, device, log, rounds, say)
-    table = build_table(plan, device, times)
+    log = _Log(out, hash_of(space.identity, device.provenance(), networks, rounds, seed))
+    table = build_table(plan, _measured(plan, device, log, rounds, say), device.provenance() | {"rounds": rounds})
     table.write(out)
     log.path.unlink()
     return table
 
 
-def build_table(plan: Plan, device: Device, rounds: np.ndarray) -> LatencyTable:
-    """The table from times ``(rounds, operators + networks)`` in ms."""
-    number = len(plan.operators)
-    middle = np.median(rounds, 0)
-    alone, measured = middle[:number], middle[number:]
+def build_table(plan: Plan, times: np.ndarray, provenance: dict[str, Any]) -> LatencyTable:
+    """The table from milliseconds of all things, in the order of their numbers."""
+    alone, networks = times[: len(plan.operators)], times[len(plan.operators) :].reshape(2, -1)
+    measured = networks.mean(0)
     of = terms(plan.counts(), alone, np.array([cost.params_m for _, cost in plan.operators.values()]))
     correction = fit(of[::2], measured[::2])
     predicted = predict(of, correction)
     held_out = quality(predicted[1::2], measured[1::2])
-    held_out["repeatability"] = repeatability(rounds[:, number:])
+    held_out["repeatability"] = float((np.abs(networks[0] - networks[1]) / measured).mean())
     held_out["plain_sum_mape"] = quality(of[1::2, 1], measured[1::2])["mape"]
     return LatencyTable(
         dict(zip(plan.operators, map(float, alone), strict=True)),
         correction,
         plan.space.identity,
         held_out,
-        device.provenance() | {"rounds": len(rounds), "operator_repeatability": repeatability(rounds[:, :number])},
+        provenance,
         [
             {"id": arch.id, "ms": float(ms), "predicted_ms": float(guess), "held_out": bool(place % 2)}
             for place, (arch, ms, guess) in enumerate(zip(plan.archs, measured, predicted, strict=True))
@@ -102,53 +116,53 @@ def build_table(plan: Plan, device: Device, rounds: np.ndarray) -> LatencyTable:
     )
 
 
-def _rounds(plan: Plan, device: Device, log: _Log, rounds: int, say: Callable[[str], None]) -> np.ndarray:
-    """Times ``(rounds, operators + networks)``, those of an earlier start included."""
-    done = log.read(len(plan.operators) + len(plan.archs))
-    if len(done) < rounds:
+def _measured(plan: Plan, device: Device, log: _Log, rounds: int, say: Callable[[str], None]) -> np.ndarray:
+    """Milliseconds of all things, those of an earlier start included."""
+    blocks, done = plan.blocks, log.read()
+    if len(done) < len(blocks):
+        seconds = _seconds(plan, device, rounds) * (1 - len(done) / len(blocks))
         say(
             f"measuring {len(plan.operators):,} operators and {len(plan.archs)} networks of {plan.space.name} at "
-            f"{plan.space.size} px, {rounds - len(done)} of {rounds} rounds: about "
-            f"{_seconds(plan, device, rounds - len(done)) / 60:.1f} minutes"
+            f"{plan.space.size} px; {len(done)} of {len(blocks)} blocks are done, the others take about "
+            f"{seconds / 60:.1f} minutes"
         )
-        timers = _ready(plan, device)
-        for number in track(range(len(done), rounds), "rounds", total=rounds, done=len(done)):
-            row = np.zeros(len(timers))
-            for place in np.random.default_rng(number).permutation(len(timers)):
-                row[place] = timers[place]()
-            log.append(row)
-            done.append(row)
-    return np.stack(done[:rounds])
+        yardstick = plan.timer(device, len(plan.operators))
+        for number in track(range(len(done), len(blocks)), "blocks", total=len(blocks), done=len(done)):
+            timers = [yardstick, *(plan.timer(device, thing) for thing in blocks[number])]
+            spent = np.zeros((rounds, len(timers)))
+            for row, rng in zip(spent, np.random.default_rng(number).spawn(rounds), strict=True):
+                for place in rng.permutation(len(timers)):
+                    row[place] = timers[place]()
+            done.append(np.median(spent, 0))
+            log.append(done[-1])
+    pace = np.median([block[0] for block in done])
+    times = np.zeros(sum(map(len, blocks)))
+    for things, block in zip(blocks, done, strict=True):
+        times[things] = block[1:] * pace / block[0]
+    return times
 
 
 def _seconds(plan: Plan, device: Device, rounds: int) -> float:
-    """How long it will take, if all do as many multiply-adds a second as the dearest network."""
+    """How long all will take, if it does as many multiply-adds a second as the dearest network."""
     dearest = plan.space.extremes()[1]
     layers, start = plan.space.layers(dearest), time.perf_counter()
     for layer in layers:
         device.operator(layer)
     network = device.network(layers)
     build = (time.perf_counter() - start) / (len(layers) + 1)
-    macs = sum(cost.macs for _, cost in plan.operators.values()) + int(plan.space.batch(plan.archs).macs.sum())
+    macs = sum(cost.macs for _, cost in plan.operators.values()) + 2 * int(plan.space.batch(plan.archs).macs.sum())
     run = network() / 1000 / plan.space.cost(dearest).macs * macs * (RUNS + 1)
-    return build * (len(plan.operators) + len(plan.archs)) + run * rounds
-
-
-def _ready(plan: Plan, device: Device) -> list[Timer]:
-    operators = track(plan.operators.values(), "operators", total=len(plan.operators))
-    timers = [device.operator(layer) for layer, _ in operators]
-    networks = track(plan.archs, "networks", total=len(plan.archs))
-    return timers + [device.network(plan.space.layers(arch)) for arch in networks]
+    return build * sum(map(len, plan.blocks)) + run * rounds
 
 
 class _Log:
-    """Rounds that are done, one a line, beside the table that they are to become."""
+    """Blocks that are done, one a line, beside the table that they are to become."""
 
     def __init__(self, out: Path, key: str) -> None:
-        self.path, self._key = out.with_name(out.name + ".rounds.jsonl"), key
+        self.path, self._key = out.with_name(out.name + ".blocks.jsonl"), key
 
-    def read(self, width: int) -> list[np.ndarray]:
-        """The rounds of an earlier start."""
+    def read(self) -> list[np.ndarray]:
+        """The blocks of an earlier start: milliseconds of the yardstick and of the block's things."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             drop_partial_line(self.path)
@@ -162,11 +176,8 @@ class _Log:
                 f"{self.path} is an interrupted measuring of something else (space, device, settings); name another "
                 "--out, or delete it."
             )
-        found = [np.array(json.loads(line)) for line in lines[1:]]
-        if any(row.shape != (width,) for row in found):
-            raise LatencyError(f"{self.path} is damaged; delete it.")
-        return found
+        return [np.array(json.loads(line)) for line in lines[1:]]
 
-    def append(self, row: np.ndarray) -> None:
-        """Keep one more round."""
-        append_line(self.path, row.tolist())
+    def append(self, block: np.ndarray) -> None:
+        """Keep one more block."""
+        append_line(self.path, block.tolist())

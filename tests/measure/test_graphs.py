@@ -11,7 +11,7 @@ import torch
 
 from cmpnas.errors import LatencyError
 from cmpnas.measure import OnnxRuntime
-from cmpnas.measure.graphs import Normalise, chain, is_idle, layer_graph, module_graph
+from cmpnas.measure.graphs import Normalise, chain, filled, is_idle, layer_graph, module_graph
 from cmpnas.models.blocks import build_layer
 from cmpnas.space import load_space
 
@@ -31,6 +31,16 @@ def test_a_chain_of_layers_is_the_network(name):
     session = onnxruntime.InferenceSession(chain(parts).SerializeToString(), providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {"x": x.numpy()})
     np.testing.assert_allclose(got, expected.numpy(), atol=1e-5)
+
+
+def test_a_hollow_graph_is_small_and_runs_when_filled():
+    layer = next(layer for layer, _ in load_space("tiny").operators.values() if layer.kind == "mbconv")
+    shape, empty = (1, layer.cin, layer.size, layer.size), layer_graph(layer, 1)
+    assert empty.ByteSize() < 0.6 * module_graph(build_layer(layer), shape).ByteSize()
+    session = onnxruntime.InferenceSession(filled(empty).SerializeToString(), providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {"x": np.ones(shape, np.float32)})
+    assert output.shape == (1, layer.cout, layer.out_size, layer.out_size)
+    assert 0 < output.max() < 10
 
 
 def test_resizing_to_the_same_side_is_no_work():

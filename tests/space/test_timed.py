@@ -144,7 +144,7 @@ def test_what_is_not_in_the_table_is_named(plain, table):
 
 def test_a_table_of_another_space_is_refused(plain, table, small):
     for other in (small, plain.resized(size=64), plain.resized(embedding_dim=8)):
-        with pytest.raises(LatencyError, match="is of another space .name tiny, size 32"):
+        with pytest.raises(LatencyError, match=r"is of another space \(name tiny, size 32"):
             other.timed(table)
 
 
