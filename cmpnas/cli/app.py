@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _interrupted(arguments: list[str]) -> int:
     resume = {"search": " Repeat the command with --resume.", "rank": " Repeat the command to continue."}
-    resume["train"] = resume["search"]
+    resume |= {"train": resume["search"], "measure": resume["rank"]}
     return _fail(f"interrupted; nothing that was finished is lost.{resume.get(arguments[0], '')}", 130, False)
 
 

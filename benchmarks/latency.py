@@ -1,0 +1,57 @@
+"""Whether picks of a search within milliseconds keep them, when the files that are shipped are measured.
+
+    cmpnas measure mobile_small --size 48 --out table.json
+    python benchmarks/latency.py table.json [KEY=VALUE ...]
+
+Runs the quickstart (with overrides of its recipe) under a latency budget of the median architecture, exports each
+pair of the front as `cmpnas export` does, and times the files in turns, in rounds. Prints predictions, measurements and
+their ratios: the table's own held-out error is the yardstick.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cmpnas.cost.latency import read_latency_table
+from cmpnas.export.bundle import UnitEncoder, _to_onnx
+from cmpnas.measure.stopwatch import session_timer
+from cmpnas.models import build_network
+from cmpnas.pipeline.search import search
+from cmpnas.recipe import load_recipe
+
+_ROUNDS = 60
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    file, overrides = Path(sys.argv[1]).absolute(), sys.argv[2:]
+    table = read_latency_table(file)
+    space = load_recipe("quickstart", overrides, {"search.latency_table": str(file)}).space()
+    limit = round(float(np.median(space.sample_many(1000, 0).ns)) / 1e6, 6)
+    flags = {"search.latency_table": str(file), "search.budget_latency_ms": limit}
+    with tempfile.TemporaryDirectory() as folder:
+        front = search(load_recipe("quickstart", overrides, flags), Path(folder) / "run", say=lambda message: None)
+        archs = [space.from_json(pair["query"]["arch"]) for pair in front["pairs"]]
+        timers = []
+        for number, arch in enumerate(archs):
+            path = Path(folder) / f"{number}.onnx"
+            _to_onnx(UnitEncoder(build_network(space, arch).eval()), torch.zeros(2, 3, space.size, space.size), path)
+            timers.append(session_timer(path.read_bytes(), 1))
+        rounds = np.array([[timer() for timer in timers] for _ in range(_ROUNDS)])
+    measured = np.median(rounds, 0)
+    again = np.abs(np.median(rounds[::2], 0) / np.median(rounds[1::2], 0) - 1).mean()
+    print(f"budget {limit:.4f} ms, {len(archs)} pairs; table's mean error {table.error or float('nan'):.1%}")
+    print("predicted ms  measured ms  measured/predicted  measured/budget  query")
+    for arch, ms in zip(archs, measured, strict=True):
+        guess = space.cost(arch).latency_ms or float("nan")
+        print(f"{guess:12.4f}  {ms:11.4f}  {ms / guess:18.3f}  {ms / limit:15.3f}  {arch.id}")
+    print(f"the same file in two halves of the rounds differs by {again:.1%}")
+
+
+if __name__ == "__main__":
+    main()
