@@ -66,7 +66,7 @@ def module_graph(module: nn.Module, shape: tuple[int, ...]) -> ModelProto:
 @cache
 def _register() -> None:
     """Teach the exporter the shuffle, as the newer one spells it: reshape, transpose, reshape."""
-    from torch.onnx import symbolic_helper
+    from torch.onnx import symbolic_helper, utils
 
     def shuffle(graph, maps, groups):  # type: ignore[no-untyped-def]
         batch, channels, height, width = maps.type().sizes()
@@ -78,7 +78,7 @@ def _register() -> None:
         return reshape(graph.op("Transpose", split, perm_i=[0, 2, 1, 3, 4]), batch, channels, height, width)
 
     parsed = symbolic_helper.parse_args("v", "i")(shuffle)
-    torch.onnx.register_custom_op_symbolic("aten::channel_shuffle", parsed, _OPSET)
+    utils.register_custom_op_symbolic("aten::channel_shuffle", parsed, _OPSET)
 
 
 def hollow(model: ModelProto) -> ModelProto:

@@ -18,15 +18,17 @@ from cmpnas.files import append_line, drop_partial_line, hash_of, whole_lines
 from cmpnas.measure.predictor import fit, predict, quality, terms
 from cmpnas.measure.stopwatch import RUNS, Device, Timer
 from cmpnas.progress import track
+from cmpnas.search.rank import kendall
 from cmpnas.space import Arch, Layer, SearchSpace
 
 _FEWEST = 10  # networks to fit on, and as many to check on
-_AT_ONCE = 64  # things that are ready to run at a time; a network has some 25 MB
+_AT_ONCE = 200_000_000  # parameters of all that is ready to run at a time: some 2 GB in onnxruntime
+_YARDSTICKS = 5  # networks that are in every block
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured of a space: every operator once; networks, log-uniform over cost, twice; mixed, in blocks."""
+    """What is measured of a space: every operator, and networks log-uniform over cost, every second to fit on."""
 
     space: SearchSpace
     operators: dict[str, tuple[Layer, Cost]]
@@ -42,7 +44,8 @@ class Plan:
         """
         if networks < _FEWEST:
             raise LatencyError(f"--networks is {networks}; a correction needs at least {_FEWEST}.")
-        drawn = list(dict.fromkeys(space.sample_many(20 * networks, seed, over="cost")))[: 2 * networks]
+        many = space.sample_many(20 * networks, seed, over="cost")
+        drawn = list(dict.fromkeys(many[place] for place in range(len(many))))[: 2 * networks]
         if len(drawn) < 2 * networks:
             raise LatencyError(
                 f"space {space.name!r} has too few architectures for twice {networks}; lower --networks."
@@ -51,15 +54,17 @@ class Plan:
 
     @property
     def blocks(self) -> list[np.ndarray]:
-        """Numbers of things that take turns: operators, then networks, then networks again, shuffled."""
-        things = np.random.default_rng(self.seed).permutation(len(self.operators) + 2 * len(self.archs))
-        return np.array_split(things, -(-len(things) // _AT_ONCE))
+        """Numbers of what takes turns, operators first and then networks, in mixed blocks as large as memory lets."""
+        costs = [*(cost.params for _, cost in self.operators.values()), *self.space.batch(self.archs).params]
+        things = np.random.default_rng(self.seed).permutation(len(costs))
+        filled = np.cumsum(np.array(costs)[things]) // _AT_ONCE
+        return np.split(things, np.flatnonzero(np.diff(filled)) + 1)
 
     def timer(self, device: Device, thing: int) -> Timer:
         """One of them, ready to run."""
         if thing < len(self.operators):
             return device.operator([*self.operators.values()][thing][0])
-        return device.network(self.space.layers(self.archs[(thing - len(self.operators)) % len(self.archs)]))
+        return device.network(self.space.layers(self.archs[thing - len(self.operators)]))
 
     def counts(self) -> np.ndarray:
         """How often each network has each operator: float64 ``(networks, operators)``."""
@@ -75,16 +80,16 @@ def measure(
 ) -> LatencyTable:
     """Measure ``space`` on ``device`` and write the table to ``out``; continues what was interrupted.
 
-    The things of a block take turns in ``rounds`` rounds, each in an order of its own, so that whatever slows the
-    machine for a while slows all alike; medians over rounds count. One network is in every block, and blocks are
-    brought to the pace at which it usually runs.
+    Operators and networks take turns in ``rounds`` rounds, each in an order of its own, so that whatever slows the
+    machine for a while slows all alike; medians over rounds count. What does not fit into memory at once is measured
+    in blocks; a few networks are in every block, and blocks are brought to the pace at which these usually run.
 
     Raises:
         LatencyError: too few rounds or networks, a folder that cannot be written, or an interrupted measuring of
             another space or other settings beside ``out``.
     """
-    if rounds < 1:
-        raise LatencyError(f"--rounds is {rounds}; give at least 1.")
+    if rounds < 2:
+        raise LatencyError(f"--rounds is {rounds}; give at least 2, or nobody knows how repeatable they are.")
     plan = Plan.of(space, networks, seed)
     log = _Log(out, hash_of(space.identity, device.provenance(), networks, rounds, seed))
     table = build_table(plan, _measured(plan, device, log, rounds, say), device.provenance() | {"rounds": rounds})
@@ -94,14 +99,16 @@ def measure(
 
 
 def build_table(plan: Plan, times: np.ndarray, provenance: dict[str, Any]) -> LatencyTable:
-    """The table from milliseconds of all things, in the order of their numbers."""
-    alone, networks = times[: len(plan.operators)], times[len(plan.operators) :].reshape(2, -1)
-    measured = networks.mean(0)
+    """The table from milliseconds ``(rounds, operators + networks)``."""
+    middle, number = np.median(times, 0), len(plan.operators)
+    alone, measured = middle[:number], middle[number:]
     of = terms(plan.counts(), alone, np.array([cost.params_m for _, cost in plan.operators.values()]))
     correction = fit(of[::2], measured[::2])
     predicted = predict(of, correction)
     held_out = quality(predicted[1::2], measured[1::2])
-    held_out["repeatability"] = float((np.abs(networks[0] - networks[1]) / measured).mean())
+    halves = np.median(times[::2, number:], 0), np.median(times[1::2, number:], 0)
+    held_out["repeatability"] = float((np.abs(halves[0] - halves[1]) / measured).mean())
+    held_out["kendall_repeated"] = float(kendall(*halves, np.ones((1, len(measured))))[0])
     held_out["plain_sum_mape"] = quality(of[1::2, 1], measured[1::2])["mape"]
     return LatencyTable(
         dict(zip(plan.operators, map(float, alone), strict=True)),
@@ -117,28 +124,30 @@ def build_table(plan: Plan, times: np.ndarray, provenance: dict[str, Any]) -> La
 
 
 def _measured(plan: Plan, device: Device, log: _Log, rounds: int, say: Callable[[str], None]) -> np.ndarray:
-    """Milliseconds of all things, those of an earlier start included."""
-    blocks, done = plan.blocks, log.read()
-    if len(done) < len(blocks):
-        seconds = _seconds(plan, device, rounds) * (1 - len(done) / len(blocks))
+    """Milliseconds ``(rounds, operators + networks)``, those of an earlier start included."""
+    blocks, done, ready = plan.blocks, log.read(), -1
+    if len(done) < (total := len(blocks) * rounds):
         say(
             f"measuring {len(plan.operators):,} operators and {len(plan.archs)} networks of {plan.space.name} at "
-            f"{plan.space.size} px; {len(done)} of {len(blocks)} blocks are done, the others take about "
-            f"{seconds / 60:.1f} minutes"
+            f"{plan.space.size} px; {len(done)} of {total} rounds are done, the others take about "
+            f"{_seconds(plan, device, rounds) * (1 - len(done) / total) / 60:.1f} minutes"
         )
-        yardstick = plan.timer(device, len(plan.operators))
-        for number in track(range(len(done), len(blocks)), "blocks", total=len(blocks), done=len(done)):
-            timers = [yardstick, *(plan.timer(device, thing) for thing in blocks[number])]
-            spent = np.zeros((rounds, len(timers)))
-            for row, rng in zip(spent, np.random.default_rng(number).spawn(rounds), strict=True):
-                for place in rng.permutation(len(timers)):
-                    row[place] = timers[place]()
-            done.append(np.median(spent, 0))
-            log.append(done[-1])
-    pace = np.median([block[0] for block in done])
-    times = np.zeros(sum(map(len, blocks)))
-    for things, block in zip(blocks, done, strict=True):
-        times[things] = block[1:] * pace / block[0]
+    timers: list[Timer] = []
+    for number in track(range(len(done), total), "rounds", total=total, done=len(done)):
+        if (block := number // rounds) != ready:
+            timers, ready = [], block
+            timers = [plan.timer(device, len(plan.operators) + place) for place in range(_YARDSTICKS)]
+            timers += [plan.timer(device, thing) for thing in track(blocks[block], "ready", total=len(blocks[block]))]
+        row = np.zeros(len(timers))
+        for place in np.random.default_rng(number).permutation(len(timers)):
+            row[place] = timers[place]()
+        done.append(row)
+        log.append(row)
+    of_block = [np.stack(done[number * rounds : (number + 1) * rounds]) for number in range(len(blocks))]
+    marks = np.stack([np.median(each[:, :_YARDSTICKS], 0) for each in of_block])
+    times = np.zeros((rounds, sum(map(len, blocks))))
+    for things, each, pace in zip(blocks, of_block, np.median(np.median(marks, 0) / marks, 1), strict=True):
+        times[:, things] = each[:, _YARDSTICKS:] * pace
     return times
 
 
@@ -150,19 +159,19 @@ def _seconds(plan: Plan, device: Device, rounds: int) -> float:
         device.operator(layer)
     network = device.network(layers)
     build = (time.perf_counter() - start) / (len(layers) + 1)
-    macs = sum(cost.macs for _, cost in plan.operators.values()) + 2 * int(plan.space.batch(plan.archs).macs.sum())
+    macs = sum(cost.macs for _, cost in plan.operators.values()) + int(plan.space.batch(plan.archs).macs.sum())
     run = network() / 1000 / plan.space.cost(dearest).macs * macs * (RUNS + 1)
-    return build * sum(map(len, plan.blocks)) + run * rounds
+    return build * (len(plan.operators) + len(plan.archs)) + run * rounds
 
 
 class _Log:
-    """Blocks that are done, one a line, beside the table that they are to become."""
+    """Rounds that are done, one a line, beside the table that they are to become."""
 
     def __init__(self, out: Path, key: str) -> None:
-        self.path, self._key = out.with_name(out.name + ".blocks.jsonl"), key
+        self.path, self._key = out.with_name(out.name + ".rounds.jsonl"), key
 
     def read(self) -> list[np.ndarray]:
-        """The blocks of an earlier start: milliseconds of the yardstick and of the block's things."""
+        """The rounds of an earlier start: milliseconds of the yardsticks and of the block's things."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             drop_partial_line(self.path)
@@ -178,6 +187,6 @@ class _Log:
             )
         return [np.array(json.loads(line)) for line in lines[1:]]
 
-    def append(self, block: np.ndarray) -> None:
-        """Keep one more block."""
-        append_line(self.path, block.tolist())
+    def append(self, row: np.ndarray) -> None:
+        """Keep one more round."""
+        append_line(self.path, row.tolist())

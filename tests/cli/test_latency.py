@@ -26,7 +26,7 @@ def table_for(space, path):
 
 def test_measure_then_cost(tmp_path, capsys):
     out = tmp_path / "new" / "t.json"
-    assert main(["measure", "tiny", "--out", str(out), "--networks", "10", "--rounds", "1", "--json"]) == 0
+    assert main(["measure", "tiny", "--out", str(out), "--networks", "10", "--rounds", "2", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["operators"], told["held_out"]["networks"]) == (60, 10)
     space = load_space("tiny")
