@@ -10,7 +10,10 @@ from importlib import import_module
 import typer
 
 #: In the order in which a user meets them.
-_COMMANDS = ("search", "train", "evaluate", "export", "plot", "rank", "replay", "cost", "matrix", "score", "ls")
+_COMMANDS = (
+    "search", "train", "evaluate", "export", "plot", "report", "dashboard", "rank", "replay", "cost", "matrix",
+    "score", "ls",
+)  # fmt: skip
 
 app = typer.Typer(
     name="cmpnas",
