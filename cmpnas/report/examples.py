@@ -14,10 +14,10 @@ from cmpnas.data.items import Items, Protocol
 _BLOCK = 2**22  # similarities at once
 _SIDE = 96  # pixels
 _GROUPS = (
-    (True, False, "The paragon finds it first, the pair does not", 4),
-    (False, True, "The pair finds it first, the paragon does not", 2),
-    (False, False, "Neither does", 1),
-    (True, True, "Both do", 1),
+    (True, False, "Only what the paragon finds first is relevant", 4),
+    (False, True, "Only what the pair finds first is relevant", 2),
+    (False, False, "Neither is relevant", 1),
+    (True, True, "Both are relevant", 1),
 )
 
 
@@ -91,7 +91,7 @@ def choose(task: Protocol, rows: np.ndarray, found: Mapping[str, np.ndarray]) ->
     groups, counts = [], []
     for left, right, title, most in _GROUPS:
         members = np.flatnonzero(known & (first == left) & (second == right))
-        counts.append(f"{title.lower()}: {len(members)}")
+        counts.append(f"{title[0].lower()}{title[1:]}: {len(members)}")
         if len(members):
             spread = members[np.unique(np.linspace(0, len(members) - 1, min(most, len(members))).astype(int))]
             groups.append(Group(f"{title} ({len(members)})", [_example(task, rows, n, found) for n in spread]))

@@ -119,6 +119,21 @@ def test_the_parts_of_an_architecture_add_up_to_it(made_up, tmp_path, capsys):
     assert plot(capsys, made_up, "--kind", "arch", "--pick", "best", "--out", tmp_path / "a.svg")["id"] == pair["id"]
 
 
+def test_a_ranking_is_drawn_from_what_rank_left(made_up, tmp_path, capsys):
+    run = shutil.copytree(made_up, tmp_path / "run")
+    side = {"heterogeneous": 0.5, "interval": [0.4, 0.6]}
+    lines = [{"query": {"mflops": 1.0 + n}, "supernet": side, "alone": side} for n in range(5)]
+    (run / "rank.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = {"n": 5, "recipe": "r", "space": "s", "metric": "map@r", "kendall": {"value": 0.5, "interval": [0.1, 0.9]}}
+    write_json(run / "rank.json", told)
+    drawn = plot(capsys, run, "--kind", "rank", "--out", tmp_path / "rank.svg")
+    assert drawn["architectures"] == 5
+    assert "Kendall tau 0.500 [0.100, 0.900]" in (tmp_path / "rank.svg").read_text()
+    write_json(run / "rank.json", {"n": "all"})
+    assert main(["plot", str(run), "--kind", "rank"]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
 MISTAKES = [
     (["--kind", "frnt"], "unknown kind of picture 'frnt'. Did you mean 'front'?"),
     (["--out", "front.jpg"], "cannot plot to 'front.jpg'; use a name that ends in .png, .svg, .pdf."),

@@ -141,8 +141,8 @@ def test_examples_are_of_every_kind_and_counted():
     first, second = np.array([[0], [0], [1], [1], [0]]), np.array([[0], [1], [0], [2], [0]])
     groups, about = choose(task, rows, {"paragon": first, "pair": second})
     assert about == (
-        "4 queries of the search split: the paragon finds it first, the pair does not: 1, "
-        "the pair finds it first, the paragon does not: 1, neither does: 0, both do: 2"
+        "4 queries of the search split: only what the paragon finds first is relevant: 1, "
+        "only what the pair finds first is relevant: 1, neither is relevant: 0, both are relevant: 2"
     )
     assert [len(group.examples) for group in groups] == [1, 1, 1]
     example = groups[0].examples[0]

@@ -10,6 +10,7 @@
   const colour = (gallery) => COLOURS[gallery % COLOURS.length];
 
   const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+  const named = (position) => escaped(position).replaceAll(".", ".<wbr>"); // where a long name may break
   const number = (value, digits = 4) => String(Number(value.toPrecision(digits)));
   const score = (value) => value.toFixed(4);
   const costOf = (point) => all[state.cost][point.candidate];
@@ -188,7 +189,7 @@
   function compare() {
     const [a, b] = state.chosen, chosen = [a, b].map((point) => decisions(point.candidate));
     const row = (name, left, right) =>
-      `<tr class="${left === right ? "" : "differs"}"><th scope="row">${escaped(name)}</th><td>${escaped(left)}</td><td>${left === right ? "" : "≠ "}${escaped(right)}</td></tr>`;
+      `<tr class="${left === right ? "" : "differs"}"><th scope="row">${named(name)}</th><td>${escaped(left)}</td><td>${left === right ? "" : "≠ "}${escaped(right)}</td></tr>`;
     const plain = (name, pick) => `<tr><th scope="row">${escaped(name)}</th><td>${escaped(pick(a))}</td><td>${escaped(pick(b))}</td></tr>`;
     const heads = [a, b].map((point, k) => `<th scope="col"><b>${"AB"[k]}</b><br>${escaped(all.id[point.candidate])}</th>`).join("");
     const rows = [
@@ -204,7 +205,7 @@
       const [one, two] = [macs[0][k], macs[1][k]];
       if (!one && !two) return "";
       const bar = (value, side) => `<span class="bar ${side}" style="width:${((100 * value) / most).toFixed(1)}%"></span>`;
-      return `<tr><th scope="row">${escaped(name)}</th><td class="share">${bar(one, "a")}${bar(two, "b")}</td><td>${number(one / 1e6, 3)}<br>${number(two / 1e6, 3)}</td></tr>`;
+      return `<tr><th scope="row">${named(name)}</th><td class="share">${bar(one, "a")}${bar(two, "b")}</td><td>${number(one / 1e6, 3)}<br>${number(two / 1e6, 3)}</td></tr>`;
     });
     byId("comparison").innerHTML =
       `<div class="wide"><table><thead><tr><td></td>${heads}</tr></thead><tbody>${rows.join("")}</tbody></table></div>` +
