@@ -53,7 +53,7 @@ def plot_front(
             if cost == run.own_cost:
                 _whiten_beaten(axes, run, gallery, costs, best, look(number))
             lines.append({"run": run.name, "gallery": gallery, "candidates": len(costs), "pairs": len(best)})
-        _draw_points(axes, [point for run in runs for point in run.trained], key, "*", "trained to the end")
+        _draw_points(axes, [point for run in runs for point in run.trained], key, "X", "trained to the end")
         _draw_points(axes, references, key, "h", "other networks")
         _draw_paragons(axes, runs, cost)
         _draw_budgets(axes, runs, key)
@@ -145,8 +145,8 @@ def _whiten_beaten(axes: Any, run: Searched, gallery: str, costs: np.ndarray, be
 
 def _draw_points(axes: Any, points: Sequence[Point], key: str, marker: str, label: str) -> None:
     """Networks that were not searched; those of unknown cost cannot be drawn."""
-    for number, point in enumerate(point for point in points if getattr(point, key) is not None):
-        cost = getattr(point, key)
+    known = [(point, cost) for point in points if (cost := getattr(point, key, None)) is not None]
+    for number, (point, cost) in enumerate(known):
         low, high = point.interval or (point.score, point.score)
         axes.errorbar(
             cost, point.score, yerr=[[point.score - low], [high - point.score]], marker=marker, ms=11, c="0.35",

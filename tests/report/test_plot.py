@@ -78,6 +78,7 @@ def test_every_cost_that_the_records_hold(made_up, tmp_path, capsys):
     found = searched(RunFolder.open(run))
     assert (found.costs("amortised", "resnet") - found.costs("mflops", "resnet")).tolist() == pytest.approx([25] * 40)
     assert found.paragon_cost("amortised") == front["paragon"]["mflops"] + 25
+    write_json(run / "evaluation.search.json", evaluated("search"))
     for cost in ("params", "amortised"):
         assert plot(capsys, run, "--cost", cost, "--out", tmp_path / "c.png")["cost"] == cost
 

@@ -86,6 +86,18 @@ def test_every_pair_of_the_front_is_in_the_table(made_up, page, content):
     assert f"{len(front['pairs'])} pairs are beaten by no other" in page.read_text()
 
 
+def test_two_galleries_have_a_column_of_names_and_scores_each(two_galleries, tmp_path):
+    assert main(["report", str(two_galleries), "--out", str(tmp_path / "two.html")]) == 0
+    text = (tmp_path / "two.html").read_text()
+    content = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+    first, second = content["candidates"]["scores"]
+    assert content["galleries"] == ["resnet", "fusion"]
+    assert [b[0] - a[0] for a, b in zip(first, second, strict=True)] == pytest.approx([0.02] * 30, abs=2e-5)
+    rows = re.findall(r'data-candidate="\d+" data-gallery="(\d)"', text)
+    assert set(rows) == {"1"}
+    assert text.count('<td data-value="fusion">fusion</td>') == len(rows)
+
+
 def test_the_same_run_gives_the_same_page(made_up, page, tmp_path):
     assert main(["report", str(made_up), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
