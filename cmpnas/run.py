@@ -17,7 +17,7 @@ from typing import Any
 
 from cmpnas.distributed import rank
 from cmpnas.errors import RunError
-from cmpnas.files import hash_of, read_json, write, write_json
+from cmpnas.files import hash_of, read_json, whole_lines, write, write_json
 from cmpnas.problems import read_yaml
 from cmpnas.recipe import Recipe, check_recipe
 
@@ -154,8 +154,8 @@ class RunFolder:
     def seconds(self) -> dict[str, float]:
         """Seconds by stage, of all starts together."""
         total: dict[str, float] = {}
-        for line in (self.path / "timings.jsonl").read_text(encoding="utf-8").splitlines():
-            if not line.endswith("}"):  # cut short by a kill
+        for line in whole_lines(self.path / "timings.jsonl"):
+            if not line.endswith(b"}"):  # cut short by a kill
                 continue
             entry = json.loads(line)
             total[entry["stage"]] = round(total.get(entry["stage"], 0.0) + entry["seconds"], 3)

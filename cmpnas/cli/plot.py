@@ -1,4 +1,4 @@
-"""``cmpnas plot``: the accuracy-cost front."""
+"""``cmpnas plot``: pictures of finished runs."""
 
 from __future__ import annotations
 
@@ -7,28 +7,43 @@ from typing import Annotated
 
 import typer
 
-from cmpnas.cli.options import Json, Run, print_json
+from cmpnas.cli.options import Json, print_json
 
-EPILOG = "Example: cmpnas plot runs/quickstart --out front.svg"
+EPILOG = "Examples: cmpnas plot runs/quickstart --out front.svg   cmpnas plot runs/a runs/b --kind progress --out p.pdf"
 
 
 def command(
-    run: Run,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, as made by cmpnas search.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="front (score against cost), progress (hypervolume by evaluation), arch (layers of a pick), "
+            "rank (the certificate of cmpnas rank).",
+        ),
+    ] = "front",
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=".png, .svg or .pdf; by default RUN/front.png.")
+        Path | None, typer.Option(metavar="FILE", help=".png, .svg or .pdf; by default RUN/KIND.png.")
+    ] = None,
+    cost: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COST", help="Of a front: mflops, params, latency or amortised; by default what the search lowered."
+        ),
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a front: networks to draw beside it (docs/report.md).")
+    ] = None,
+    pick: Annotated[
+        str | None, typer.Option(metavar="ID", help="Of arch: knee (the default), best, cheapest, 20x, or an id.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw the candidates, the front, the paragon and the budget of a finished search."""
-    from cmpnas.report.plot import plot_front
-    from cmpnas.run import RunFolder
-    from cmpnas.search.records import RecordLog
+    """Draw finished runs: fronts of one or several, progress, an architecture, or a ranking certificate."""
+    from cmpnas.pipeline.plot import plot
 
-    folder = RunFolder.open(run)
-    front = folder.read_front()
-    path = out or run / "front.png"
-    plot_front(front, RecordLog(folder.records, folder.recipe.space()).read(), path)
+    drawn = plot(runs, out, kind, cost=cost, references=references, pick=pick)
     if as_json:
-        print_json({"out": str(path), "pairs": len(front["pairs"])})
+        print_json(drawn)
     else:
-        print(path)
+        print(drawn["out"])

@@ -15,7 +15,7 @@ from cmpnas.models.network import Network
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import Finish, learn
 from cmpnas.progress import track
-from cmpnas.report.plot import plot_rank
+from cmpnas.report.plot_rank import plot_rank
 from cmpnas.run import RunFolder
 from cmpnas.search.rank import certificate
 from cmpnas.search.records import Record

@@ -28,6 +28,7 @@ from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.progress import track
 from cmpnas.recipe import Recipe
 from cmpnas.report.plot import plot_front
+from cmpnas.report.results import Searched
 from cmpnas.run import RunFolder
 from cmpnas.search.controllers import make_controller
 from cmpnas.search.controllers.by_nni import require_nni
@@ -75,7 +76,7 @@ def search(
                 paragon=stages.paragon(),
             )
             write_json(run.front, front)
-            plot_front(front, records, run.path / "front.png")
+            plot_front([Searched(run.path.name, front, records)], run.path / "front.png")
     return front
 
 

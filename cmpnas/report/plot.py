@@ -1,127 +1,177 @@
-"""The accuracy-cost front and the ranking as pictures; reads results only."""
+"""Searches as pictures: the accuracy-cost front, and how it came about. Reads results only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cmpnas.errors import CmpnasError
-from cmpnas.search.records import Record
+from cmpnas.report.references import Point
+from cmpnas.report.results import Searched, cost_axis, same_metric
+from cmpnas.report.style import PARAGON, Look, legend_below, log_cost, look, picture
+from cmpnas.search.hypervolume import growth
 
-_SUFFIXES = (".png", ".svg", ".pdf")
-
-
-def plot_front(front: dict[str, Any], records: Sequence[Record], path: Path) -> None:
-    """Draw candidates, front, paragon and budget to ``path`` (PNG, SVG or PDF by its suffix).
-
-    The same results give the same file.
-
-    Raises:
-        CmpnasError: the suffix is none of these, or the folder does not exist.
-    """
-    check_path(path)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "cmpnas"
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    name = front["pairs"][0]["gallery"]["name"] if front["pairs"] else next(iter(records[0].galleries))
-    cost = np.array([record.mflops for record in records])
-    score = np.array([record.galleries[name].heterogeneous for record in records])
-    own = np.array([record.homogeneous for record in records])
-    axes.scatter(cost, own, s=12, c="0.75", marker="x", linewidths=0.8, label="candidates, homogeneous M(q, q)")
-    axes.scatter(cost, score, s=14, c="#7aa6d6", label=f"{len(records)} candidates, heterogeneous M(q, g)")
-    _draw_pairs(axes, front["pairs"])
-    paragon = front["paragon"]
-    axes.axhline(paragon["score"], color="#b2443c", lw=1, ls=":")
-    axes.plot(
-        paragon["mflops"], paragon["score"], "*", ms=13, c="#b2443c",
-        label=f"paragon M(g, g): {paragon['gallery']}, {paragon['mflops']:.4g} MFLOPs",
-    )  # fmt: skip
-    if (limit := front["budget"].get("mflops")) is not None:
-        axes.axvline(limit, color="0.3", lw=1, ls="--", label=f"budget: {limit:g} MFLOPs")
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_xlabel("query cost (MFLOPs an image: million multiply-adds; log scale)")
-    axes.set_ylabel(f"{front['metric']} on the search split (0 to 1)")
-    axes.set_title(f"{front['recipe']}: score against query cost")
-    axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8)
-    save(figure, path)
+_UNITS = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
+_SHOWN = 4000  # candidates in one picture; of more, evenly chosen ones, so that a vector file stays small
+_INTERVALS = 25  # of one front: more of them would hide each other
 
 
-def plot_rank(result: dict[str, Any], lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw each architecture's score alone against its score with the supernet's weights, coloured by cost.
+def plot_front(
+    runs: Sequence[Searched], path: Path, *, cost: str | None = None, references: Sequence[Point] = ()
+) -> dict[str, Any]:
+    """Draw candidates and front of each run and gallery, picks trained to the end, paragons and budgets.
 
     Args:
-        result: what `cmpnas.pipeline.rank.rank` returns.
-        lines: those of ``rank.jsonl``.
+        path: PNG, SVG or PDF by its suffix; the same results give the same file.
+        cost: one of `cmpnas.report.results.COSTS`, by default what the first run's search lowered.
+        references: networks to compare with, on the same split and against the same gallery.
+
+    Returns:
+        ``{"metric", "cost", "lines": [{"run", "gallery", "candidates", "pairs"}]}``: what is in the picture.
 
     Raises:
-        CmpnasError: ``path`` cannot be written.
+        CmpnasError: the runs are of different metrics, a cost is not known, or ``path`` cannot be written.
     """
-    import matplotlib
+    metric = same_metric(runs)
+    cost = cost or runs[0].own_cost
+    key, label = cost_axis(cost)
+    lines = []
+    several = len(runs) > 1
+    with picture(path, (8, 6)) as figure:
+        axes = figure.add_subplot()
+        for number, (run, gallery, name) in enumerate(_series(runs)):
+            costs, best = run.costs(cost, gallery), run.best(gallery, cost)
+            if not several and number == 0:
+                shown = _some(len(costs))
+                axes.scatter(
+                    costs[shown], run.homogeneous[shown], s=12, c="0.72", marker="x", linewidths=0.8,
+                    label="candidates, homogeneous M(q, q)",
+                )  # fmt: skip
+            _draw_front(axes, run, gallery, costs, best, look(number), name)
+            if cost == run.own_cost:
+                _whiten_beaten(axes, run, gallery, costs, best, look(number))
+            lines.append({"run": run.name, "gallery": gallery, "candidates": len(costs), "pairs": len(best)})
+        _draw_points(axes, [point for run in runs for point in run.trained], key, "X", "trained to the end")
+        _draw_points(axes, references, key, "h", "other networks")
+        _draw_paragons(axes, runs, cost)
+        _draw_budgets(axes, runs, key)
+        log_cost(axes, label)
+        axes.set_ylabel(f"{metric} on the search split (0 to 1)")
+        axes.set_title(
+            "score against query cost" if several else f"{runs[0].front['recipe']}: score against query cost"
+        )
+        axes.grid(alpha=0.25)
+        legend_below(figure)
+    return {"metric": metric, "cost": cost, "lines": lines}
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 5.5), layout="constrained")
-    supernet, alone = (
-        {name: np.array([line[side][name] for line in lines]) for name in ("heterogeneous", "interval")}
-        for side in ("supernet", "alone")
-    )
-    x, y = supernet["heterogeneous"], alone["heterogeneous"]
-    axes.errorbar(
-        x, y, xerr=np.abs(supernet["interval"].T - x), yerr=np.abs(alone["interval"].T - y),
-        fmt="none", ecolor="0.85", elinewidth=0.8, label="95% intervals over queries",
+def plot_progress(runs: Sequence[Searched], path: Path) -> dict[str, Any]:
+    """Draw the hypervolume that each search has found by each evaluation (`cmpnas.search.hypervolume.growth`).
+
+    Costs are in MFLOPs, from the cheapest to the dearest that any of the runs evaluated.
+
+    Returns:
+        ``{"metric", "mflops": [low, high], "lines": [{"run", "gallery", "evaluations", "hypervolume"}]}``.
+
+    Raises:
+        CmpnasError: the runs are of different metrics, or ``path`` cannot be written.
+    """
+    metric = same_metric(runs)
+    every = np.concatenate([run.costs("mflops", run.galleries[0]) for run in runs])
+    low, high = float(every.min()), max(float(every.max()), float(every.min()) * 1.001)
+    lines = []
+    with picture(path, (8, 5)) as figure:
+        axes = figure.add_subplot()
+        for number, (run, gallery, name) in enumerate(_series(runs)):
+            style = look(number)
+            reached = growth(run.scores(gallery)[0], run.costs("mflops", gallery), floor=0.0, span=(low, high))
+            axes.step(
+                np.arange(1, len(reached) + 1), reached, where="post", c=style.colour, ls=style.line, lw=1.6,
+                marker=style.marker, ms=5, markevery=max(1, len(reached) // 8), label=f"{name}: {reached[-1]:.4f}",
+            )  # fmt: skip
+            line = {"run": run.name, "gallery": gallery, "evaluations": len(reached)}
+            lines.append(line | {"hypervolume": float(reached[-1])})
+        axes.set_xlabel("architectures evaluated")
+        axes.set_ylabel(
+            f"hypervolume: best {metric} at or below a cost,\nmean over {low:.3g} to {high:.3g} MFLOPs (log)"
+        )
+        axes.set_title("search progress")
+        axes.grid(alpha=0.25)
+        legend_below(figure)
+    return {"metric": metric, "mflops": [low, high], "lines": lines}
+
+
+def _series(runs: Sequence[Searched]) -> Iterator[tuple[Searched, str, str]]:
+    """Each run and gallery option, with as much of their names as tells them apart."""
+    for run in runs:
+        for gallery in run.galleries:
+            parts = ([run.name] if len(runs) > 1 else []) + ([gallery] if len(run.galleries) > 1 else [])
+            yield run, gallery, ", ".join(parts) or run.name
+
+
+def _some(n: int) -> np.ndarray:
+    return np.unique(np.linspace(0, n - 1, min(n, _SHOWN)).astype(int))
+
+
+def _draw_front(
+    axes: Any, run: Searched, gallery: str, costs: np.ndarray, best: np.ndarray, style: Look, name: str
+) -> None:
+    scores, intervals = run.scores(gallery)
+    rest = np.setdiff1d(_some(len(costs)), best)
+    axes.scatter(
+        costs[rest], scores[rest], s=13, c=style.colour, marker=style.marker, alpha=0.35, linewidths=0,
+        label=f"{name}: {len(costs)} candidates, heterogeneous M(q, g)",
     )  # fmt: skip
-    cost = [line["query"]["mflops"] for line in lines]
-    points = axes.scatter(x, y, c=cost, cmap="viridis", s=36, zorder=3, label=f"{len(lines)} architectures")
-    figure.colorbar(points, label="MFLOPs an image")
-    tau = result["kendall"]
-    title = f"{result['recipe']}, space {result['space']}"
-    if tau["value"] is not None:
-        low, high = tau["interval"]
-        title += f": Kendall tau {tau['value']:.3f} [{low:.3f}, {high:.3f}]"
-    axes.set_title(title)
-    axes.set_xlabel(f"{result['metric']} with the supernet's weights (search split)")
-    axes.set_ylabel(f"{result['metric']} trained alone (search split)")
-    axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8)
-    save(figure, path)
-
-
-def check_path(path: Path) -> None:
-    """Raise CmpnasError if no picture can be drawn to ``path``: the suffix is unknown, or there is no such folder."""
-    if path.suffix not in _SUFFIXES:
-        raise CmpnasError(f"cannot plot to {path.name!r}; use a name that ends in {', '.join(_SUFFIXES)}.")
-    if not path.parent.is_dir():
-        raise CmpnasError(f"folder {path.parent} does not exist; make it or plot elsewhere.")
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write the figure without a clock in it, and close it."""
-    from matplotlib import pyplot as plt
-
-    metadata = {"Date": None} if path.suffix == ".svg" else {"CreationDate": None} if path.suffix == ".pdf" else None
-    try:
-        figure.savefig(path, dpi=150, metadata=metadata)
-    except OSError as fault:
-        raise CmpnasError(f"cannot write {path}: {fault.strerror}; plot elsewhere.") from None
-    finally:
-        plt.close(figure)
-
-
-def _draw_pairs(axes: Any, pairs: Sequence[dict[str, Any]]) -> None:
-    cost = np.array([pair["query"]["mflops"] for pair in pairs])
-    score = np.array([pair["scores"]["heterogeneous"] for pair in pairs])
-    span = np.array([pair["scores"]["interval"] for pair in pairs]).reshape(-1, 2).T
     axes.errorbar(
-        cost, score, yerr=np.abs(span - score), fmt="o-", color="#1f4e8c", ms=5, lw=1.4,
-        elinewidth=0.8, capsize=2, label=f"front: {len(pairs)} pairs, 95% intervals",
+        costs[best], scores[best], yerr=np.abs(intervals[best].T - scores[best]), c=style.colour, marker=style.marker,
+        ls=style.line, ms=5.5, mec="black", mew=0.6, lw=1.4, elinewidth=0.8, capsize=2,
+        errorevery=max(1, len(best) // _INTERVALS),
+        label=f"{name}: front of {len(best)} pairs, 95% intervals",
     )  # fmt: skip
+
+
+def _whiten_beaten(axes: Any, run: Searched, gallery: str, costs: np.ndarray, best: np.ndarray, style: Look) -> None:
+    """Pairs that one with another gallery beats are not filled."""
+    kept = {(pair["query"]["id"], pair["gallery"]["name"]) for pair in run.front["pairs"]}
+    beaten = [n for n in best if (run.records[n].arch.id, gallery) not in kept]
+    scores = run.scores(gallery)[0]
+    axes.plot(
+        costs[beaten], scores[beaten], c=style.colour, marker=style.marker, ms=5.5, mfc="white", ls="none", zorder=3,
+        label=f"{gallery}: beaten by a pair with another gallery" if beaten else None,
+    )  # fmt: skip
+
+
+def _draw_points(axes: Any, points: Sequence[Point], key: str, marker: str, label: str) -> None:
+    """Networks that were not searched; those of unknown cost cannot be drawn."""
+    known = [(point, cost) for point in points if (cost := getattr(point, key, None)) is not None]
+    for number, (point, cost) in enumerate(known):
+        low, high = point.interval or (point.score, point.score)
+        axes.errorbar(
+            cost, point.score, yerr=[[point.score - low], [high - point.score]], marker=marker, ms=11, c="0.35",
+            mfc="white", mec="black", ls="none", elinewidth=0.8, capsize=2, zorder=4,
+            label=None if number else label,
+        )  # fmt: skip
+        axes.annotate(point.name, (cost, point.score), (7, -11), textcoords="offset points", fontsize=7, zorder=5)
+
+
+def _draw_paragons(axes: Any, runs: Sequence[Searched], cost: str) -> None:
+    """Each gallery model on both sides: a star where its cost is known, a line of its score in any case."""
+    seen = set()
+    for run in runs:
+        paragon = run.front["paragon"]
+        at, what = run.paragon_cost(cost), (paragon["gallery"], paragon["score"])
+        if what in seen:
+            continue
+        seen.add(what)
+        label = f"paragon M(g, g): {paragon['gallery']}, {paragon['mflops']:.4g} MFLOPs, {paragon['score']:.4f}"
+        axes.axhline(paragon["score"], color=PARAGON, lw=0.9, ls=":", label=None if at else label)
+        if at:
+            axes.plot(at, paragon["score"], "*", ms=14, c=PARAGON, ls="none", label=label)
+
+
+def _draw_budgets(axes: Any, runs: Sequence[Searched], key: str) -> None:
+    limits = {run.front["budget"][key] for run in runs if run.front["budget"].get(key) is not None}
+    for limit in sorted(limits):
+        axes.axvline(limit, color="0.3", lw=1, ls="--", label=f"budget: {limit:g} {_UNITS[key]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cmpnas.report.plot import check_path, save
+from cmpnas.report.style import look, picture
 
 #: Evaluations after which a table says how far a controller is.
 MILESTONES = (10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
@@ -20,30 +20,28 @@ def plot_replay(result: dict[str, Any], path: Path) -> None:
     Raises:
         CmpnasError: ``path`` cannot be written.
     """
-    check_path(path)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    evaluations = range(1, result["trials"] + 1)
-    for name, entry in result["controllers"].items():
-        lower, median, upper = entry["shares"]
-        (line,) = axes.plot(evaluations, median, lw=1.5, label=name)
-        axes.fill_between(evaluations, lower, upper, color=line.get_color(), alpha=0.15, lw=0)
-    recording = result["recording"]
-    axes.set_xlabel("evaluations")
-    axes.set_ylabel("share of the hypervolume of all records")
-    axes.set_title(
-        f"{recording['architectures']:,} architectures of {recording['space']}: "
-        f"median and quartiles of {result['seeds']} seeds"
-    )
-    last = [entry["shares"][0][-1] for entry in result["controllers"].values()]
-    axes.set_ylim(min(0.6, *last), 1.005)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8)
-    save(figure, path)
+    with picture(path, (8, 5)) as figure:
+        axes = figure.add_subplot()
+        evaluations = range(1, result["trials"] + 1)
+        for number, (name, entry) in enumerate(result["controllers"].items()):
+            lower, median, upper = entry["shares"]
+            style = look(number)
+            axes.plot(
+                evaluations, median, lw=1.5, c=style.colour, ls=style.line, marker=style.marker, ms=5,
+                markevery=max(1, result["trials"] // 8), label=name,
+            )  # fmt: skip
+            axes.fill_between(evaluations, lower, upper, color=style.colour, alpha=0.15, lw=0)
+        recording = result["recording"]
+        axes.set_xlabel("evaluations")
+        axes.set_ylabel("share of the hypervolume of all records")
+        axes.set_title(
+            f"{recording['architectures']:,} architectures of {recording['space']}: "
+            f"median and quartiles of {result['seeds']} seeds"
+        )
+        last = [entry["shares"][0][-1] for entry in result["controllers"].values()]
+        axes.set_ylim(min(0.6, *last), 1.005)
+        axes.grid(alpha=0.25)
+        axes.legend(loc="lower right", fontsize=8)
 
 
 def milestones(result: dict[str, Any]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,9 @@ MISTAKES = [
     (["evaluate", "x", "--split", "train"], "unknown split 'train'"),
     (["export", "no/such/run"], "no/such/run is not a run folder"),
     (["plot", "no/such/run"], "no/such/run is not a run folder"),
+    (["report", "no/such/run"], "no/such/run is not a run folder"),
+    (["dashboard", "no/such/run"], "no/such/run is not a run folder"),
+    (["dashboard", "no/such/run", "--port", "0"], "Invalid value for '--port'"),
     (["rank", "no/such/run"], "no/such/run is not a run folder"),
     (
         ["rank", "no/such/run", "--architectures", "2"],
@@ -217,6 +221,16 @@ def test_train_evaluate_export_plot(run, tmp_path, capsys):
     assert check["same_top10"]
     for suffix in ("png", "svg", "pdf"):
         assert main(["plot", str(run), "--out", str(tmp_path / f"front.{suffix}")]) == 0
+    capsys.readouterr()
+    assert main(["report", str(run), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["pick"] == trained["id"]
+    assert told["examples"] is None
+    page = (run / "report.html").read_text()
+    assert len(page.encode()) == told["bytes"]
+    assert result["verdicts"][0]["text"].replace(">", "&gt;") in page
+    assert len(re.findall(r'src="data:image/', page)) == 11 * page.count('class="example"') > 0
+    assert len(json.loads((run / "manifest.json").read_text())["test_opened"]) == 1
     first = (tmp_path / "front.svg").read_bytes()
     assert main(["plot", str(run), "--out", str(tmp_path / "front.svg")]) == 0
     assert (tmp_path / "front.svg").read_bytes() == first

@@ -1,0 +1,89 @@
+"""Reading a finished search back, for pictures and pages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from cmpnas.errors import RunError
+from cmpnas.files import read_json, whole_lines
+from cmpnas.report.references import Point
+from cmpnas.report.results import Searched
+from cmpnas.run import RunFolder
+from cmpnas.search.records import RecordLog
+from cmpnas.space import SearchSpace
+
+_TABLE = {"split", "queries", "excluded_queries", "gallery_items", "chance", "metrics", "systems", "verdicts"}
+
+
+def query_space(run: RunFolder) -> SearchSpace:
+    """The space that a run searched, as wide as its gallery's embeddings; no data are read.
+
+    Raises:
+        RunError: the embeddings cannot be read.
+    """
+    path = run.gallery / "pool.npy"
+    try:
+        return run.recipe.space(np.load(path, mmap_mode="r", allow_pickle=False).shape[1])
+    except (OSError, EOFError, ValueError, IndexError) as fault:
+        raise RunError(f"{path} cannot be read ({fault}); repeat the search with: {run.resume_command()}") from None
+
+
+def searched(run: RunFolder) -> Searched:
+    """What a finished search found and evaluated, and what was trained since, if `evaluate` has scored it.
+
+    Raises:
+        RunError: the search has not ended, or a file is damaged.
+    """
+    front = run.read_front()
+    records = RecordLog(run.records, run.recipe.space()).read()
+    return Searched(run.path.name, front, records, _trained(run, front["metric"]))
+
+
+def ranking(run: RunFolder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The certificate of `cmpnas.pipeline.rank.rank` and the architectures behind it.
+
+    Raises:
+        RunError: there is none, or a file is damaged.
+    """
+    if not (run.path / "rank.json").exists():
+        raise RunError(f"{run.path} has no rank.json; make it with: cmpnas rank {run.path}")
+    result, lines = read_json(run.path / "rank.json"), whole_lines(run.path / "rank.jsonl")
+    try:
+        return result, [json.loads(line) for line in lines[: result["n"]]]
+    except (ValueError, KeyError, TypeError) as fault:
+        raise RunError(f"the ranking of {run.path} is damaged ({fault}); repeat: cmpnas rank {run.path}") from None
+
+
+def evaluations(run: RunFolder) -> list[dict[str, Any]]:
+    """The tables that `cmpnas.pipeline.evaluate.evaluate` has left, that of the test split first.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    found = []
+    for split in ("test", "search"):
+        path = run.path / f"evaluation.{split}.json"
+        if path.exists():
+            found.append(read_json(path))
+            if not isinstance(found[-1], dict) or not found[-1].keys() >= _TABLE:
+                raise RunError(f"{path} is no table of cmpnas evaluate; delete it and evaluate again.")
+    return found
+
+
+def _trained(run: RunFolder, metric: str) -> tuple[Point, ...]:
+    """M(q, g) of the finished networks, where they were evaluated on the search split."""
+    return tuple(
+        Point(
+            name=" ".join(system["name"].split()[1:]),
+            score=system["scores"][metric],
+            mflops=system["mflops"],
+            interval=system["intervals"][metric],
+        )
+        for table in evaluations(run)
+        if table["split"] == "search"
+        for system in table["systems"]
+        if system["name"].startswith("heterogeneous")
+    )

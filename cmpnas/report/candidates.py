@@ -1,0 +1,76 @@
+"""Every candidate of a search as the page's script reads it: columns of numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cmpnas.report.anatomy import anatomy
+from cmpnas.report.results import Searched
+from cmpnas.space import SearchSpace
+
+_COSTS = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
+
+
+def page_data(run: Searched, space: SearchSpace, chosen: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the front, the comparison and the table of a page are drawn from; every column is in order of evaluation.
+
+    Args:
+        chosen: the two pairs of ``run.front`` that are compared at first.
+
+    Returns:
+        ``candidates`` holds ``id``, a column for each cost that all records know, ``homogeneous``, ``scores`` (for
+        each gallery ``[score, low, high]``), ``choices`` (for each of ``decisions`` the place of its value, -1 for
+        none) and ``macs`` (for each of ``positions`` the multiply-adds of the layer there, 0 for none).
+    """
+    lines = [record.to_json()["query"] for record in run.records]
+    costs = {key: [line.get(key) for line in lines] for key in _COSTS}
+    known = {key: column for key, column in costs.items() if None not in column}
+    layers = [{part.position: part.macs for part in anatomy(space, record.arch)} for record in run.records]
+    positions = _in_order(layers)
+    decisions = list(space.decisions.items())
+    taken = [dict(record.arch.choices) for record in run.records]
+    numbers = {line["id"]: n for n, line in enumerate(lines)}
+    front = run.front
+    return {
+        "metric": front["metric"],
+        "budget": front["budget"],
+        "paragon": front["paragon"],
+        "galleries": run.galleries,
+        "costs": [[key, _COSTS[key]] for key in known],
+        "decisions": decisions,
+        "positions": positions,
+        "chosen": [place(pair, run, numbers) for pair in chosen],
+        "candidates": {
+            "id": list(numbers),
+            **known,
+            "homogeneous": [_short(record.homogeneous) for record in run.records],
+            "scores": [
+                [[_short(pair.heterogeneous), *map(_short, pair.interval)] for pair in against]
+                for against in ([record.galleries[name] for record in run.records] for name in run.galleries)
+            ],
+            "choices": [
+                [values.index(choices[name]) if name in choices else -1 for name, values in decisions]
+                for choices in taken
+            ],
+            "macs": [[at.get(position, 0) for position in positions] for at in layers],
+        },
+    }
+
+
+def place(pair: dict[str, Any], run: Searched, numbers: dict[str, int]) -> dict[str, int]:
+    """Where a pair of the front is in the columns."""
+    return {"candidate": numbers[pair["query"]["id"]], "gallery": run.galleries.index(pair["gallery"]["name"])}
+
+
+def _in_order(layers: list[dict[str, int]]) -> list[str]:
+    """All positions in the order of the network: each after those that come before it in any architecture."""
+    deepest: dict[str, int] = {}
+    for at in layers:
+        for depth, position in enumerate(at):
+            deepest[position] = max(deepest.get(position, 0), depth)
+    return sorted(deepest, key=lambda position: deepest[position])
+
+
+def _short(value: float) -> float:
+    """To what a page can show, so that it stays small."""
+    return round(value, 5)

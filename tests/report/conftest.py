@@ -1,0 +1,31 @@
+"""Runs with made-up scores: enough for pictures and pages."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.made_up import make_run
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory):
+    """One gallery, 40 architectures."""
+    return make_run(tmp_path_factory.mktemp("made") / "one", 40, space="mobile_small", size=32).path
+
+
+@pytest.fixture(scope="session")
+def two_galleries(tmp_path_factory):
+    """Two galleries, of which the second is better."""
+    folder = tmp_path_factory.mktemp("made") / "two"
+    return make_run(folder, 30, space="mobile_small", size=32, seed=1, galleries=("resnet", "fusion")).path
+
+
+def evaluated(split):
+    """What `cmpnas evaluate` leaves of one finished network, with made-up scores."""
+    score = {"scores": {"map@r": 0.6, "hit@1": 0.7}, "intervals": {"map@r": [0.5, 0.7], "hit@1": [0.6, 0.8]}}
+    names = ("paragon       M(g,g)", "heterogeneous M(q,g)  q1", "homogeneous   M(q,q)  q1", "untrained     M(u,g)  u1")
+    return {
+        "split": split, "queries": 9, "excluded_queries": 0, "gallery_items": 5, "chance": {"hit@1": 0.1},
+        "metrics": ["map@r", "hit@1"], "systems": [{"name": name, "mflops": 1.5, **score} for name in names],
+        "verdicts": [{"id": "w1", "text": "q1 = w1: <compatible>"}],
+    }  # fmt: skip
