@@ -13,13 +13,14 @@ import numpy as np
 from cmpnas.cost.budget import Budget
 from cmpnas.cost.latency import LatencyTable
 from cmpnas.cost.value import Cost
-from cmpnas.errors import BudgetError, LatencyError, SpaceError, unknown
+from cmpnas.errors import LatencyError, SpaceError, unknown
 from cmpnas.space.arch import Arch, Value, short
 from cmpnas.space.batch import Archs
 from cmpnas.space.counting import count
 from cmpnas.space.genes import GeneTable
 from cmpnas.space.lattice import Lattice, Path
 from cmpnas.space.layer import Layer
+from cmpnas.space.reach import unreachable
 from cmpnas.space.sampling import Sampler
 from cmpnas.space.table import EdgeTable
 from cmpnas.space.timed import Timed
@@ -307,22 +308,5 @@ class SearchSpace:
         Raises:
             BudgetError: none does; names the nearest that can be reached.
         """
-        if self.lattice.reachable(budget):
-            return
-        least = self.lattice.least[0]
-        limits = budget.to_json()
-        floors = {name: Budget(**{name: getattr(least, name)}) for name in limits}
-        for name, limit in limits.items():
-            if not self.lattice.reachable(alone := Budget(**{name: limit})):
-                raise BudgetError(
-                    f"no architecture of space {self.name!r} at {self.size} px fits {alone}: the smallest reachable is "
-                    f"{floors[name]} ({self.nearest({}, floors[name]).id}); raise --budget-{name.replace('_', '-')}."
-                )
-        first, second = budget.limits
-        near = self.lattice.frontier(first, second).nearest(*budget.limits.values())
-        both = Budget(**{name: units / 1e6 for name, units in zip(limits, near, strict=True)})
-        raise BudgetError(
-            f"no architecture of space {self.name!r} at {self.size} px fits {budget}: each limit is reachable "
-            f"alone (from {', '.join(map(str, floors.values()))}), not both; "
-            f"the nearest needs {both} ({self.nearest({}, both).id}); raise one."
-        )
+        if not self.lattice.reachable(budget):
+            raise unreachable(self, budget)
