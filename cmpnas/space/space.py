@@ -13,7 +13,7 @@ import numpy as np
 from cmpnas.cost.budget import Budget
 from cmpnas.cost.latency import LatencyTable
 from cmpnas.cost.value import Cost
-from cmpnas.errors import LatencyError, SpaceError, unknown
+from cmpnas.errors import SpaceError, unknown
 from cmpnas.space.arch import Arch, Value, short
 from cmpnas.space.batch import Archs
 from cmpnas.space.counting import count
@@ -23,8 +23,11 @@ from cmpnas.space.layer import Layer
 from cmpnas.space.reach import unreachable
 from cmpnas.space.sampling import Sampler
 from cmpnas.space.table import EdgeTable
-from cmpnas.space.timed import Timed
+from cmpnas.space.timed import Timed, require_own
 from cmpnas.space.walk import Walker
+
+#: Of a resource; None is no limit.
+Limit = float | None
 
 
 class Blueprint(Protocol):
@@ -90,11 +93,7 @@ class SearchSpace:
         Raises:
             LatencyError: the table is of another space, or an operator of this one is not in it.
         """
-        if table.space is not None and table.space != self.identity:
-            there, here = (
-                ", ".join(f"{key} {value}" for key, value in of.items()) for of in (table.space, self.identity)
-            )
-            raise LatencyError(f"the latency table is of another space ({there}) than this ({here}); measure this one.")
+        require_own(table, self.identity)
         return SearchSpace(Timed(self._blueprint, table), self.size, self.embedding_dim)
 
     @property
@@ -205,13 +204,7 @@ class SearchSpace:
 
     # Counting and sampling
 
-    def count(
-        self,
-        *,
-        max_mflops: float | None = None,
-        max_params_m: float | None = None,
-        max_latency_ms: float | None = None,
-    ) -> int:
+    def count(self, *, max_mflops: Limit = None, max_params_m: Limit = None, max_latency_ms: Limit = None) -> int:
         """Number of architectures within the limits, exact; may be 0.
 
         Raises:
@@ -226,12 +219,7 @@ class SearchSpace:
         return self._arch(least), self._arch(most)
 
     def sample(
-        self,
-        rng: random.Random,
-        *,
-        max_mflops: float | None = None,
-        max_params_m: float | None = None,
-        max_latency_ms: float | None = None,
+        self, rng: random.Random, *, max_mflops: Limit = None, max_params_m: Limit = None, max_latency_ms: Limit = None
     ) -> Arch:
         """Draw uniformly from the architectures within the limits.
 
@@ -248,9 +236,9 @@ class SearchSpace:
         count: int,
         seed: int,
         *,
-        max_mflops: float | None = None,
-        max_params_m: float | None = None,
-        max_latency_ms: float | None = None,
+        max_mflops: Limit = None,
+        max_params_m: Limit = None,
+        max_latency_ms: Limit = None,
         over: Literal["architectures", "cost"] = "architectures",
     ) -> Archs:
         """Draw ``count`` architectures within the limits, tens of thousands a second.
