@@ -51,7 +51,7 @@ class Budget:
         Raises:
             BudgetError: latency is limited, and nobody has measured it.
         """
-        return all(spent(cost, name) <= limit for name, limit in self.limits.items())
+        return all(amount(cost, name) <= limit for name, limit in self.limits.items())
 
     def to_json(self) -> dict[str, float]:
         """The limits that are set, by name."""
@@ -63,7 +63,7 @@ class Budget:
         return " and ".join(f"{_exact(value)} {units[name]}" for name, value in self.to_json().items()) or "no limit"
 
 
-def spent(cost: Cost, name: Resource) -> int:
+def amount(cost: Cost, name: Resource) -> int:
     """One resource of ``cost``.
 
     Raises:

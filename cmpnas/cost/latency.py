@@ -108,15 +108,22 @@ def read_latency_table(path: Path) -> LatencyTable:
         return LatencyTable(
             _checked(content["operators"]),
             Correction(**content.get("correction", {})),
-            content.get("space"),
-            content.get("held_out"),
-            content.get("device", {}),
+            _mapping(content, "space", ()),
+            _mapping(content, "held_out", ("mape",)),
+            _mapping(content, "device", ()) or {},
             content.get("networks", []),
         )
     except (ValueError, TypeError) as fault:
         raise LatencyError(
             f"{path} is no latency table: {str(fault).removesuffix('.')}; see docs/latency.md."
         ) from None
+
+
+def _mapping(content: dict[str, Any], key: str, needs: tuple[str, ...]) -> dict[str, Any] | None:
+    found = content.get(key)
+    if found is not None and not (isinstance(found, dict) and found.keys() >= set(needs)):
+        raise LatencyError(f'its "{key}" is no mapping{" with " + ", ".join(needs) if needs else ""}')
+    return found
 
 
 def _rows(text: str) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def pick(front: dict[str, Any], which: str) -> dict[str, Any]:
     """
     pairs = front["pairs"]
     scores = np.array([pair["scores"]["heterogeneous"] for pair in pairs])
-    cost = "latency_ms" if "latency_ms" in front["budget"] else "mflops"
+    cost = "latency_ms" if "latency_ms" in front.get("budget", {}) else "mflops"
     costs = np.array([pair["query"][cost] for pair in pairs])
     if which == "best":
         return pairs[int(scores.argmax())]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cmpnas.cost.budget import Budget, Resource, spent
+from cmpnas.cost.budget import Budget, Resource, amount
 from cmpnas.errors import BudgetError
 from cmpnas.progress import track
 from cmpnas.space.lattice import Lattice
@@ -32,7 +32,7 @@ def count(lattice: Lattice, budget: Budget) -> int:
     Raises:
         BudgetError: the space has too many distinct costs, as large spaces have under both limits.
     """
-    most = {name: spent(lattice.most[0], name) for name in budget.limits}
+    most = {name: amount(lattice.most[0], name) for name in budget.limits}
     limits = {name: limit for name, limit in budget.limits.items() if limit < most[name]}  # what all meet is no limit
     if not limits:
         return lattice.paths[0]
@@ -57,7 +57,7 @@ class _Graph:
         level = [0]  # steps to the end
         for node, leaving in lattice.backwards():
             steps = Counter(
-                (of[e.target], spent(e.cost, names[0]) * unit + sum(spent(e.cost, name) for name in names[1:]))
+                (of[e.target], amount(e.cost, names[0]) * unit + sum(amount(e.cost, name) for name in names[1:]))
                 for e in leaving
             )
             key = frozenset(steps.items())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cmpnas.cost.budget import Budget, Resource, spent
+from cmpnas.cost.budget import Budget, Resource, amount
 from cmpnas.cost.value import Cost
 from cmpnas.space.arch import Choices, Value
 from cmpnas.space.frontier import Frontier
@@ -161,7 +161,7 @@ class Lattice:
     def _can_finish(self, node: int, left: Mapping[Resource, int]) -> bool:
         """Whether the sink can be reached from ``node`` with what is ``left`` of each limited resource."""
         least = self.least[node]
-        if any(spent(least, name) > limit for name, limit in left.items()):
+        if any(amount(least, name) > limit for name, limit in left.items()):
             return False
         return len(left) < 2 or self.frontier(*left).allows(node, *left.values())
 
@@ -169,7 +169,7 @@ class Lattice:
         """From each node, the ends that no other beats in both resources."""
         if (first, second) not in self._frontiers:
             self._frontiers[first, second] = Frontier(
-                [[(e.target, spent(e.cost, first), spent(e.cost, second)) for e in edges] for edges in self.edges]
+                [[(e.target, amount(e.cost, first), amount(e.cost, second)) for e in edges] for edges in self.edges]
             )
         return self._frontiers[first, second]
 
@@ -193,4 +193,4 @@ class Lattice:
 
 def _less(left: Mapping[Resource, int], cost: Cost) -> dict[Resource, int]:
     """What ``cost`` leaves of each limited resource."""
-    return {name: limit - spent(cost, name) for name, limit in left.items()}
+    return {name: limit - amount(cost, name) for name, limit in left.items()}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmpnas.cost.budget import Budget, Resource, spent
+from cmpnas.cost.budget import Budget, Resource, amount
 from cmpnas.errors import BudgetError
 from cmpnas.space.lattice import Lattice
 from cmpnas.space.table import EdgeTable
@@ -149,8 +149,8 @@ class _Scale:
     """
 
     def __init__(self, lattice: Lattice, table: EdgeTable, name: Resource, limit: int | None, cells: int) -> None:
-        cost, most = table.of(name), spent(lattice.most[0], name)
-        least = np.array([spent(bound, name) for bound in lattice.least])
+        cost, most = table.of(name), amount(lattice.most[0], name)
+        least = np.array([amount(bound, name) for bound in lattice.least])
         room = max(0, (most if limit is None else min(most, limit)) - int(least[0]))
         self.unit = max(1, -(-room // cells)) if cells else 1 + most
         self.cells = room // self.unit + 1

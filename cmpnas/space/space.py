@@ -13,17 +13,21 @@ import numpy as np
 from cmpnas.cost.budget import Budget
 from cmpnas.cost.latency import LatencyTable
 from cmpnas.cost.value import Cost
-from cmpnas.errors import BudgetError, LatencyError, SpaceError, unknown
+from cmpnas.errors import SpaceError, unknown
 from cmpnas.space.arch import Arch, Value, short
 from cmpnas.space.batch import Archs
 from cmpnas.space.counting import count
 from cmpnas.space.genes import GeneTable
 from cmpnas.space.lattice import Lattice, Path
 from cmpnas.space.layer import Layer
+from cmpnas.space.reach import unreachable
 from cmpnas.space.sampling import Sampler
 from cmpnas.space.table import EdgeTable
-from cmpnas.space.timed import Timed
+from cmpnas.space.timed import Timed, require_own
 from cmpnas.space.walk import Walker
+
+#: Of a resource; None is no limit.
+Limit = float | None
 
 
 class Blueprint(Protocol):
@@ -89,11 +93,7 @@ class SearchSpace:
         Raises:
             LatencyError: the table is of another space, or an operator of this one is not in it.
         """
-        if table.space is not None and table.space != self.identity:
-            there, here = (
-                ", ".join(f"{key} {value}" for key, value in of.items()) for of in (table.space, self.identity)
-            )
-            raise LatencyError(f"the latency table is of another space ({there}) than this ({here}); measure this one.")
+        require_own(table, self.identity)
         return SearchSpace(Timed(self._blueprint, table), self.size, self.embedding_dim)
 
     @property
@@ -204,13 +204,7 @@ class SearchSpace:
 
     # Counting and sampling
 
-    def count(
-        self,
-        *,
-        max_mflops: float | None = None,
-        max_params_m: float | None = None,
-        max_latency_ms: float | None = None,
-    ) -> int:
+    def count(self, *, max_mflops: Limit = None, max_params_m: Limit = None, max_latency_ms: Limit = None) -> int:
         """Number of architectures within the limits, exact; may be 0.
 
         Raises:
@@ -225,12 +219,7 @@ class SearchSpace:
         return self._arch(least), self._arch(most)
 
     def sample(
-        self,
-        rng: random.Random,
-        *,
-        max_mflops: float | None = None,
-        max_params_m: float | None = None,
-        max_latency_ms: float | None = None,
+        self, rng: random.Random, *, max_mflops: Limit = None, max_params_m: Limit = None, max_latency_ms: Limit = None
     ) -> Arch:
         """Draw uniformly from the architectures within the limits.
 
@@ -247,9 +236,9 @@ class SearchSpace:
         count: int,
         seed: int,
         *,
-        max_mflops: float | None = None,
-        max_params_m: float | None = None,
-        max_latency_ms: float | None = None,
+        max_mflops: Limit = None,
+        max_params_m: Limit = None,
+        max_latency_ms: Limit = None,
         over: Literal["architectures", "cost"] = "architectures",
     ) -> Archs:
         """Draw ``count`` architectures within the limits, tens of thousands a second.
@@ -307,22 +296,5 @@ class SearchSpace:
         Raises:
             BudgetError: none does; names the nearest that can be reached.
         """
-        if self.lattice.reachable(budget):
-            return
-        least = self.lattice.least[0]
-        limits = budget.to_json()
-        floors = {name: Budget(**{name: getattr(least, name)}) for name in limits}
-        for name, limit in limits.items():
-            if not self.lattice.reachable(alone := Budget(**{name: limit})):
-                raise BudgetError(
-                    f"no architecture of space {self.name!r} at {self.size} px fits {alone}: the smallest reachable is "
-                    f"{floors[name]} ({self.nearest({}, floors[name]).id}); raise --budget-{name.replace('_', '-')}."
-                )
-        first, second = budget.limits
-        near = self.lattice.frontier(first, second).nearest(*budget.limits.values())
-        both = Budget(**{name: units / 1e6 for name, units in zip(limits, near, strict=True)})
-        raise BudgetError(
-            f"no architecture of space {self.name!r} at {self.size} px fits {budget}: each limit is reachable "
-            f"alone (from {', '.join(map(str, floors.values()))}), not both; "
-            f"the nearest needs {both} ({self.nearest({}, both).id}); raise one."
-        )
+        if not self.lattice.reachable(budget):
+            raise unreachable(self, budget)

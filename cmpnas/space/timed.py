@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmpnas.cost.latency import LatencyTable
+from cmpnas.errors import LatencyError
 from cmpnas.space.lattice import Edge, Lattice
 
 if TYPE_CHECKING:
@@ -55,3 +56,14 @@ class Timed:
     def _timed(self, node: int, edge: Edge, tick: int) -> Edge:
         ns = round(self._ms(node, edge) * 1e6 / tick) * tick
         return replace(edge, cost=replace(edge.cost, ns=ns))
+
+
+def require_own(table: LatencyTable, identity: dict[str, Any]) -> None:
+    """Check that ``table`` was measured on the space of this `SearchSpace.identity`, if it says on which.
+
+    Raises:
+        LatencyError: it was another.
+    """
+    if table.space is not None and table.space != identity:
+        there, here = (", ".join(f"{key} {value}" for key, value in of.items()) for of in (table.space, identity))
+        raise LatencyError(f"the latency table is of another space ({there}) than this ({here}); measure this one.")

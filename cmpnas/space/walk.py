@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cmpnas.cost.budget import Budget
-from cmpnas.cost.budget import spent as spent_of
+from cmpnas.cost.budget import Budget, amount
 from cmpnas.space.genes import GeneTable
 from cmpnas.space.lattice import Lattice
 from cmpnas.space.table import EdgeTable
@@ -24,7 +23,7 @@ class Walker:
         self._least = np.empty((len(limits), len(lattice.edges)), np.int64)
         self._cost = np.empty((len(limits), len(table.target)), np.int64)
         for row, name in enumerate(limits):
-            self._least[row] = [spent_of(cost, name) for cost in lattice.least]
+            self._least[row] = [amount(cost, name) for cost in lattice.least]
             self._cost[row] = table.of(name)
 
     def nearest(self, genes: np.ndarray) -> np.ndarray:

@@ -42,6 +42,8 @@ BAD = {
     "true": '{"schema": 1, "operators": {"a": true}}',
     "nan": '{"schema": 1, "operators": {"a": NaN}}',
     "correction": '{"schema": 1, "operators": {"a": 1}, "correction": {"nope": 1}}',
+    "space": '{"schema": 1, "operators": {"a": 1}, "space": "tiny"}',
+    "held out": '{"schema": 1, "operators": {"a": 1}, "held_out": {}}',
     "negative correction": '{"schema": 1, "operators": {"a": 1}, "correction": {"alone": -1}}',
 }
 
