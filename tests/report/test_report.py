@@ -240,3 +240,10 @@ def test_it_works_in_a_browser(page, content, size):
     assert told["down"] == told["up"][::-1]
     assert told["sort"] == "descending"
     assert told["wide"]
+
+
+@needs_chromium
+def test_a_complaint_on_the_console_would_be_heard(page):
+    _, console = open_page(page, script="fetch('https://example.org'); console.error('mine');")
+    assert any("mine" in line for line in console)
+    assert any("Content Security Policy" in line for line in console)  # nothing may be asked of a network
