@@ -54,12 +54,12 @@ def test_it_serves_this_machine_alone_and_says_when_the_port_is_taken(made_up, c
     work = threading.Thread(
         target=dashboard.serve,
         args=(made_up, port),
-        kwargs={"say": lambda m: (said.append(m), told.set())},
+        kwargs={"ready": lambda m: (said.append(m), told.set())},
         daemon=True,
     )
     work.start()
     assert told.wait(60)
-    assert f"http://127.0.0.1:{port}" in said[0]
+    assert said == [f"http://127.0.0.1:{port}"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=30) as answer:
         studies = json.load(answer)["study_summaries"]
     assert [study["study_name"] for study in studies] == ["one"]
