@@ -27,4 +27,4 @@ def say(message: str) -> None:
 
 def print_json(content: Any) -> None:
     """Print one JSON document to stdout."""
-    print(json.dumps(content, indent=2))
+    print(json.dumps(content, indent=2), flush=True)

@@ -13,7 +13,7 @@ EPILOG = "Examples: cmpnas plot runs/quickstart --out front.svg   cmpnas plot ru
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, as made by cmpnas search.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, as made by cmpnas search.")],
     kind: Annotated[
         str,
         typer.Option(

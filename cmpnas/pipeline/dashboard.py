@@ -34,8 +34,8 @@ def application(path: Path) -> Callable[..., Any]:
     return wsgi(storage)
 
 
-def serve(path: Path, port: int, *, say: Callable[[str], None] = print) -> None:
-    """Serve `application` on the loopback interface until interrupted.
+def serve(path: Path, port: int, ready: Callable[[str], None]) -> None:
+    """Serve `application` on the loopback interface until interrupted; tells ``ready`` the address once it answers.
 
     Raises:
         CmpnasError: as `application`; or the port is taken.
@@ -51,6 +51,6 @@ def serve(path: Path, port: int, *, say: Callable[[str], None] = print) -> None:
         server = make_server(_HOST, port, shown, handler_class=Quiet)
     except OSError as fault:
         raise CmpnasError(f"cannot serve at port {port}: {fault.strerror}; name another --port.") from None
-    say(f"dashboard of {path}: http://{_HOST}:{port} (end with Ctrl-C)")
+    ready(f"http://{_HOST}:{port}")
     with server:
         server.serve_forever()

@@ -26,9 +26,16 @@ def query_space(run: RunFolder) -> SearchSpace:
     """
     path = run.gallery / "pool.npy"
     try:
-        return run.recipe.space(np.load(path, mmap_mode="r", allow_pickle=False).shape[1])
+        return _untimed(run, np.load(path, mmap_mode="r", allow_pickle=False).shape[1])
     except (OSError, EOFError, ValueError, IndexError) as fault:
         raise RunError(f"{path} cannot be read ({fault}); repeat the search with: {run.resume_command()}") from None
+
+
+def _untimed(run: RunFolder, embedding_dim: int | None = None) -> SearchSpace:
+    """The space without its latency table, which may be elsewhere by now: the records hold what it said."""
+    recipe = run.recipe
+    search = recipe.search.model_copy(update={"latency_table": None})
+    return recipe.model_copy(update={"search": search}).space(embedding_dim)
 
 
 def searched(run: RunFolder) -> Searched:
@@ -38,7 +45,7 @@ def searched(run: RunFolder) -> Searched:
         RunError: the search has not ended, or a file is damaged.
     """
     front = run.read_front()
-    records = RecordLog(run.records, run.recipe.space()).read()
+    records = RecordLog(run.records, _untimed(run)).read()
     return Searched(run.path.name, front, records, _trained(run, front["metric"]))
 
 

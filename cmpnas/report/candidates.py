@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cmpnas.report.anatomy import anatomy
-from cmpnas.report.results import Searched
+from cmpnas.report.results import Searched, cost_axis
 from cmpnas.space import SearchSpace
 
 _COSTS = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
@@ -18,13 +18,15 @@ def page_data(run: Searched, space: SearchSpace, chosen: list[dict[str, Any]]) -
         chosen: the two pairs of ``run.front`` that are compared at first.
 
     Returns:
-        ``candidates`` holds ``id``, a column for each cost that all records know, ``homogeneous``, ``scores`` (for
-        each gallery ``[score, low, high]``), ``choices`` (for each of ``decisions`` the place of its value, -1 for
-        none) and ``macs`` (for each of ``positions`` the multiply-adds of the layer there, 0 for none).
+        ``candidates`` holds ``id``, a column for each cost that all records know (what the search lowered is the
+        first of ``costs``), ``homogeneous``, ``scores`` (for each gallery ``[score, low, high]``), ``choices`` (for
+        each of ``decisions`` the place of its value, -1 for none) and ``macs`` (for each of ``positions`` the
+        multiply-adds of the layer there, 0 for none).
     """
     lines = [record.to_json()["query"] for record in run.records]
     costs = {key: [line.get(key) for line in lines] for key in _COSTS}
-    known = {key: column for key, column in costs.items() if None not in column}
+    own, _ = cost_axis(run.own_cost)
+    known = {key: costs[key] for key in sorted(costs, key=lambda key: key != own) if None not in costs[key]}
     layers = [{part.position: part.macs for part in anatomy(space, record.arch)} for record in run.records]
     positions = _in_order(layers)
     decisions = list(space.decisions.items())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 
 from benchmarks.made_up import make_run
+from cmpnas.files import write_json
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +22,23 @@ def two_galleries(tmp_path_factory):
     """Two galleries, of which the second is better."""
     folder = tmp_path_factory.mktemp("made") / "two"
     return make_run(folder, 30, space="mobile_small", size=32, seed=1, galleries=("resnet", "fusion")).path
+
+
+@pytest.fixture
+def timed(made_up, tmp_path):
+    """A search within milliseconds, whose table is not there any more."""
+    run = shutil.copytree(made_up, tmp_path / "timed")
+    recipe = (run / "recipe.yaml").read_text()
+    assert "budget_latency_ms: null" in recipe
+    recipe = recipe.replace("budget_latency_ms: null", "budget_latency_ms: 9.0")
+    (run / "recipe.yaml").write_text(recipe.replace("latency_table: null", "latency_table: gone.json"))
+    lines = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    front = json.loads((run / "front.json").read_text())
+    for entry in (*lines, *front["pairs"]):
+        entry["query"]["latency_ms"] = entry["query"]["mflops"] / 4
+    (run / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_json(run / "front.json", front | {"budget": {"latency_ms": 9.0}})
+    return run
 
 
 def evaluated(split):

@@ -34,6 +34,13 @@ def test_every_gallery_is_an_objective(two_galleries):
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MAXIMIZE", "MINIMIZE"]
 
 
+def test_what_the_search_lowered_is_the_cost(timed):
+    run = RunFolder.open(timed)
+    study = study_of(searched(run), query_space(run), optuna.storages.InMemoryStorage())
+    assert study.metric_names == ["map@r against resnet", "ms"]
+    assert [trial.values[1] for trial in study.trials] == [record.latency_ms for record in searched(run).records]
+
+
 def test_it_serves_this_machine_alone_and_says_when_the_port_is_taken(made_up, capsys, monkeypatch):
     pytest.importorskip("optuna_dashboard", reason="needs cmpnas[dashboard]")
     with socket.socket() as taken:
@@ -47,12 +54,12 @@ def test_it_serves_this_machine_alone_and_says_when_the_port_is_taken(made_up, c
     work = threading.Thread(
         target=dashboard.serve,
         args=(made_up, port),
-        kwargs={"say": lambda m: (said.append(m), told.set())},
+        kwargs={"ready": lambda m: (said.append(m), told.set())},
         daemon=True,
     )
     work.start()
     assert told.wait(60)
-    assert f"http://127.0.0.1:{port}" in said[0]
+    assert said == [f"http://127.0.0.1:{port}"]
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=30) as answer:
         studies = json.load(answer)["study_summaries"]
     assert [study["study_name"] for study in studies] == ["one"]

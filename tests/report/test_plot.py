@@ -83,6 +83,13 @@ def test_every_cost_that_the_records_hold(made_up, tmp_path, capsys):
         assert plot(capsys, run, "--cost", cost, "--out", tmp_path / "c.png")["cost"] == cost
 
 
+def test_a_search_within_milliseconds_is_drawn_over_them(timed, tmp_path, capsys):
+    drawn = plot(capsys, timed, "--out", tmp_path / "ms.svg")
+    assert drawn["cost"] == "latency"
+    assert drawn["lines"][0]["pairs"] == len(json.loads((timed / "front.json").read_text())["pairs"])
+    assert "budget: 9 ms" in (tmp_path / "ms.svg").read_text()
+
+
 def test_progress_compares_runs_on_one_scale(made_up, two_galleries, tmp_path, capsys):
     drawn = plot(capsys, made_up, two_galleries, "--kind", "progress", "--out", tmp_path / "p.png")
     plain, fusion = drawn["lines"][1:]

@@ -98,6 +98,14 @@ def test_two_galleries_have_a_column_of_names_and_scores_each(two_galleries, tmp
     assert text.count('<td data-value="fusion">fusion</td>') == len(rows)
 
 
+def test_milliseconds_come_first_where_they_were_lowered(timed):
+    assert main(["report", str(timed)]) == 0
+    text = (timed / "report.html").read_text()
+    content = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+    assert [key for key, _ in content["costs"]] == ["latency_ms", "mflops", "params_m"]
+    assert '<button type="button">ms</button>' in text
+
+
 def test_the_same_run_gives_the_same_page(made_up, page, tmp_path):
     assert main(["report", str(made_up), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
@@ -240,3 +248,10 @@ def test_it_works_in_a_browser(page, content, size):
     assert told["down"] == told["up"][::-1]
     assert told["sort"] == "descending"
     assert told["wide"]
+
+
+@needs_chromium
+def test_a_complaint_on_the_console_would_be_heard(page):
+    _, console = open_page(page, script="fetch('https://example.org'); console.error('mine');")
+    assert any("mine" in line for line in console)
+    assert any("Content Security Policy" in line for line in console)  # nothing may be asked of a network
