@@ -64,6 +64,17 @@ class GalleryIndex:
         similarity, rows = self._index.search(unit, min(k, len(self)))
         return similarity, rows
 
+    def vectors(self) -> np.ndarray:
+        """What was indexed, in order, as far as the index still knows it: float32 ``(N, D)``.
+
+        Raises:
+            DataError: the index keeps nothing that its vectors could be told from.
+        """
+        try:
+            return self._index.reconstruct_n(0, len(self))
+        except RuntimeError:
+            raise DataError("the index cannot give its vectors back; use one that keeps them, as Flat does.") from None
+
     def recall(self, query: np.ndarray, embeddings: np.ndarray, k: int = 10) -> float:
         """Share of the exact ``k`` nearest among the embeddings indexed that this index finds, over all queries."""
         _, found = self.search(query, k)
