@@ -72,7 +72,7 @@ class Quantiser:
         save_onnx(onnx.load(str(out)), out)
 
     def sensitivity(self) -> dict[str, float]:
-        """What int8 of each layer alone does to the vectors, worst first: one minus their mean cosine with float32's."""
+        """What int8 of each layer alone costs the vectors: one minus their mean cosine with float32's. Worst first."""
         some, trial = next(self.batches()), self.scratch / "one.onnx"
         expected = run_onnx(self.source)(some)
         harm = {}
@@ -111,7 +111,8 @@ def quantise_within(
     }
     if _loss(first) > tolerance:
         say(
-            f"int8: ALL LAYERS IN INT8 LOSE {_loss(first):.2f} POINTS, more than {tolerance:g}; looking for the sensitive"
+            f"int8: ALL LAYERS IN INT8 LOSE {_loss(first):.2f} POINTS, more than {tolerance:g}; "
+            "looking for those that must stay in float32"
         )
         harm = quantiser.sensitivity()
         kept, last = _fewest(quantiser, list(harm), out, gain, tolerance)

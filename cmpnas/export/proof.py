@@ -126,7 +126,7 @@ def must_be_of(path: Path, gallery: dict[str, Any]) -> None:
     model = read_json(key) if key.is_file() else None
     if found != gallery["index"] and model != gallery["key"]:
         raise RunError(
-            f"{path} (hash {found}, gallery model {model or 'unknown: no key.json beside it'}) is not of the gallery model "
-            f"that this bundle was made for (index {gallery['index']}, gallery model {gallery['key']}); "
+            f"{path} (hash {found}, gallery model {model or 'unknown: no key.json beside it'}) is not of the gallery "
+            f"model that this bundle was made for (index {gallery['index']}, gallery model {gallery['key']}); "
             "name that one's index, or export for this gallery."
         )

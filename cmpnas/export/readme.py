@@ -20,8 +20,9 @@ _ABOUT = {
 _TEXT = """# Query encoder {id}
 
 Embeds pictures so that they can be searched for in an index that the gallery model `{gallery}` built
-(hash {index}): no other index will do. {mflops:.3f} MFLOPs (million multiply-adds) a picture, {params:.3f} M parameters;
-{metric} against that index {score:.4f} [{low:.4f}, {high:.4f}], {split} split, {queries} queries.
+(hash {index}): no other index will do. {mflops:.3f} MFLOPs (million multiply-adds) a picture,
+{params:.3f} M parameters. Against that index: {metric} {score:.4f} [{low:.4f}, {high:.4f}], {split} split,
+{queries} queries.
 
 Input `images`: {dtype} {shape}, {colour}, {range}{before}.
 Output `embedding`: float32 (N, {dim}), unit length; compare by inner product.
@@ -62,7 +63,7 @@ def readme(manifest: dict[str, Any]) -> str:
         split=scores["split"],
         queries=scores["queries"],
         dtype=taken["dtype"],
-        shape=tuple(["N", *taken["shape"][1:]]),
+        shape="({})".format(", ".join(map(str, ("N", *taken["shape"][1:])))),
         colour=taken["colour"],
         range=f"{taken['range'][0]} to {taken['range'][1]}",
         before="; " + ", ".join(taken["before"]) if taken["before"] else "",

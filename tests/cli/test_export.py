@@ -52,8 +52,8 @@ def index_of(run):
 def alone(folder, script, blocked):
     """Run a script in a folder, with nothing of ours on the path and ``blocked`` packages out of reach."""
     done = subprocess.run(
-        [sys.executable, "-c", BLOCK.format(names=blocked) + script], cwd=folder, env={"PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True,
+        [sys.executable, "-c", BLOCK.format(names=blocked) + script],
+        cwd=folder, env={"PATH": "", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
