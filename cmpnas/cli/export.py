@@ -26,13 +26,18 @@ def command(
         str | None,
         typer.Option(metavar="INPUT", help="uint8 pictures in, prepared in the graph: nhwc, nchw, nhwc:480x640."),
     ] = None,
+    gallery: Annotated[
+        bool, typer.Option("--gallery", help="Also gallery.onnx: from pictures to the vectors that the index stores.")
+    ] = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Export the trained query network as a folder that runs without cmpnas, checked against torch and the index."""
     from cmpnas.pipeline.export import export
 
-    result = export(run, pick, out, int8=int8, tolerance=tolerance, preprocess=preprocess, data=data, say=say)
+    result = export(
+        run, pick, out, int8=int8, tolerance=tolerance, preprocess=preprocess, gallery=gallery, data=data, say=say
+    )
     if as_json:
         print_json(result)
         return

@@ -53,6 +53,18 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
     save_onnx(model, path)
 
 
+def script_onnx(encoder: torch.jit.ScriptModule, example: np.ndarray) -> onnx.ModelProto:
+    """TorchScript, which `trace` cannot read, as a graph such as `write_onnx` makes: by torch's older exporter."""
+    file = io.BytesIO()
+    with _quiet(), torch.no_grad():
+        torch.onnx.export(
+            encoder, (torch.from_numpy(example),), file, dynamo=False, opset_version=20,
+            input_names=["images"], output_names=["embedding"],
+            dynamic_axes={"images": {0: "batch"}, "embedding": {0: "batch"}},
+        )  # fmt: skip
+    return onnx.load_from_string(file.getvalue())
+
+
 def save_onnx(model: onnx.ModelProto, path: Path) -> None:
     """Write ``model`` as one file, without the exporter's notes (stack traces, file names)."""
     graph = model.graph

@@ -25,6 +25,9 @@ from cmpnas.search.evaluator import score_pair
 TOLERANCE = 1e-4
 BATCHES = (1, 2, 7)
 _TOP = 10
+_SOME = 64  # gallery items
+#: Mean cosine of two vectors of one model: one may be of bfloat16, or of a picture that was resized to and fro.
+_SAME_MODEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,22 @@ class Judge:
     def score(self, query: np.ndarray) -> Scores:
         """M(q, g): the heterogeneous score."""
         return score_pair(query, self.vectors, self.task, [self.metric])
+
+    def must_store(self, run: Runner, taken: Pictures) -> dict[str, float]:
+        """How near what a gallery model says of some items is to what is stored of them: mean and least cosine.
+
+        Raises:
+            RunError: the index is of another model.
+        """
+        items = self.task.gallery
+        rows = np.linspace(0, len(items) - 1, min(len(items), _SOME)).astype(np.int64)
+        got = np.concatenate([run(batch) for batch in taken.batches(items, rows)])
+        cosine = (got * self.vectors[rows]).sum(1)
+        if not cosine.mean() >= _SAME_MODEL:
+            raise RunError(
+                f"the gallery model gives other vectors than the index stores (mean cosine {cosine.mean():.3f})."
+            )
+        return {"mean": float(cosine.mean()), "least": float(cosine.min())}
 
     def same_top(self, query: np.ndarray, other: np.ndarray) -> bool:
         """Equal first ten, but for neighbours whose cosines differ by no more than rounding."""

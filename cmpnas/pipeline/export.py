@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from cmpnas.errors import RunError
 from cmpnas.export import bundle
+from cmpnas.export.gallery import write_gallery
 from cmpnas.export.graph import run_module, run_onnx, run_program, trace, write_onnx, write_program
 from cmpnas.export.int8 import Quantiser, quantise_within
 from cmpnas.export.pictures import Pictures, UnitEncoder
@@ -24,6 +26,7 @@ from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import Comparison, compare
 from cmpnas.run import RunFolder, versions
 from cmpnas.search.front import pick
+from cmpnas.train.device import device
 
 _CALIBRATION = 512  # training pictures that int8 ranges are measured on
 _SEVERAL = 16  # search queries that vectors are compared on
@@ -43,6 +46,7 @@ def export(
     int8: bool = False,
     tolerance: float = 1.0,
     preprocess: str | None = None,
+    gallery: bool = False,
     data: str | None = None,
     say: Say = print,
 ) -> dict[str, Any]:
@@ -51,6 +55,7 @@ def export(
     Args:
         int8: also quantise; ``tolerance`` is what that may cost, in points of the recipe's metric on the search split.
         preprocess: see `Pictures.parse`; None for float pictures.
+        gallery: also the gallery model, from pictures to the vectors that its index stores.
 
     Returns:
         ``{"out", "id", "manifest"}``.
@@ -75,6 +80,8 @@ def export(
         if int8:
             about = {"int8": _write_int8(stages, taken, judge, score, folder, tolerance)}
             proof[bundle.INT8] = _prove_int8(stages, taken, folder)
+        if gallery:
+            proof[bundle.GALLERY] = _write_gallery(stages, taken, judge, folder)
         manifest = _manifest(stages, chosen, taken, judge, score) | about | {"proof": proof}
         write(folder / "README.md", readme(manifest | {"files": bundle.describe_files(folder)}))
         manifest["files"] = bundle.describe_files(folder)
@@ -133,6 +140,18 @@ def _prove_int8(stages: Stages, taken: Pictures, folder: Path) -> dict[str, Any]
     cosine = (own * run_onnx(folder / bundle.ONNX)(pictures)).sum(1)
     checked = check_vectors(bundle.INT8, run, pictures, own, "itself, all pictures at once")
     return checked | {"cosine_with_float32": {"mean": float(cosine.mean()), "least": float(cosine.min())}}
+
+
+def _write_gallery(stages: Stages, taken: Pictures, judge: Judge, folder: Path) -> dict[str, Any]:
+    """The gallery model, compared with itself here and with what its index stores."""
+    items = stages.splits.search.gallery
+    encoder = UnitEncoder(write_gallery(stages.gallery, taken, folder / bundle.GALLERY)).to(device()).eval()
+    pictures, run = taken.read(items, np.arange(_SEVERAL) % len(items)), run_onnx(folder / bundle.GALLERY)
+    with torch.no_grad():
+        ready = taken.preparation()(torch.from_numpy(pictures))
+        expected = encoder(ready.to(device())).cpu().numpy()
+    checked = check_vectors(bundle.GALLERY, run, pictures, expected, "torch")
+    return checked | {"cosine_with_index": judge.must_store(run, taken)}
 
 
 def _pictures(stages: Stages, taken: Pictures) -> np.ndarray:

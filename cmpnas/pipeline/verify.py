@@ -85,6 +85,9 @@ def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | N
             f"{before['heterogeneous']['score']:.4f}. Export again, from the run that made this index."
         )
     result = {"metric": metric, "queries": score.n_queries, bundle.ONNX: told(score, metric)}
+    if found.has(bundle.GALLERY):
+        gallery = run_onnx(found.path / bundle.GALLERY)
+        result[bundle.GALLERY] = {"cosine_with_index": judge.must_store(gallery, found.pictures)}
     if bundle.INT8 in runners:
         small = judge.score(judge.embed(runners[bundle.INT8], found.pictures))
         against, allowed = compare(small, score, metric), found.manifest["int8"]["tolerance_points"]
