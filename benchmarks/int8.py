@@ -1,9 +1,10 @@
 """What int8 brings and costs: size, time and score of a bundle's two files, side by side in one run.
 
-    python benchmarks/int8.py BUNDLE [--index FILE] [--data DIR] [--threads 1] [--rounds 30]
+    python benchmarks/int8.py BUNDLE [--index FILE] [--data DIR] [--rounds 100]
 
-The two files take turns, and the ratio of each round's times is what the median and the range are of: what else the
-machine does meanwhile hits both. With --index also the heterogeneous score of both, paired over queries.
+On one thread, whose own time is counted, not that of the clock. The two files take turns, and the ratio of each round's
+times is what the median and the range are of: what else the machine does meanwhile hits both. With --index also the
+heterogeneous score of both, paired over queries.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from cmpnas.export.graph import run_onnx
 from cmpnas.pipeline.verify import verify
 
 
-def main(bundle: Path, index: Path | None = None, data: str | None = None, threads: int = 1, rounds: int = 30) -> None:
-    torch.set_num_threads(threads)
+def main(bundle: Path, index: Path | None = None, data: str | None = None, rounds: int = 100) -> None:
+    torch.set_num_threads(1)
     found = Bundle.open(bundle)
     whole, small = (run_onnx(bundle / name) for name in (ONNX, INT8))
     sizes = {name: found.manifest["files"][name]["bytes"] for name in (ONNX, INT8)}
-    print(f"{found.manifest['query']['id']}, {found.manifest['query']['mflops']:.3f} MFLOPs, {threads} thread(s)")
+    print(f"{found.manifest['query']['id']}, {found.manifest['query']['mflops']:.3f} MFLOPs")
     kept = found.manifest["int8"]["kept_float32"]
     print(f"layers in float32: {len(kept)} of {found.manifest['int8']['layers']}")
     print(f"size: {sizes[ONNX]:,} and {sizes[INT8]:,} bytes, {sizes[ONNX] / sizes[INT8]:.2f} x smaller")
     for batch in (1, 16):
         pictures = found.pictures.example(batch)
-        repeats = max(1, int(0.02 / _seconds(whole, pictures, 3)))  # a round of each is some 20 ms
+        repeats = max(1, int(0.01 / _seconds(whole, pictures, 10)))  # a round of each is some 10 ms
         times = np.array(
             [(_seconds(whole, pictures, repeats), _seconds(small, pictures, repeats)) for _ in range(rounds)]
         )
@@ -54,10 +55,10 @@ def main(bundle: Path, index: Path | None = None, data: str | None = None, threa
 def _seconds(run, pictures: np.ndarray, repeats: int) -> float:  # type: ignore[no-untyped-def]
     """A call, on average over ``repeats``, after one to warm up."""
     run(pictures)
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(repeats):
         run(pictures)
-    return (time.perf_counter() - start) / repeats
+    return (time.thread_time() - start) / repeats
 
 
 if __name__ == "__main__":

@@ -18,9 +18,14 @@ from cmpnas.retrieval.compare import Comparison
 _PICTURES = np.random.default_rng(0).normal(size=(32, 3, 32, 32)).astype(np.float32)
 
 
-def quantiser(small, folder, unbalanced: bool):
-    """Of a small network. Unbalanced: one channel between two layers is a thousand times larger than the others and
-    the second layer makes up for it, so that the function is the same and int8, of one scale a tensor, is not."""
+@pytest.fixture(scope="module")
+def sources(small, tmp_path_factory):
+    """A small network twice: as it is, and with one channel between two layers a thousand times larger than the others,
+    for which the second layer makes up, so that the function is the same and int8, of one scale a tensor, is not."""
+    return {unbalanced: source(small, tmp_path_factory.mktemp("source"), unbalanced) for unbalanced in (False, True)}
+
+
+def source(small, folder, unbalanced):
     torch.manual_seed(0)
     network = build_network(small, small.extremes()[1])
     calibrate(network, [torch.from_numpy(_PICTURES)])
@@ -32,7 +37,11 @@ def quantiser(small, folder, unbalanced: bool):
             norm.bias[0] *= 1000
             after.weight[:, 0] /= 1000
     write_onnx(trace(UnitEncoder(network), _PICTURES[:2]), folder / "query.onnx")
-    return Quantiser(folder / "query.onnx", lambda: iter(np.split(_PICTURES, 2)), folder)
+    return folder / "query.onnx"
+
+
+def quantiser(path, scratch):
+    return Quantiser(path, lambda: iter(np.split(_PICTURES, 2)), scratch)
 
 
 def cosine_lost(found: Quantiser):
@@ -41,8 +50,8 @@ def cosine_lost(found: Quantiser):
     return lambda file: Comparison((run_onnx(file)(_PICTURES) * expected).sum(1).astype(float) - 1)
 
 
-def test_int8_is_smaller_and_alike(small, tmp_path):
-    found = quantiser(small, tmp_path, unbalanced=False)
+def test_int8_is_smaller_and_alike(sources, tmp_path):
+    found = quantiser(sources[False], tmp_path)
     report = quantise_within(found, tmp_path / "int8.onnx", cosine_lost(found), 2.0, print)
     assert report["kept_float32"] == []
     assert report["against_float32"] == report["everything_int8"]
@@ -60,8 +69,8 @@ def _groups(node):
     return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
-def test_the_layers_that_ruin_it_are_found_and_kept(small, tmp_path):
-    found = quantiser(small, tmp_path, unbalanced=True)
+def test_the_layers_that_ruin_it_are_found_and_kept(sources, tmp_path):
+    found = quantiser(sources[True], tmp_path)
     gain, said = cosine_lost(found), []
     report = quantise_within(found, tmp_path / "int8.onnx", gain, 2.0, said.append)
     assert report["everything_int8"]["points"] < -2.0 <= report["against_float32"]["points"]
@@ -75,15 +84,15 @@ def test_the_layers_that_ruin_it_are_found_and_kept(small, tmp_path):
     assert 100 * gain(tmp_path / "int8.onnx").difference == report["against_float32"]["points"]
 
 
-def test_a_tolerance_that_nothing_meets_is_said(small, tmp_path):
-    found = quantiser(small, tmp_path, unbalanced=False)
+def test_a_tolerance_that_nothing_meets_is_said(sources, tmp_path):
+    found = quantiser(sources[False], tmp_path)
     worse = Comparison(np.full(3, -0.5))
     with pytest.raises(RunError, match="no int8 file is within 1 points of float32"):
         quantise_within(found, tmp_path / "int8.onnx", lambda file: worse, 1.0, print)
 
 
-def test_batchnorm_is_folded_before(small, tmp_path):
-    found = quantiser(small, tmp_path, unbalanced=False)
+def test_batchnorm_is_folded_before(small, sources, tmp_path):
+    found = quantiser(sources[False], tmp_path)
     network = build_network(small, small.extremes()[1])
     convolutions = sum(isinstance(module, nn.Conv2d) for module in network.modules())
     kinds = [node.op_type for node in onnx.load(str(found.source)).graph.node]
