@@ -71,6 +71,8 @@ class GalleryIndex:
             DataError: the index keeps nothing that its vectors could be told from.
         """
         try:
+            if len(self):
+                self._index.reconstruct(0)  # where faiss cannot, this raises; several at once would end the process
             return self._index.reconstruct_n(0, len(self))
         except RuntimeError:
             raise DataError("the index cannot give its vectors back; use one that keeps them, as Flat does.") from None
