@@ -70,9 +70,11 @@ class GalleryIndex:
         Raises:
             DataError: the index keeps nothing that its vectors could be told from.
         """
+        import faiss
+
         try:
-            if len(self):
-                self._index.reconstruct(0)  # where faiss cannot, this raises; several at once would end the process
+            if faiss.try_extract_index_ivf(self._index) is None and len(self):
+                self._index.reconstruct(0)  # raises where faiss cannot; asking for all at once would end the process
             return self._index.reconstruct_n(0, len(self))
         except RuntimeError:
             raise DataError("the index cannot give its vectors back; use one that keeps them, as Flat does.") from None
