@@ -69,7 +69,9 @@ class Quantiser:
                 calibration_cache_path=self.scratch / "ranges.json",
                 extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
             )  # fmt: skip
-        save_onnx(onnx.load(str(out)), out)
+        model = onnx.load(str(out))
+        _compact(model.graph)
+        save_onnx(model, out)
 
     def sensitivity(self) -> dict[str, float]:
         """What int8 of each layer alone costs the vectors: one minus their mean cosine with float32's. Worst first."""
@@ -149,6 +151,29 @@ def _fewest(
 def _loss(gained: Comparison) -> float:
     """In points of a hundred."""
     return -100 * gained.difference
+
+
+def _compact(graph: onnx.GraphProto) -> None:
+    """Keep equal constants once and names short: in a small network they weigh as much as its weights do."""
+    known: dict[bytes, str] = {}
+    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    stored = list(graph.initializer)
+    del graph.initializer[:]
+    for tensor in stored:
+        name, tensor.name = tensor.name, ""
+        content = tensor.SerializeToString(deterministic=True)
+        weights = len(tensor.dims) > 1  # they keep their names
+        if content not in known:
+            known[content] = names[name] = tensor.name = name if weights else f"c{len(known)}"
+            graph.initializer.append(tensor)
+        names[name] = known[content]
+    for node in graph.node:
+        node.name = ""
+        for part in node.output:
+            names.setdefault(part, f"t{len(names)}")
+        node.input[:] = [names[part] if part else "" for part in node.input]
+        node.output[:] = [names[part] for part in node.output]
+    del graph.value_info[:]  # of the old names
 
 
 def _name(node: onnx.NodeProto, weights: set[str]) -> str:
