@@ -199,21 +199,25 @@ def _first_difference(there: Any, here: Any, key: str = "") -> tuple[str, Any, A
     return None if there == here else (key, there, here)
 
 
-def _manifest(recipe: Recipe, data: str) -> dict[str, Any]:
-    versions: dict[str, str | None] = {}
+def versions() -> dict[str, str | None]:
+    """What is installed here of the libraries that results depend on, and the commit of this package's checkout."""
+    found: dict[str, str | None] = {}
     for library in _LIBRARIES:
         try:
-            versions[library] = metadata.version(library)
+            found[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
-            versions[library] = None
-    versions["commit"] = _commit()
+            found[library] = None
+    return found | {"commit": _commit()}
+
+
+def _manifest(recipe: Recipe, data: str) -> dict[str, Any]:
     machine = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count()}
     return {
         "recipe": recipe.name,
         "recipe_hash": hash_of(_identity(recipe)),
         "seed": recipe.seed,
         "data": data,
-        "versions": versions,
+        "versions": versions(),
         "machine": machine,
         "test_opened": [],
     }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from cmpnas.export.bundle import _to_onnx
+from cmpnas.export.graph import trace, write_onnx
 from cmpnas.space import SearchSpace
 from cmpnas.space.grow import Declared
 from cmpnas.space.spec import check_spec
@@ -51,7 +52,7 @@ def small_spec(**changes: object) -> dict[str, object]:
 
 def to_onnx(network: torch.nn.Module, size: int, path: Path) -> Path:
     """Write ``network`` as people do: one file, a dynamic batch, input ``images``, output ``embedding``."""
-    _to_onnx(network.eval(), torch.zeros(2, 3, size, size), path)
+    write_onnx(trace(network, np.zeros((2, 3, size, size), np.float32)), path)
     return path
 
 

@@ -9,28 +9,38 @@ import typer
 
 from cmpnas.cli.options import Data, Json, Pick, Run, print_json, say
 
-EPILOG = "Example: cmpnas export runs/quickstart --pick 20x --out bundle"
+EPILOG = "Example: cmpnas export runs/quickstart --pick 20x --out bundle --int8 --preprocess nhwc:480x640"
 
 
 def command(
     run: Run,
     pick: Pick = "best",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Bundle folder; by default RUN/export/ID.")] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also query.int8.onnx, calibrated on training pictures.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(metavar="POINTS", help="What int8 may cost; layers beyond it stay in float32.")
+    ] = 1.0,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(metavar="INPUT", help="uint8 pictures in, prepared in the graph: nhwc, nchw, nhwc:480x640."),
+    ] = None,
+    gallery: Annotated[
+        bool, typer.Option("--gallery", help="Also gallery.onnx: from pictures to the vectors that the index stores.")
+    ] = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Export the trained query network as one ONNX file and check it against torch and the index."""
+    """Export the trained query network as a folder that runs without cmpnas, checked against torch and the index."""
     from cmpnas.pipeline.export import export
 
-    result = export(run, pick, out, data=data, say=say)
+    result = export(
+        run, pick, out, int8=int8, tolerance=tolerance, preprocess=preprocess, gallery=gallery, data=data, say=say
+    )
     if as_json:
         print_json(result)
         return
-    check = result["check"]
-    batches = ", ".join(map(str, check["batches"]))
-    top = "the same" if check["same_top10"] else "NOT the same"
-    print(f"{result['out']}: query.onnx, arch.json, manifest.json")
-    print(
-        f"checked at batches {batches}: differs from torch by at most {check['max_abs_difference']:.1e}, "
-        f"unit norm to {check['unit_norm_error']:.1e}, {top} top 10 of the gallery index"
-    )
+    from cmpnas.report.tables import print_bundle
+
+    print_bundle(result["out"], result["manifest"])

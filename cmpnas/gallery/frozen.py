@@ -16,11 +16,30 @@ Triple = tuple[float, float, float]
 HALF: Triple = (0.5, 0.5, 0.5)
 
 
+class Feed(nn.Module):
+    """Float pictures ``(B, 3, H, W)`` in [-1, 1] to what a model was trained on: its side, its mean and std in 0..1.
+
+    Bilinear, anti-aliased when pictures shrink.
+    """
+
+    def __init__(self, size: int, mean: Triple, std: Triple) -> None:
+        super().__init__()
+        self.size = size
+        # Of pictures in [-1, 1]: one half in 0..1 becomes the identity, to the last bit.
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None] * 2 - 1, persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None] * 2, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-2:] != (self.size, self.size):
+            shrinks, side = self.size < images.shape[-1], (self.size, self.size)
+            images = F.interpolate(images, side, mode="bilinear", antialias=shrinks, align_corners=False)
+        return (images - self.mean) / self.std
+
+
 class FrozenModel(nn.Module):
     """Any encoder as float pictures ``(B, 3, H, W)`` in [-1, 1] to features, float32 ``(B, width)``.
 
-    Pictures are resized to the model's own side (bilinear, anti-aliased when they shrink) and scaled as it was
-    trained.
+    Pictures are resized to the model's own side and scaled as it was trained (`Feed`).
 
     Args:
         run: float ``(B, 3, size, size)`` on the device that computes to ``(B, D)`` or ``(B, D, 1, 1)``.
@@ -43,21 +62,13 @@ class FrozenModel(nn.Module):
         std: Triple = HALF,
     ) -> None:
         super().__init__()
-        self._run, self.size, self.fingerprint = run, size, fingerprint
-        mean, std = settings.mean or mean, settings.std or std
-        # Of pictures in [-1, 1]: one half in 0..1 becomes the identity, to the last bit.
-        self._mean = torch.tensor(mean, device=device())[:, None, None] * 2 - 1
-        self._std = torch.tensor(std, device=device())[:, None, None] * 2
+        self.run, self.size, self.fingerprint = run, size, fingerprint
+        self.feed = Feed(size, settings.mean or mean, settings.std or std).to(device())
         self.width = self._try()
         self.mflops = settings.mflops or count() / 1e6
 
     def forward(self, images: Tensor) -> Tensor:
-        pictures = images.to(device())
-        if pictures.shape[-2:] != (self.size, self.size):
-            shrinks = self.size < pictures.shape[-1]
-            side = (self.size, self.size)
-            pictures = F.interpolate(pictures, side, mode="bilinear", antialias=shrinks, align_corners=False)
-        features = self._run((pictures - self._mean) / self._std)
+        features = self.run(self.feed(images.to(device())))
         if not isinstance(features, Tensor):
             raise DataError(f"the model gives a {type(features).__name__}, not one tensor; wrap it so that it does.")
         if features.ndim == 4 and features.shape[2:] == (1, 1):

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from onnx import ModelProto, TensorProto
 from torch import Tensor
 
-from cmpnas.cost.onnx import agreed_size, count_onnx, image_input, read_onnx
+from cmpnas.cost.onnx import ImageInput, agreed_size, count_onnx, image_input, read_onnx
 from cmpnas.errors import DataError, unknown
 from cmpnas.files import hash_file, hash_of
 from cmpnas.gallery.frozen import FrozenModel, reason_of
 from cmpnas.gallery.settings import OnnxSettings
 
 _TYPES: dict[int, type] = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
+
+
+@dataclass(frozen=True)
+class OnnxRun:
+    """An ONNX file as a function of float pictures ``(B, 3, S, S)`` to its ``output``, float32."""
+
+    path: Path
+    output: str
+    taken: ImageInput
+    session: Any
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        pixels: np.ndarray = pictures.cpu().numpy().astype(_TYPES[self.taken.element])
+        parts = np.split(pixels, len(pixels)) if self.taken.batch == 1 else [pixels]
+        found = [self.session.run([self.output], {self.taken.name: part})[0] for part in parts]
+        return torch.from_numpy(np.concatenate(found).astype(np.float32))
 
 
 def open_onnx(settings: OnnxSettings, path: Path, size: int) -> FrozenModel:
@@ -36,14 +54,7 @@ def open_onnx(settings: OnnxSettings, path: Path, size: int) -> FrozenModel:
     if output not in outputs:
         raise DataError(unknown("output", output, outputs))
     side = agreed_size(taken, settings.size) if settings.size or taken.size else size
-    session, numbers, one_by_one = _session(path), _TYPES[taken.element], taken.batch == 1
-
-    def run(pictures: Tensor) -> Tensor:
-        pixels: np.ndarray = pictures.cpu().numpy().astype(numbers)
-        parts = np.split(pixels, len(pixels)) if one_by_one else [pixels]
-        found = [session.run([output], {taken.name: part})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(found).astype(np.float32))
-
+    run = OnnxRun(path, output, taken, _session(path))
     fingerprint = hash_of(hash_file(path), [hash_file(path.parent / name) for name in _beside(model)])
     return FrozenModel(settings, run, side, lambda: count_onnx(model, side, output).macs, fingerprint)
 

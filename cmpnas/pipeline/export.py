@@ -1,4 +1,4 @@
-"""Exporting the query network of one pair."""
+"""Exporting the query network of one pair as a bundle that proves itself."""
 
 from __future__ import annotations
 
@@ -6,47 +6,209 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
-from cmpnas.data.images import to_float
-from cmpnas.export.bundle import export_bundle
+from cmpnas.errors import RunError
+from cmpnas.export import bundle
+from cmpnas.export.gallery import write_gallery
+from cmpnas.export.graph import run_module, run_onnx, run_program, trace, write_onnx, write_program
+from cmpnas.export.int8 import Quantiser, quantise_within
+from cmpnas.export.pictures import Pictures, UnitEncoder
+from cmpnas.export.proof import Judge, check_vectors, told, told_points
+from cmpnas.export.readme import readme
+from cmpnas.export.source import NotPlainError, load_source, write_source
+from cmpnas.files import hash_file, read_json, write, write_json
+from cmpnas.models.network import Network
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import Finish, load_finished
-from cmpnas.retrieval import GalleryIndex
-from cmpnas.run import RunFolder
+from cmpnas.retrieval import Scores
+from cmpnas.retrieval.compare import Comparison, compare
+from cmpnas.run import RunFolder, versions
 from cmpnas.search.front import pick
+from cmpnas.train.device import device
+
+_CALIBRATION = 512  # training pictures that int8 ranges are measured on
+_SEVERAL = 16  # search queries that vectors are compared on
+_UNITS = {
+    "mflops": "million multiply-adds of convolution and linear layers, one picture",
+    "params_m": "million parameters",
+    "latency_ms": "milliseconds, one picture; null: not measured",
+    "bytes": "of the file",
+}
 
 
 def export(
-    path: Path, which: str, out: Path | None = None, *, data: str | None = None, say: Say = print
+    path: Path,
+    which: str,
+    out: Path | None = None,
+    *,
+    int8: bool = False,
+    tolerance: float = 1.0,
+    preprocess: str | None = None,
+    gallery: bool = False,
+    data: str | None = None,
+    say: Say = print,
 ) -> dict[str, Any]:
-    """Export the trained query network of a pick, checked against torch and the gallery index.
+    """Export the trained query network of a pick, checked against torch and the gallery's index.
+
+    Args:
+        int8: also quantise; ``tolerance`` is what that may cost, in points of the recipe's metric on the search split.
+        preprocess: see `Pictures.parse`; None for float pictures.
+        gallery: also the gallery model, from pictures to the vectors that its index stores.
 
     Returns:
-        ``{"out", "id", "check"}``.
+        ``{"out", "id", "manifest"}``.
 
     Raises:
-        CmpnasError: the pick does not exist or is not trained, or the file fails its check.
+        CmpnasError: the pick does not exist or is not trained, ``out`` cannot be written, or a file fails its check.
     """
     run = RunFolder.open(path)
     chosen = pick(run.read_front(), which)
+    if not tolerance >= 0:
+        raise RunError(f"a tolerance of {tolerance:g} points is not a number of at least 0.")
+    taken = Pictures.parse(preprocess, run.recipe.data.size)
     stages = Stages.of_run(path, data, say)
     arch = stages.space.from_json(chosen["query"]["arch"])
-    network = load_finished(stages, Finish.by(run.recipe, arch))
-    folder = out or run.path / "export" / arch.id
-    images = to_float(stages.splits.search.query.images.read(np.arange(min(64, len(stages.splits.search.query)))))
-    manifest = {
+    network = load_finished(stages, Finish.by(run.recipe, arch)).cpu()
+    out = out or run.path / "export" / arch.id
+    judge = Judge.of_index(run.gallery / "index.faiss", stages.splits.search, run.recipe.search.metric)
+    with bundle.whole_or_absent(out) as folder:
+        write_json(folder / "arch.json", arch.to_json())
+        proof, score = _write_float(stages, network, taken, judge, folder, arch.id)
+        about: dict[str, Any] = {}
+        if int8:
+            about = {"int8": _write_int8(stages, taken, judge, score, folder, tolerance)}
+            proof[bundle.INT8] = _prove_int8(stages, taken, folder)
+        if gallery:
+            proof[bundle.GALLERY] = _write_gallery(stages, taken, judge, folder)
+        manifest = _manifest(stages, chosen, taken, judge, score) | about | {"proof": proof}
+        write(folder / "README.md", readme(manifest | {"files": bundle.describe_files(folder)}))
+        manifest["files"] = bundle.describe_files(folder)
+        write_json(folder / bundle.MANIFEST, manifest)
+    return {"out": str(out), "id": arch.id, "manifest": manifest}
+
+
+def _write_float(
+    stages: Stages, network: Network, taken: Pictures, judge: Judge, folder: Path, title: str
+) -> tuple[dict[str, Any], Scores]:
+    """The float32 files; what was compared, and the score of the ONNX file."""
+    encoder = UnitEncoder(network).eval()
+    whole = nn.Sequential(taken.preparation(), encoder) if taken.layout else encoder
+    program = trace(whole, taken.example(2))
+    write_program(program, folder / bundle.PROGRAM)
+    write_onnx(program, folder / bundle.ONNX)
+    pictures = _pictures(stages, taken)
+    expected = run_module(whole)(pictures)
+    files = {bundle.ONNX: run_onnx(folder / bundle.ONNX), bundle.PROGRAM: run_program(folder / bundle.PROGRAM)}
+    try:
+        source = folder / bundle.SOURCE
+        write_source(encoder, source, title=f"Query encoder {title}.", size=taken.size, dim=stages.space.embedding_dim)
+        files[bundle.SOURCE] = run_module(nn.Sequential(taken.preparation(), load_source(source)))
+    except NotPlainError as fault:
+        stages.say(f"no {bundle.SOURCE}: {fault}")
+    proof = {name: check_vectors(name, run, pictures, expected, "torch") for name, run in files.items()}
+    vectors = judge.embed(files[bundle.ONNX], taken)
+    if not judge.same_top(vectors, judge.embed(run_module(whole), taken)):
+        raise RunError("the ONNX file finds another top 10 in the gallery index than torch.")
+    proof[bundle.ONNX]["same_top10"] = True
+    return proof, judge.score(vectors)
+
+
+def _write_int8(
+    stages: Stages, taken: Pictures, judge: Judge, score: Scores, folder: Path, tolerance: float
+) -> dict[str, Any]:
+    """The int8 file, and what a manifest says of it."""
+    pool = stages.splits.pool
+    rows = np.random.default_rng(0).permutation(len(pool))[:_CALIBRATION]
+    stages.say(f"int8: calibrating on {len(rows)} training pictures")
+    scratch = folder / "int8"
+    scratch.mkdir()
+    quantiser = Quantiser(folder / bundle.ONNX, lambda: taken.batches(pool, rows), scratch)
+
+    def gain(file: Path) -> Comparison:
+        return compare(judge.score(judge.embed(run_onnx(file), taken)), score, judge.metric)
+
+    report = quantise_within(quantiser, folder / bundle.INT8, gain, tolerance, stages.say)
+    return {"calibration": {"split": "train", "pictures": len(rows)}} | report
+
+
+def _prove_int8(stages: Stages, taken: Pictures, folder: Path) -> dict[str, Any]:
+    """Batches agree and vectors have length 1; how near they are to float32's."""
+    pictures, run = _pictures(stages, taken), run_onnx(folder / bundle.INT8)
+    own = run(pictures)
+    cosine = (own * run_onnx(folder / bundle.ONNX)(pictures)).sum(1)
+    checked = check_vectors(bundle.INT8, run, pictures, own, "itself, all pictures at once")
+    return checked | {"cosine_with_float32": {"mean": float(cosine.mean()), "least": float(cosine.min())}}
+
+
+def _write_gallery(stages: Stages, taken: Pictures, judge: Judge, folder: Path) -> dict[str, Any]:
+    """The gallery model, compared with itself here and with what its index stores."""
+    items = stages.splits.search.gallery
+    encoder = UnitEncoder(write_gallery(stages.gallery, taken, folder / bundle.GALLERY)).to(device()).eval()
+    pictures, run = taken.read(items, np.arange(_SEVERAL) % len(items)), run_onnx(folder / bundle.GALLERY)
+    with torch.no_grad():
+        ready = taken.preparation()(torch.from_numpy(pictures))
+        expected = encoder(ready.to(device())).cpu().numpy()
+    checked = check_vectors(bundle.GALLERY, run, pictures, expected, "torch")
+    return checked | {"cosine_with_index": judge.must_store(run, taken)}
+
+
+def _pictures(stages: Stages, taken: Pictures) -> np.ndarray:
+    """Search queries to compare vectors on, repeated where there are fewer."""
+    queries = stages.splits.search.query
+    return taken.read(queries, np.arange(_SEVERAL) % len(queries))
+
+
+def _manifest(stages: Stages, chosen: dict[str, Any], taken: Pictures, judge: Judge, score: Scores) -> dict[str, Any]:
+    """All but what the files themselves tell."""
+    run, recipe, metric = stages.run, stages.recipe, judge.metric
+    paragon = judge.score(stages.embedded.query)
+    folder = run.gallery
+    summary = stages.gallery_summary()
+    return {
         "schema": 1,
         "query": chosen["query"],
-        "gallery": {**stages.gallery_summary(), "key": stages.gallery_key},
+        "gallery": summary | {
+            "key": stages.gallery_key,
+            "model": hash_file(folder / "model.pt") or stages.gallery_key,
+            "index": hash_file(folder / "index.faiss"),
+            "items": len(judge.vectors),
+        },
         "embedding_dim": stages.space.embedding_dim,
         "metric": "cosine",
-        "input": {
-            "name": "images", "dtype": "float32", "shape": ["batch", 3, stages.space.size, stages.space.size],
-            "colour": "RGB", "range": [-1, 1], "resize": "whole picture, bilinear",
+        "normalisation": "unit length (L2), inside the graph",
+        "input": taken.to_json(),
+        "output": {"name": "embedding", "dtype": "float32", "shape": ["batch", stages.space.embedding_dim], "norm": 1},
+        "scores": {
+            "metric": metric,
+            "split": "search",
+            "queries": score.n_queries,
+            "gallery_items": len(judge.vectors),
+            "heterogeneous": told(score, metric),
+            "paragon": told(paragon, metric),
+            "above_paragon": told_points(compare(score, paragon, metric)),
+            "test": _tested(run, chosen["query"]["id"]),
         },
-        "output": {"name": "embedding", "dtype": "float32", "norm": 1},
-        "versions": run.manifest()["versions"],
+        "costs": {
+            "query": {name: chosen["query"][name] for name in ("mflops", "params_m", "latency_ms")},
+            "gallery": {"mflops": summary["mflops"]},
+            "cost_reduction": chosen["cost_reduction"],
+            "units": _UNITS,
+        },
+        "data": {
+            "recipe": recipe.name,
+            "fingerprint": stages.splits.fingerprint,
+            "settings": recipe.data.model_dump(mode="json", by_alias=True),
+        },
+        "versions": {"search": run.manifest()["versions"], "export": versions()},
     }  # fmt: skip
-    index = GalleryIndex.load(run.gallery / "index.faiss")
-    check = export_bundle(network, images, index, manifest, arch.to_json(), folder)
-    return {"out": str(folder), "id": arch.id, "check": check}
+
+
+def _tested(run: RunFolder, arch: str) -> dict[str, Any] | None:
+    """The verdict of `cmpnas evaluate` on the test split, if it was asked for; the split is not opened here."""
+    path = run.path / "evaluation.test.json"
+    if not path.exists():
+        return None
+    verdicts = [verdict for verdict in read_json(path)["verdicts"] if verdict["id"] == arch]
+    return verdicts[0] if verdicts else None

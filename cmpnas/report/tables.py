@@ -168,3 +168,51 @@ def print_results(report: dict[str, Any]) -> None:
             f"{pair['p_value']:.4f}, better on {pair['wins']} queries, worse on {pair['losses']}",
             highlight=False,
         )
+
+
+def print_bundle(out: str, manifest: dict[str, Any]) -> None:
+    """The files of an exported bundle, how they were checked, and what they are worth against the index."""
+    for name, file in manifest["files"].items():
+        checked = manifest["proof"].get(name)
+        print(f"{out}/{name}: {file['bytes']:,} bytes" + (f", {_compared(checked)}" if checked else ""))
+    scores = manifest["scores"]
+    low, high = scores["heterogeneous"]["interval"]
+    print(
+        f"against the gallery's index, search split, {scores['queries']} queries: {scores['metric']} "
+        f"{scores['heterogeneous']['score']:.4f} [{low:.4f}, {high:.4f}], "
+        f"{_points(scores['above_paragon'])} to the paragon"
+    )
+    if small := manifest.get("int8"):
+        kept = len(small["kept_float32"])
+        print(
+            f"int8: {_points(small['against_float32'])} to float32"
+            + (f", {kept} of {small['layers']} layers in float32" if kept else "")
+        )
+
+
+def print_verified(result: dict[str, Any]) -> None:
+    """What was checked of a bundle."""
+    for name, checked in result["files"].items():
+        print(f"{name}: {_compared(checked)}")
+    if scores := result["scores"]:
+        for name in result["files"]:
+            if name in scores:
+                low, high = scores[name]["interval"]
+                line = f"{name}: {scores['metric']} {scores[name]['score']:.4f} [{low:.4f}, {high:.4f}]"
+                against = scores[name].get("against_float32")
+                print(line + (f", {_points(against)} to float32" if against else f", {scores['queries']} queries"))
+    else:
+        print("scores were not checked; add --index FILE")
+
+
+def _compared(checked: dict[str, Any]) -> str:
+    batches = ", ".join(map(str, checked["batches"]))
+    return (
+        f"differs from {checked['compared_with']} by at most {checked['max_abs_difference']:.1e} at batches {batches}, "
+        f"unit norm to {checked['unit_norm_error']:.1e}"
+    )
+
+
+def _points(paired: dict[str, Any]) -> str:
+    low, high = paired["interval"]
+    return f"{paired['points']:+.2f} points [{low:+.2f}, {high:+.2f}]"

@@ -64,6 +64,21 @@ class GalleryIndex:
         similarity, rows = self._index.search(unit, min(k, len(self)))
         return similarity, rows
 
+    def vectors(self) -> np.ndarray:
+        """What was indexed, in order, as far as the index still knows it: float32 ``(N, D)``.
+
+        Raises:
+            DataError: the index keeps nothing that its vectors could be told from.
+        """
+        import faiss
+
+        try:
+            if faiss.try_extract_index_ivf(self._index) is None and len(self):
+                self._index.reconstruct(0)  # raises where faiss cannot; asking for all at once would end the process
+            return self._index.reconstruct_n(0, len(self))
+        except RuntimeError:
+            raise DataError("the index cannot give its vectors back; use one that keeps them, as Flat does.") from None
+
     def recall(self, query: np.ndarray, embeddings: np.ndarray, k: int = 10) -> float:
         """Share of the exact ``k`` nearest among the embeddings indexed that this index finds, over all queries."""
         _, found = self.search(query, k)

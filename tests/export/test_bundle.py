@@ -1,4 +1,4 @@
-"""The bundle refuses a file that does not do what the network did."""
+"""Bundles are whole or absent, and a file that does something else than the network is refused."""
 
 from __future__ import annotations
 
@@ -7,34 +7,152 @@ import pytest
 import torch
 
 from cmpnas.errors import RunError
-from cmpnas.export import bundle
+from cmpnas.export.bundle import Bundle, describe_files, whole_or_absent
+from cmpnas.export.graph import run_module, run_onnx, run_program, trace, write_onnx, write_program
+from cmpnas.export.pictures import UnitEncoder
+from cmpnas.export.proof import check_vectors, must_be_of
+from cmpnas.files import hash_file, write_json
 from cmpnas.models import build_network
-from cmpnas.retrieval import GalleryIndex
+
+
+@pytest.fixture(scope="module")
+def files(small, tmp_path_factory):
+    """One network as ONNX file and as program, and what it says of ten pictures."""
+    torch.manual_seed(0)
+    encoder = UnitEncoder(build_network(small, small.extremes()[0])).eval()
+    folder = tmp_path_factory.mktemp("files")
+    pictures = np.random.default_rng(0).normal(size=(10, 3, 32, 32)).astype(np.float32)
+    program = trace(encoder, pictures[:2])
+    write_program(program, folder / "query.pt2")
+    write_onnx(program, folder / "query.onnx")
+    return folder, pictures, run_module(encoder)(pictures)
+
+
+def test_both_files_do_what_torch_did(files):
+    folder, pictures, expected = files
+    for run in (run_onnx(folder / "query.onnx"), run_program(folder / "query.pt2")):
+        check = check_vectors("it", run, pictures, expected, "torch")
+        assert check["batches"] == [1, 2, 7, 10]
+        assert check["max_abs_difference"] < 1e-5
+        assert check["unit_norm_error"] < 1e-5
+
+
+def test_files_tell_nothing_of_the_machine(files):
+    for name in ("query.onnx", "query.pt2"):
+        content = (files[0] / name).read_bytes()
+        assert b"stack_trace" not in content
+        assert b"cmpnas/" not in content
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda got: got + 1e-3, "differs from torch by 1"),
+        (lambda got: got * 1.01, "in length from 1 by 1"),
+        (lambda got: np.full_like(got, np.nan), "differs from torch by nan"),
+        (lambda got: got[:1], "gives .1, 16. for 2 pictures"),
+        (lambda got: got[:, :5], "gives .1, 5. for 1 pictures"),
+    ],
+)
+def test_another_vector_is_noticed(files, wrong, message):
+    _, pictures, expected = files
+
+    def run(some):
+        return wrong(expected[: len(some)])
+
+    with pytest.raises(RunError, match=message):
+        check_vectors("it", run, pictures, expected, "torch")
+
+
+def test_a_batch_that_is_baked_in_is_noticed(files):
+    _, pictures, expected = files
+
+    def run(some):
+        if len(some) != 2:
+            raise ValueError("expected 2")
+        return expected[:2]
+
+    with pytest.raises(RunError, match=r"it cannot run 1 pictures .expected 2"):
+        check_vectors("it", run, pictures, expected, "torch")
+
+
+@pytest.mark.parametrize("open_file", [run_onnx, run_program])
+def test_damaged_files_are_named(tmp_path, open_file):
+    (tmp_path / "query.x").write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"query.x cannot be run .*; export it again"):
+        open_file(tmp_path / "query.x")
+
+
+def test_a_bundle_takes_its_place_at_once(tmp_path):
+    out = tmp_path / "deep" / "bundle"
+    with pytest.raises(RunError, match=r"it failed. Nothing was exported"), whole_or_absent(out):
+        raise RunError("it failed.")
+    assert not list(tmp_path.iterdir())
+    with whole_or_absent(out) as folder:
+        (folder / "query.onnx").write_bytes(b"1")
+        (folder / "query.int8.onnx").write_bytes(b"1")
+    (out / "mine.txt").write_text("keep")
+    with whole_or_absent(out) as folder:
+        (folder / "query.onnx").write_bytes(b"2")
+        (folder / "scratch").mkdir()
+    assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "query.onnx"]
+    assert (out / "query.onnx").read_bytes() == b"2"
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with (
+        pytest.raises(RunError, match=r"cannot write to .*; name another --out"),
+        whole_or_absent(tmp_path / "file" / "x"),
+    ):
+        pass
 
 
 @pytest.fixture
-def parts(small):
-    torch.manual_seed(0)
-    network = build_network(small, small.extremes()[0]).eval()
-    index = GalleryIndex.build(np.random.default_rng(0).normal(size=(30, small.embedding_dim)))
-    return network, torch.randn(3, 3, small.size, small.size), index
+def opened(tmp_path):
+    (tmp_path / "query.onnx").write_bytes(b"whole")
+    content = {key: {} for key in ("input", "gallery", "data", "scores", "proof")}
+    write_json(tmp_path / "manifest.json", content | {"files": describe_files(tmp_path)})
+    return tmp_path
 
 
-def test_fewer_pictures_than_the_largest_batch_are_repeated(parts, tmp_path):
-    check = bundle.export_bundle(*parts, {}, {}, tmp_path)
-    assert check["pictures"] >= 7
-    assert check["max_abs_difference"] < 1e-4
+def test_a_bundle_is_read_back(opened):
+    bundle = Bundle.open(opened)
+    assert bundle.has("query.onnx")
+    assert not bundle.has("query.int8.onnx")
+    with pytest.raises(RunError, match="does not say what the files take"):
+        _ = bundle.pictures
 
 
-def test_another_network_in_the_file_is_noticed(parts, tmp_path, monkeypatch):
-    network, images, index = parts
-    honest = bundle._to_onnx
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("manifest.json", None, "has no manifest.json, it is not a bundle; make one with: cmpnas export RUN"),
+        ("manifest.json", b"{", "manifest.json cannot be read"),
+        ("manifest.json", b"[]", "manifest.json has no 'files'; it is damaged"),
+        ("query.onnx", b"other", "query.onnx is damaged .hash [0-9a-f]{12}, the manifest has [0-9a-f]{12}.; export"),
+        ("query.onnx", None, "query.onnx is missing; export again"),
+    ],
+)
+def test_damaged_bundles_are_refused(opened, file, content, message):
+    if content is None:
+        (opened / file).unlink()
+    else:
+        (opened / file).write_bytes(content)
+    with pytest.raises(RunError, match=message):
+        Bundle.open(opened)
 
-    def wrong(encoder, example, path):
-        other = bundle.UnitEncoder(torch.nn.Sequential(encoder.network, torch.nn.Tanh())).eval()
-        honest(other, example, path)
 
-    monkeypatch.setattr(bundle, "_to_onnx", wrong)
-    with pytest.raises(RunError, match="nothing was exported"):
-        bundle.export_bundle(network, images, index, {}, {}, tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_an_index_is_of_the_gallery_model_or_refused(tmp_path):
+    index = tmp_path / "index.faiss"
+    with pytest.raises(RunError, match="does not exist; name RUN/gallery"):
+        must_be_of(index, {"index": "a", "key": "b"})
+    index.write_bytes(b"one")
+    found = hash_file(index)
+    must_be_of(index, {"index": found, "key": "b"})
+    with pytest.raises(RunError, match=rf"hash {found}, gallery model unknown.*index a, gallery model b"):
+        must_be_of(index, {"index": "a", "key": "b"})
+    write_json(tmp_path / "key.json", "b")  # the same model's vectors in another kind of index
+    must_be_of(index, {"index": "a", "key": "b"})
+    with pytest.raises(RunError, match=rf"hash {found}, gallery model b.*index a, gallery model c"):
+        must_be_of(index, {"index": "a", "key": "c"})

@@ -20,6 +20,22 @@ def test_search_is_by_cosine_and_survives_a_round_trip(tmp_path):
     assert similarity == pytest.approx(-np.sort(-cosine, axis=1)[:, :3], abs=1e-5)
 
 
+@pytest.mark.parametrize(("factory", "close"), [("Flat", 1e-6), ("IVF4,Flat", 1e-6), ("HNSW8", 1e-6), ("SQ8", 0.01)])
+def test_vectors_come_back_in_order(factory, close):
+    gallery = np.random.default_rng(0).normal(size=(200, 8)) * 3
+    unit = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    assert np.abs(GalleryIndex.build(gallery, factory).vectors() - unit).max() < close
+
+
+def test_an_index_that_keeps_no_vectors_by_row_says_so():
+    import faiss
+
+    index = faiss.index_factory(8, "IDMap,Flat")
+    index.add_with_ids(np.eye(8, dtype=np.float32), np.arange(8)[::-1].copy())
+    with pytest.raises(DataError, match="cannot give its vectors back; use one that keeps them"):
+        GalleryIndex(index).vectors()
+
+
 def test_damaged_index_is_one_clear_line(tmp_path):
     (tmp_path / "index.faiss").write_bytes(b"not an index")
     with pytest.raises(RunError, match="cannot be read as an index"):

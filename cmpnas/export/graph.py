@@ -1,0 +1,131 @@
+"""Encoders as ``torch.export`` programs and as ONNX graphs, and running both."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from cmpnas.errors import RunError
+from cmpnas.gallery.frozen import reason_of
+
+#: Pictures as a file takes them to unit vectors, float32 ``(N, D)``.
+Runner = Callable[[np.ndarray], np.ndarray]
+
+_LARGEST_BATCH = 4096
+
+
+def trace(encoder: nn.Module, example: np.ndarray) -> ExportedProgram:
+    """The program of ``encoder`` for batches of any size; ``example`` holds at least two pictures."""
+    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(encoder.eval(), (torch.from_numpy(example),), dynamic_shapes=({0: batch},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names files of this machine
+    program.example_inputs = None  # type: ignore[assignment]  # would be saved
+    return program
+
+
+def write_program(program: ExportedProgram, path: Path) -> None:
+    """Save as a ``.pt2`` archive."""
+    with _quiet():
+        torch.export.save(program, path)
+
+
+def write_onnx(program: ExportedProgram, path: Path) -> None:
+    """Write one file with input ``images`` and output ``embedding``, without a trace of the machine it was made on."""
+    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+    with _quiet():
+        exported = torch.onnx.export(
+            program, dynamo=True, input_names=["images"], output_names=["embedding"],
+            dynamic_shapes=({0: batch},), verbose=False,
+        )  # fmt: skip
+    model: onnx.ModelProto = exported.model_proto  # type: ignore[union-attr]
+    save_onnx(model, path)
+
+
+def script_onnx(encoder: torch.jit.ScriptModule, example: np.ndarray) -> onnx.ModelProto:
+    """TorchScript, which `trace` cannot read, as a graph such as `write_onnx` makes: by torch's older exporter."""
+    file = io.BytesIO()
+    with _quiet(), torch.no_grad():
+        torch.onnx.export(
+            encoder, (torch.from_numpy(example),), file, dynamo=False, opset_version=20,
+            input_names=["images"], output_names=["embedding"],
+            dynamic_axes={"images": {0: "batch"}, "embedding": {0: "batch"}},
+        )  # fmt: skip
+    return onnx.load_from_string(file.getvalue())
+
+
+def save_onnx(model: onnx.ModelProto, path: Path) -> None:
+    """Write ``model`` as one file, without the exporter's notes (stack traces, file names)."""
+    graph = model.graph
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info, graph):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.save_model(model, str(path))
+
+
+def run_onnx(path: Path) -> Runner:
+    """An ONNX file on the CPU, on as many threads as torch has.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # its errors reach the user as ours
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        (taken,) = session.get_inputs()
+    except Exception as fault:  # onnxruntime's own kinds
+        raise RunError(f"{path} cannot be run ({reason_of(fault)}); export it again.") from None
+    return lambda pictures: session.run(None, {taken.name: pictures})[0]
+
+
+def run_program(path: Path) -> Runner:
+    """A ``.pt2`` archive.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    try:
+        with _quiet():
+            module = torch.export.load(path).module()
+    except Exception as fault:  # torch raises many kinds for damaged files
+        raise RunError(f"{path} cannot be run ({reason_of(fault)}); export it again.") from None
+    return run_module(module)
+
+
+def run_module(module: nn.Module) -> Runner:
+    """A module, as it is."""
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return module(torch.from_numpy(pictures)).numpy()
+
+    return run
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' chatter away from the user."""
+    sink, log = io.StringIO(), logging.getLogger("torch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

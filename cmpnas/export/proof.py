@@ -1,0 +1,151 @@
+"""The proof that an exported file does what the network did: the same vectors, of unit length, of the same use.
+
+Complaints about other exporters are met here one by one: a batch size baked in (three are tried), int8 that is fast
+and wrong (scored against the index that it will be asked of, query by query beside float32).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmpnas.data.items import Protocol
+from cmpnas.errors import RunError
+from cmpnas.export.graph import Runner
+from cmpnas.export.pictures import Pictures
+from cmpnas.files import hash_file, read_json
+from cmpnas.retrieval import GalleryIndex, Scores
+from cmpnas.retrieval.compare import Comparison
+from cmpnas.search.evaluator import score_pair
+
+#: Largest difference of a number of a vector, and of its length from 1.
+TOLERANCE = 1e-4
+BATCHES = (1, 2, 7)
+_TOP = 10
+_SOME = 64  # gallery items
+#: Mean cosine of two vectors of one model: one may be of bfloat16, or of a picture that was resized to and fro.
+_SAME_MODEL = 0.9
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A task whose gallery is indexed already.
+
+    Args:
+        task: queries, and the labels of what ``vectors`` are of.
+        vectors: of the gallery's own model, read from its index: ``(N, D)``.
+    """
+
+    task: Protocol
+    vectors: np.ndarray
+    metric: str
+
+    @staticmethod
+    def of_index(path: Path, task: Protocol, metric: str) -> Judge:
+        """Ask an index file.
+
+        Raises:
+            CmpnasError: it is damaged, or not of this task's gallery.
+        """
+        index = GalleryIndex.load(path)
+        if len(index) != len(task.gallery):
+            raise RunError(f"{path} holds {len(index)} vectors; the search gallery has {len(task.gallery)} items.")
+        return Judge(task, index.vectors(), metric)
+
+    def embed(self, run: Runner, taken: Pictures) -> np.ndarray:
+        """Vectors of all queries."""
+        query = self.task.query
+        return np.concatenate([run(batch) for batch in taken.batches(query, np.arange(len(query)))])
+
+    def score(self, query: np.ndarray) -> Scores:
+        """M(q, g): the heterogeneous score."""
+        return score_pair(query, self.vectors, self.task, [self.metric])
+
+    def must_store(self, run: Runner, taken: Pictures) -> dict[str, float]:
+        """How near what a gallery model says of some items is to what is stored of them: mean and least cosine.
+
+        Raises:
+            RunError: the index is of another model.
+        """
+        items = self.task.gallery
+        rows = np.linspace(0, len(items) - 1, min(len(items), _SOME)).astype(np.int64)
+        got = np.concatenate([run(batch) for batch in taken.batches(items, rows)])
+        cosine = (got * self.vectors[rows]).sum(1)
+        if not cosine.mean() >= _SAME_MODEL:
+            raise RunError(
+                f"the gallery model gives other vectors than the index stores (mean cosine {cosine.mean():.3f})."
+            )
+        return {"mean": float(cosine.mean()), "least": float(cosine.min())}
+
+    def same_top(self, query: np.ndarray, other: np.ndarray) -> bool:
+        """Equal first ten, but for neighbours whose cosines differ by no more than rounding."""
+        index = GalleryIndex.build(self.vectors)
+        (cosine, rows), (other_cosine, other_rows) = index.search(query, _TOP), index.search(other, _TOP)
+        return bool(((rows == other_rows) | (np.abs(cosine - other_cosine) < 1e-6)).all())
+
+
+def check_vectors(name: str, run: Runner, pictures: np.ndarray, expected: np.ndarray, of: str) -> dict[str, Any]:
+    """Run ``pictures``, at least seven, at several batch sizes and compare with ``expected`` vectors of theirs.
+
+    Raises:
+        RunError: they differ, or are not of unit length.
+    """
+    differences, norm_errors = [], []
+    for size in (*BATCHES, len(pictures)):
+        try:
+            got = run(pictures[:size])
+        except Exception as fault:  # whatever runs the file has its own
+            raise RunError(f"{name} cannot run {size} pictures ({str(fault).splitlines()[0][:160]}).") from None
+        if got.shape != expected[:size].shape:
+            raise RunError(f"{name} gives {got.shape} for {size} pictures, not {expected[:size].shape}.")
+        differences.append(np.abs(got - expected[:size]).max())
+        norm_errors.append(np.abs(np.linalg.norm(got, axis=1) - 1).max())
+    difference, norm_error = float(np.max(differences)), float(np.max(norm_errors))
+    if not (difference <= TOLERANCE and norm_error <= TOLERANCE):  # also where they are not numbers
+        raise RunError(
+            f"{name} differs from {of} by {difference:.2e} (in length from 1 by {norm_error:.2e}), more than "
+            f"{TOLERANCE:g}."
+        )
+    return {
+        "compared_with": of,
+        "max_abs_difference": difference,
+        "unit_norm_error": norm_error,
+        "batches": [*BATCHES, len(pictures)],
+    }
+
+
+def told(scores: Scores, metric: str) -> dict[str, Any]:
+    """A score as a manifest has it."""
+    return {"score": scores[metric], "interval": list(scores.interval(metric))}
+
+
+def told_points(comparison: Comparison) -> dict[str, Any]:
+    """A paired difference, in points of a hundred, as a manifest has it."""
+    low, high = comparison.interval
+    return {"points": 100 * comparison.difference, "interval": [100 * low, 100 * high]}
+
+
+def must_be_of(path: Path, gallery: dict[str, Any]) -> None:
+    """Refuse an index that is of another gallery model than a bundle's.
+
+    Either the file is the very one that the bundle was made for, or ``key.json`` beside it names the same model.
+
+    Args:
+        gallery: as the bundle's manifest has it.
+
+    Raises:
+        RunError: it is of another, or of one that nothing names; both hashes are in the message.
+    """
+    found, key = hash_file(path), path.with_name("key.json")
+    if found is None:
+        raise RunError(f"index {path} does not exist; name RUN/gallery/NAME/index.faiss.")
+    model = read_json(key) if key.is_file() else None
+    if found != gallery["index"] and model != gallery["key"]:
+        raise RunError(
+            f"{path} (hash {found}, gallery model {model or 'unknown: no key.json beside it'}) is not of the gallery "
+            f"model that this bundle was made for (index {gallery['index']}, gallery model {gallery['key']}); "
+            "name that one's index, or export for this gallery."
+        )

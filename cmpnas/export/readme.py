@@ -1,0 +1,74 @@
+"""``README.md`` of a bundle: what it is and ten lines that use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cmpnas.export.bundle import GALLERY, INT8, ONNX, PROGRAM, SOURCE
+from cmpnas.export.pictures import Pictures
+
+_ABOUT = {
+    ONNX: "the query encoder in float32, for any runtime that reads ONNX",
+    INT8: "the same in int8, for CPUs of phones and servers",
+    PROGRAM: "the same for torch: `torch.export.load`",
+    SOURCE: "the same as plain source; `load()` needs torch alone",
+    "weights.pt": f"the weights of `{SOURCE}`",
+    GALLERY: "the gallery model that built the index, from pictures to stored vectors",
+    "arch.json": "the architecture, for cmpnas",
+}
+
+_TEXT = """# Query encoder {id}
+
+Embeds pictures so that they can be searched for in an index that the gallery model `{gallery}` built
+(hash {index}): no other index will do. {mflops:.3f} MFLOPs (million multiply-adds) a picture,
+{params:.3f} M parameters. Against that index: {metric} {score:.4f} [{low:.4f}, {high:.4f}], {split} split,
+{queries} queries.
+
+Input `images`: {dtype} {shape}, {colour}, {range}{before}.
+Output `embedding`: float32 (N, {dim}), unit length; compare by inner product.
+
+```python
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{onnx}")
+images = np.zeros((2, {sides}), np.{dtype})  # your pictures
+query = session.run(None, {{"images": images}})[0]
+# gallery: the stored vectors, float32 (items, {dim})
+# best = np.argsort(-(query @ gallery.T), axis=1)[:, :10]
+```
+
+{files}
+
+`manifest.json` has everything: hashes, scores with intervals, costs with units, how this was checked. To check again:
+`cmpnas verify . --index index.faiss --data DIR`.
+"""
+
+
+def readme(manifest: dict[str, Any]) -> str:
+    """The text, from what the manifest says."""
+    query, gallery, scores = manifest["query"], manifest["gallery"], manifest["scores"]
+    taken = manifest["input"]
+    low, high = scores["heterogeneous"]["interval"]
+    return _TEXT.format(
+        id=query["id"],
+        gallery=gallery["name"],
+        index=gallery["index"],
+        mflops=query["mflops"],
+        params=query["params_m"],
+        metric=scores["metric"],
+        score=scores["heterogeneous"]["score"],
+        low=low,
+        high=high,
+        split=scores["split"],
+        queries=scores["queries"],
+        dtype=taken["dtype"],
+        shape="({})".format(", ".join(map(str, ("N", *taken["shape"][1:])))),
+        colour=taken["colour"],
+        range=f"{taken['range'][0]} to {taken['range'][1]}",
+        before="; " + ", ".join(taken["before"]) if taken["before"] else "",
+        sides=", ".join(map(str, Pictures.from_json(taken).shape)),
+        dim=manifest["embedding_dim"],
+        onnx=ONNX,
+        files="\n".join(f"- `{name}`: {_ABOUT[name]}" for name in _ABOUT if name in manifest["files"]),
+    )

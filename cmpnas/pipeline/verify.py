@@ -1,0 +1,100 @@
+"""Checking a bundle again: here, now, against an index that exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from cmpnas.data import load_splits
+from cmpnas.data.settings import AnyData, DataSettings
+from cmpnas.errors import RunError
+from cmpnas.export import bundle
+from cmpnas.export.bundle import Bundle
+from cmpnas.export.graph import Runner, run_module, run_onnx, run_program
+from cmpnas.export.proof import Judge, check_vectors, must_be_of, told, told_points
+from cmpnas.export.source import load_source
+from cmpnas.retrieval.compare import compare
+
+_SEVERAL = 16  # pictures that vectors are compared on
+_SLACK = 0.1  # points by which a score may move between machines
+
+
+def verify(path: Path, index: Path | None = None, *, data: str | None = None) -> dict[str, Any]:
+    """Check a bundle: its files are whole and agree with each other, and the index is searched as well as it was.
+
+    Without ``index`` no data are needed, and the score is not checked.
+
+    Returns:
+        ``{"bundle", "files": {name: what was compared}, "scores": {...} or None}``.
+
+    Raises:
+        CmpnasError: it is no bundle, a file is damaged or does something else, the index is of another gallery model,
+            or a score is not what it was.
+    """
+    found = Bundle.open(path)
+    if index is not None:
+        must_be_of(index, found.manifest["gallery"])
+    taken, runners = found.pictures, _runners(found)
+    pictures = taken.example(_SEVERAL)
+    expected = run_program(path / bundle.PROGRAM)(pictures)
+    checks = {}
+    for name, run in runners.items():
+        alone = name == bundle.INT8  # it is not to equal float32, and its score is checked below
+        expect, of = (run(pictures), "itself, all pictures at once") if alone else (expected, bundle.PROGRAM)
+        checks[name] = check_vectors(name, run, pictures, expect, of)
+    scores = None if index is None else _score(found, runners, index, data)
+    return {"bundle": str(path), "files": checks, "scores": scores}
+
+
+def _runners(found: Bundle) -> dict[str, Runner]:
+    """What there is beside the program, by file."""
+    runners = {name: run_onnx(found.path / name) for name in (bundle.ONNX, bundle.INT8) if found.has(name)}
+    if found.has(bundle.SOURCE):
+        source = load_source(found.path / bundle.SOURCE)
+        runners[bundle.SOURCE] = run_module(nn.Sequential(found.pictures.preparation(), source))
+    return runners
+
+
+def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | None) -> dict[str, Any]:
+    """Heterogeneous scores of the ONNX files against an existing index.
+
+    Raises:
+        RunError: the data are others, or a score is not what it was.
+    """
+    known, before = found.manifest["data"], found.manifest["scores"]
+    try:
+        settings: DataSettings = TypeAdapter(AnyData).validate_python(known["settings"])
+    except ValidationError:
+        raise RunError(f"{found.path / bundle.MANIFEST} does not say what data it is of; export again.") from None
+    splits = load_splits(settings, data)
+    if splits.fingerprint != known["fingerprint"]:
+        raise RunError(
+            f"{found.path} was scored on other data (fingerprint {known['fingerprint']}, now {splits.fingerprint}); "
+            "name the right folder with --data."
+        )
+    metric = before["metric"]
+    judge = Judge.of_index(index, splits.search, metric)
+    score = judge.score(judge.embed(runners[bundle.ONNX], found.pictures))
+    moved = 100 * (score[metric] - before["heterogeneous"]["score"])
+    if abs(moved) > _SLACK:
+        raise RunError(
+            f"{bundle.ONNX} has {metric} {score[metric]:.4f} against {index}; the manifest has "
+            f"{before['heterogeneous']['score']:.4f}. Export again, from the run that made this index."
+        )
+    result = {"metric": metric, "queries": score.n_queries, bundle.ONNX: told(score, metric)}
+    if found.has(bundle.GALLERY):
+        gallery = run_onnx(found.path / bundle.GALLERY)
+        result[bundle.GALLERY] = {"cosine_with_index": judge.must_store(gallery, found.pictures)}
+    if bundle.INT8 in runners:
+        small = judge.score(judge.embed(runners[bundle.INT8], found.pictures))
+        against, allowed = compare(small, score, metric), found.manifest["int8"]["tolerance_points"]
+        if -100 * against.difference > allowed:
+            raise RunError(
+                f"{bundle.INT8} loses {-100 * against.difference:.2f} points of {metric} against {bundle.ONNX} on this "
+                f"machine, more than {allowed:g}; export again here, or use {bundle.ONNX}."
+            )
+        result[bundle.INT8] = told(small, metric) | {"against_float32": told_points(against)}
+    return result
