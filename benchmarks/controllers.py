@@ -7,8 +7,8 @@
 Each RUN holds records of many architectures, on which searches are replayed (`cmpnas replay`): the share of the
 hypervolume of all records by evaluation, median and quartiles over seeds. Beside our controllers stand two searches as
 a user of Optuna writes them in twenty lines, NSGA-II (for four times the trials) and TPE with a constraint on cost;
-they are given for nothing every proposal that breaks the budget and every repeated one. "random feasible" draws from
-the records without repetition. At the end of each line: after how many evaluations the median has what plain NSGA-II
+a proposal that breaks the budget is given to them for nothing, a repeated one is evaluated again, as they do. "random
+feasible" draws from the records without repetition. At the end of each line: after how many evaluations the median has what plain NSGA-II
 has at its end, and processor seconds of the controller for one search.
 
 With --overhead the controllers search a whole space with a made-up score: processor seconds for all trials, and their
@@ -72,9 +72,9 @@ def main(
 
 def within(recording: Recording, budget_mflops: float | None) -> Recording:
     """What of a recording fits the budget."""
-    rows = np.flatnonzero(recording.mflops <= (budget_mflops or np.inf))
+    rows = np.flatnonzero(recording.costs <= (budget_mflops or np.inf))
     archs = [recording.archs[row] for row in rows]
-    return Recording(recording.space, archs, recording.mflops[rows], recording.scores[rows])
+    return Recording(recording.space, archs, recording.costs[rows], recording.scores[rows])
 
 
 def compare(
@@ -101,8 +101,8 @@ def compare(
 def plain(recording: Recording, whole: Recording, sampler: optuna.samplers.BaseSampler, trials: int) -> Search:
     """What a user writes: suggest every decision, compute the cost, constrain it, report score and cost."""
     rows = {arch: row for row, arch in enumerate(recording.archs)}
-    costs = dict(zip(whole.archs, whole.mflops.tolist(), strict=True))
-    budget, asked = recording.span[1], {}
+    costs = dict(zip(whole.archs, whole.costs.tolist(), strict=True))
+    budget, asked = recording.span[1], []
     start = time.process_time()
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for _ in range(_USELESS * trials):
@@ -112,12 +112,12 @@ def plain(recording: Recording, whole: Recording, sampler: optuna.samplers.BaseS
         choices = {name: trial.suggest_categorical(name, values) for name, values in whole.space.decisions.items()}
         arch = whole.table.nearest(choices)
         trial.set_constraint("budget", costs[arch] - budget)
-        if (row := rows.get(arch)) is not None:
-            asked[row] = None
+        row = rows.get(arch)
+        if row is not None:
+            asked.append(row)
         study.tell(trial, [0.0 if row is None else float(recording.scores[row]), costs[arch]])
     seconds = time.process_time() - start
-    found = np.array(list(asked), int)
-    return Search(found, recording.shares(found, trials), seconds)
+    return Search(np.array(asked), recording.shares(np.array(asked), trials), seconds)
 
 
 def report(recording: Recording, result: dict[str, Any]) -> None:

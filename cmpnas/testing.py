@@ -223,5 +223,5 @@ def _tell(controller: Controller, feasible: Feasible, arch: Arch) -> None:
     """With a score that follows from the architecture: decisions count differently, and more is better."""
     genes = feasible.genes(arch)
     score = float((genes * (1 + np.arange(len(genes)) % 3)).sum()) / 100
-    cost = float(feasible.nearest_many(genes[None]).mflops[0])
+    cost = float(feasible.nearest_many(genes[None]).cost[0])
     controller.tell(arch, score, cost)

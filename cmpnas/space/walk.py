@@ -85,8 +85,6 @@ class Walker:
     def _can_finish(self, node: int, spent: np.ndarray) -> np.ndarray:
         """Whether each edge of ``node`` leaves each path a way to end within the budget: bool ``(N, edges)``."""
         first, last = self._table.first[node], self._table.first[node + 1]
-        if self._budget == Budget():
-            return np.ones((spent.shape[1], last - first), bool)
         target = self._table.target[first:last]
         after = spent[:, :, None] + self._cost[:, None, first:last]
         left = self._limits[:, None, None] - after

@@ -72,11 +72,11 @@ def recording() -> Recording:
 
 def test_a_table_gives_its_own_and_the_nearest(recording):
     table = recording.table
-    assert table.ends() == (recording.archs[recording.mflops.argmin()], recording.archs[recording.mflops.argmax()])
+    assert table.ends() == (recording.archs[recording.costs.argmin()], recording.archs[recording.costs.argmax()])
     assert all(table.nearest(dict(arch.choices)) == arch for arch in recording.archs[:20])
     assert set(recording.archs) >= {table.arch(genes) for genes in table.draw(50, 0, "cost").genes}
     capped = table.capped(2.0)
-    assert len(capped.archs) == (recording.mflops <= 2.0).sum()
+    assert len(capped.archs) == (recording.costs <= 2.0).sum()
     # One step away from an architecture of the table, where nothing else is as near.
     space, arch = recording.space, recording.archs[0]
     lone = Table(space, [arch, space.extremes()[1]], [1.0, 2.0])
@@ -92,7 +92,7 @@ def test_the_whole_table_is_its_hypervolume(recording):
     assert found.shares[-1] == pytest.approx(1)
     assert (np.diff(found.shares) >= -1e-12).all()
     assert len(found.shares) == 1000
-    front = non_dominated(recording.scores, recording.mflops)
+    front = non_dominated(recording.scores, recording.costs)
     assert recording.shares(front, len(front))[-1] == pytest.approx(1)
 
 

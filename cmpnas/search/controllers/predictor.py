@@ -36,12 +36,12 @@ class Predictor:
         self._small = feasible.everything(_ALL)
         self._values = np.array([len(values) for values in feasible.decisions.values()])
         ends = feasible.nearest_many(np.array([feasible.genes(arch) for arch in feasible.ends()]))
-        self._span = float(ends.mflops[0]), float(ends.mflops[1]) * _BEYOND
+        self._span = float(ends.cost[0]), float(ends.cost[1]) * _BEYOND
         seeds = self._rng.integers(2**63, size=2).tolist()
         self._drawn = _join(feasible.draw(_DRAWN // 2, seeds[0]), feasible.draw(_DRAWN // 2, seeds[1], "cost"))
         self._encoder = _Encoder(self._values, self._drawn)
         self._process = GaussianProcess(self._encoder.groups)
-        self._told = Candidates(ends.genes[:0], ends.mflops[:0])
+        self._told = Candidates(ends.genes[:0], ends.cost[:0])
         self._scores: list[float] = []
         self._outstanding: dict[bytes, Candidates] = {}
         self._plan = _join(ends, _spread(self._drawn, max(2, population // 4)))
@@ -59,23 +59,23 @@ class Predictor:
             self._known.add(fresh)
         return fresh
 
-    def tell(self, arch: Arch, score: float, mflops: float) -> None:
+    def tell(self, arch: Arch, score: float, cost: float) -> None:
         """Learn from ``arch`` at the next fit."""
         self._known.add(arch)
         genes = self.feasible.genes(arch)[None]
         self._outstanding.pop(genes.tobytes(), None)
-        self._told = _join(self._told, Candidates(genes, np.array([mflops])))
+        self._told = _join(self._told, Candidates(genes, np.array([cost])))
         self._scores.append(score)
 
     def _best(self) -> Candidates:
         """The next plan: one after another what promises the most gain, if those before turn out as expected."""
         scores = np.array(self._scores)
-        stays = non_dominated(scores, self._told.mflops)
+        stays = non_dominated(scores, self._told.cost)
         learnt = np.union1d(stays, np.arange(max(0, len(scores) - _LEARNT), len(scores)))
         self._process.fit(*self._encoder(_rows(self._told, learnt)), scores[learnt])
         waiting = _join(_rows(self._told, slice(0)), *self._outstanding.values())
         expected = np.append(scores, self._process.predict(*self._encoder(waiting)).mean)
-        front = Front(expected, np.append(self._told.mflops, waiting.mflops), floor=scores.min(), span=self._span)
+        front = Front(expected, np.append(self._told.cost, waiting.cost), floor=scores.min(), span=self._span)
         pool = self._pool(front, self._told.genes[stays])
         few = np.argsort(-self._gain(pool, front), kind="stable")[:_FEW]
         count = min(max(1, len(scores) // _SHARE), _AT_MOST)
@@ -89,9 +89,9 @@ class Predictor:
         for number in range(len(waiting.genes)):
             belief.expect(number)
         while left.any() and len(taken) < count:
-            gain = front.expected_gain(belief.mean, belief.deviation, points.mflops)
+            gain = front.expected_gain(belief.mean, belief.deviation, points.cost)
             best = int(np.where(left, _steadied(gain), -1.0).argmax())
-            front.add(belief.mean[best], points.mflops[best])
+            front.add(belief.mean[best], points.cost[best])
             belief.expect(best)
             left[best] = False
             taken.append(best)
@@ -99,7 +99,7 @@ class Predictor:
 
     def _gain(self, candidates: Candidates, front: Front) -> np.ndarray:
         belief = self._process.predict(*self._encoder(candidates))
-        return _steadied(front.expected_gain(belief.mean, belief.deviation, candidates.mflops))
+        return _steadied(front.expected_gain(belief.mean, belief.deviation, candidates.cost))
 
     def _pool(self, front: Front, stays: np.ndarray) -> Candidates:
         """New candidates: all of a small set; else draws, and children of the best of these and of the front.
@@ -140,14 +140,14 @@ class _Encoder:
         self._values = values
         #: For each feature its decision, a number from 0.
         self.groups = np.repeat(np.arange(len(values)), values + 1).tolist()
-        costs, raw = np.log(sample.mflops), self._raw(sample.genes)
+        costs, raw = np.log(sample.cost), self._raw(sample.genes)
         self._cost, self._centre = (costs.mean(), costs.std() or 1.0), raw.mean(0)
         spread = np.add.reduceat(raw.var(0), np.cumsum([0, *(values[:-1] + 1)]))
         self._scale = np.repeat(1 / np.sqrt(np.where(spread > 0, spread, 1.0)), values + 1)
 
     def __call__(self, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """Features ``(N, F)`` and trend ``(N, 3)``: constant, log cost and its square."""
-        cost = (np.log(candidates.mflops) - self._cost[0]) / self._cost[1]
+        cost = (np.log(candidates.cost) - self._cost[0]) / self._cost[1]
         trend = np.stack([np.ones_like(cost), cost, cost**2 - 1], 1)
         return (self._raw(candidates.genes) - self._centre) * self._scale, trend
 
@@ -161,17 +161,17 @@ class _Encoder:
 
 def _spread(candidates: Candidates, count: int) -> Candidates:
     """``count`` of them, evenly over their order by cost."""
-    order = np.argsort(candidates.mflops, kind="stable")
+    order = np.argsort(candidates.cost, kind="stable")
     return _rows(candidates, order[((np.arange(count) + 0.5) * len(order) / count).astype(int)])
 
 
 def _rows(candidates: Candidates, rows: slice | np.ndarray | list[int]) -> Candidates:
-    return Candidates(candidates.genes[rows], candidates.mflops[rows])
+    return Candidates(candidates.genes[rows], candidates.cost[rows])
 
 
 def _join(*several: Candidates) -> Candidates:
-    genes, mflops = zip(*several, strict=True)
-    return Candidates(np.concatenate(genes), np.concatenate(mflops))
+    genes, cost = zip(*several, strict=True)
+    return Candidates(np.concatenate(genes), np.concatenate(cost))
 
 
 def _steadied(gain: np.ndarray) -> np.ndarray:
