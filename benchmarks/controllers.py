@@ -7,9 +7,9 @@
 Each RUN holds records of many architectures, on which searches are replayed (`cmpnas replay`): the share of the
 hypervolume of all records by evaluation, median and quartiles over seeds. Beside our controllers stand two searches as
 a user of Optuna writes them in twenty lines, NSGA-II (for four times the trials) and TPE with a constraint on cost;
-a proposal that breaks the budget is given to them for nothing, a repeated one is evaluated again, as they do. "random
-feasible" draws from the records without repetition. At the end of each line: after how many evaluations the median has what plain NSGA-II
-has at its end, and processor seconds of the controller for one search.
+what breaks the budget is given to them for nothing, what they repeat is evaluated again, as they do. "random feasible"
+draws from the records without repetition. At the end of each line: after how many evaluations the median has what
+plain NSGA-II has at its end, and processor seconds of the controller for one search.
 
 With --overhead the controllers search a whole space with a made-up score: processor seconds for all trials, and their
 share of what the evaluations would take.

@@ -75,7 +75,7 @@ class SearchSettings(_Settings):
     latency is the cost that the controller shall lower and that the front is of.
     """
 
-    controller: str = "optuna:nsga2"
+    controller: str = "predictor"
     trials: PositiveInt = 200
     population: Annotated[int, Field(ge=4)] = 40
     metric: str = "map@r"
