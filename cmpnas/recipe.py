@@ -75,7 +75,7 @@ class SearchSettings(_Settings):
     front is over latency instead of MFLOPs.
     """
 
-    controller: str = "optuna:nsga2"
+    controller: str = "predictor"
     trials: PositiveInt = 200
     population: Annotated[int, Field(ge=4)] = 40
     metric: str = "map@r"

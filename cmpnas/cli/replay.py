@@ -29,9 +29,11 @@ def command(
     """Compare controllers in seconds: hypervolume by evaluation, on architectures that were evaluated before."""
     from cmpnas.pipeline.replay import replay
     from cmpnas.report.replay import plot_replay, print_replay
+    from cmpnas.report.style import check_path
 
-    result = replay(table, controllers, trials=trials, seeds=seeds)
     path = out or (table if table.is_dir() else table.parent) / "replay.png"
+    check_path(path)
+    result = replay(table, controllers, trials=trials, seeds=seeds)
     plot_replay(result, path)
     if as_json:
         print_json(result | {"out": str(path)})

@@ -12,9 +12,10 @@ import numpy as np
 from cmpnas.errors import CmpnasError, RunError
 from cmpnas.files import whole_lines
 from cmpnas.progress import track
+from cmpnas.recipe import SearchSettings
 from cmpnas.run import RunFolder
 from cmpnas.search.controllers import find_controller
-from cmpnas.search.records import Record, RecordLog, Reward
+from cmpnas.search.records import RecordLog
 from cmpnas.search.replay import Recording, Search
 from cmpnas.space import load_space
 
@@ -74,20 +75,16 @@ def read_recording(path: Path) -> tuple[Recording, int]:
     if path.is_dir():
         folder = RunFolder.open(path)
         search, gallery = folder.recipe.search, folder.recipe.gallery.name
-        log, reward, population = RecordLog(folder.records, folder.recipe.space()), search.reward, search.population
+        log = RecordLog(folder.records, folder.recipe.space())
     else:
-        log, reward, population, gallery = RecordLog(path, load_space(_space_of(path))), "r2", 40, None
+        search, gallery, log = SearchSettings(), None, RecordLog(path, load_space(_space_of(path)))
     records = log.read()
     if not records:
         raise RunError(f"{log.path} holds no records; finish a search first.")
-    return _recording(log, records, gallery, reward), population
-
-
-def _recording(log: RecordLog, records: list[Record], gallery: str | None, reward: Reward) -> Recording:
     name = gallery or next(iter(records[0].galleries))
-    scores = np.array([record.reward(name, reward) for record in records])
-    mflops = np.array([record.mflops for record in records])
-    return Recording(log.space, [record.arch for record in records], mflops, scores)
+    scores = np.array([record.reward(name, search.reward) for record in records])
+    costs = np.array([record.cost(search.budget) for record in records])
+    return Recording(log.space, [record.arch for record in records], costs, scores), search.population
 
 
 def _space_of(path: Path) -> str:

@@ -18,10 +18,13 @@ Over = Literal["architectures", "cost"]
 
 
 class Candidates(NamedTuple):
-    """Feasible architectures as ``genes``, int16 ``(N, decisions)`` (`SearchSpace.genes`), and ``mflops``, ``(N,)``."""
+    """Feasible architectures as ``genes``, int16 ``(N, decisions)`` (`SearchSpace.genes`), and ``cost``, ``(N,)``.
+
+    The cost is what the search lowers: milliseconds where they are limited, else MFLOPs.
+    """
 
     genes: np.ndarray
-    mflops: np.ndarray
+    cost: np.ndarray
 
 
 class Feasible(Protocol):
@@ -60,8 +63,8 @@ class Feasible(Protocol):
         """The architecture of ``genes``, a row of `Candidates`."""
         ...
 
-    def capped(self, mflops: float) -> Feasible:
-        """Those of at most ``mflops``, which the cheapest must meet."""
+    def capped(self, cost: float) -> Feasible:
+        """Those of at most ``cost``, which the cheapest must meet."""
         ...
 
 
@@ -110,11 +113,14 @@ class Within:
     def arch(self, genes: np.ndarray) -> Arch:
         return self.space.nearest_many(genes[None], Budget())[0]
 
-    def capped(self, mflops: float) -> Within:
-        return Within(self.space, replace(self.budget, mflops=min(mflops, self.budget.mflops or mflops)))
+    def capped(self, cost: float) -> Within:
+        name = "mflops" if self.budget.latency_ms is None else "latency_ms"
+        limit = getattr(self.budget, name)
+        return Within(self.space, replace(self.budget, **{name: cost if limit is None else min(cost, limit)}))
 
     def _candidates(self, archs: Archs) -> Candidates:
-        return Candidates(self.space.genes(archs), archs.macs / 1e6)
+        latency = None if self.budget.latency_ms is None else archs.ns
+        return Candidates(self.space.genes(archs), (archs.macs if latency is None else latency) / 1e6)
 
 
 class Table:
@@ -126,17 +132,17 @@ class Table:
 
     Args:
         archs: all different.
-        mflops: their costs.
+        costs: what a search lowers, as MFLOPs are.
     """
 
-    def __init__(self, space: SearchSpace, archs: Sequence[Arch], mflops: Sequence[float]) -> None:
-        self.space, self.archs, self.mflops = space, list(archs), np.array(mflops, float)
+    def __init__(self, space: SearchSpace, archs: Sequence[Arch], costs: Sequence[float]) -> None:
+        self.space, self.archs, self.costs = space, list(archs), np.array(costs, float)
         self.decisions = space.decisions
         self._genes = space.genes(archs)
         self._row = {genes.tobytes(): row for row, genes in enumerate(self._genes)}
 
     def ends(self) -> tuple[Arch, Arch]:
-        return self.archs[int(self.mflops.argmin())], self.archs[int(self.mflops.argmax())]
+        return self.archs[int(self.costs.argmin())], self.archs[int(self.costs.argmax())]
 
     def nearest(self, choices: Mapping[str, Value]) -> Arch:
         wanted = self.space.genes([self.space.nearest(choices, Budget())])
@@ -150,13 +156,13 @@ class Table:
         rng = np.random.default_rng(seed)
         if over == "architectures":
             return self._candidates(rng.integers(len(self.archs), size=count))
-        order = np.argsort(self.mflops, kind="stable")
-        costs = np.log(self.mflops[order])
+        order = np.argsort(self.costs, kind="stable")
+        costs = np.log(self.costs[order])
         place = np.searchsorted((costs[1:] + costs[:-1]) / 2, rng.uniform(costs[0], costs[-1], count))
         return self._candidates(order[place])
 
     def everything(self, at_most: int) -> Candidates | None:
-        return Candidates(self._genes, self.mflops) if len(self.archs) <= at_most else None
+        return Candidates(self._genes, self.costs) if len(self.archs) <= at_most else None
 
     def genes(self, arch: Arch) -> np.ndarray:
         return self.space.genes([arch])[0]
@@ -164,9 +170,9 @@ class Table:
     def arch(self, genes: np.ndarray) -> Arch:
         return self.archs[self._row[genes.tobytes()]]
 
-    def capped(self, mflops: float) -> Table:
-        rows = np.flatnonzero(self.mflops <= mflops)
-        return Table(self.space, [self.archs[row] for row in rows], self.mflops[rows].tolist())
+    def capped(self, cost: float) -> Table:
+        rows = np.flatnonzero(self.costs <= cost)
+        return Table(self.space, [self.archs[row] for row in rows], self.costs[rows].tolist())
 
     def _nearest_row(self, genes: np.ndarray) -> int:
         if (known := self._row.get(genes.tobytes())) is not None:
@@ -181,4 +187,4 @@ class Table:
         return np.array([1 / max(1, len(values) - 1) for values in self.decisions.values()])
 
     def _candidates(self, rows: np.ndarray) -> Candidates:
-        return Candidates(self._genes[rows], self.mflops[rows])
+        return Candidates(self._genes[rows], self.costs[rows])

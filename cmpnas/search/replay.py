@@ -22,7 +22,8 @@ class Recording:
     """Evaluated architectures of one space, all different.
 
     Args:
-        mflops, scores: float64 ``(N,)``.
+        costs: float64 ``(N,)``, what the search lowered: MFLOPs, or milliseconds.
+        scores: float64 ``(N,)``.
 
     Raises:
         RunError: no controller could be told from another, as one architecture is at once the cheapest and the best.
@@ -30,11 +31,11 @@ class Recording:
 
     space: SearchSpace
     archs: Sequence[Arch]
-    mflops: np.ndarray
+    costs: np.ndarray
     scores: np.ndarray
 
     def __post_init__(self) -> None:
-        if len(non_dominated(self.scores, self.mflops)) < 2:
+        if len(non_dominated(self.scores, self.costs)) < 2:
             raise RunError(
                 f"of {len(self.archs)} records one is at once the cheapest and the best; there is no front to find."
             )
@@ -42,22 +43,22 @@ class Recording:
     @cached_property
     def table(self) -> Table:
         """What controllers choose from."""
-        return Table(self.space, self.archs, self.mflops.tolist())
+        return Table(self.space, self.archs, self.costs.tolist())
 
     @property
     def floor(self) -> float:
         """The score of the cheapest on the front."""
-        return float(self.scores[non_dominated(self.scores, self.mflops)[0]])
+        return float(self.scores[non_dominated(self.scores, self.costs)[0]])
 
     @property
     def span(self) -> tuple[float, float]:
         """Cheapest and dearest cost."""
-        return float(self.mflops.min()), float(self.mflops.max())
+        return float(self.costs.min()), float(self.costs.max())
 
     @cached_property
     def hypervolume(self) -> float:
         """That of all records, the most a controller can reach; see `Front`."""
-        return Front(self.scores, self.mflops, floor=self.floor, span=self.span).hypervolume
+        return Front(self.scores, self.costs, floor=self.floor, span=self.span).hypervolume
 
     def search(self, maker: Maker, trials: int, *, population: int, seed: int) -> Search:
         """Up to ``trials`` evaluations, looked up."""
@@ -67,13 +68,13 @@ class Recording:
         asked: list[int] = []
         while len(asked) < trials and (arch := controller.ask()) is not None:
             asked.append(row := rows[arch])
-            controller.tell(arch, float(self.scores[row]), float(self.mflops[row]))
+            controller.tell(arch, float(self.scores[row]), float(self.costs[row]))
         seconds = time.process_time() - start
         return Search(np.array(asked), self.shares(np.array(asked), trials), seconds)
 
     def shares(self, asked: np.ndarray, trials: int) -> np.ndarray:
         """The share of `hypervolume` that rows ``asked`` have after 1, 2, ..., ``trials`` of them; then it stays."""
-        areas = growth(self.scores[asked], self.mflops[asked], floor=self.floor, span=self.span) / self.hypervolume
+        areas = growth(self.scores[asked], self.costs[asked], floor=self.floor, span=self.span) / self.hypervolume
         return np.append(areas, np.full(trials - len(areas), areas[-1]))
 
 

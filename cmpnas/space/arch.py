@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,17 @@ class Arch:
 
     def __str__(self) -> str:
         return self.id
+
+
+def spelled_out(choices: Mapping[str, Value], decisions: Collection[str]) -> dict[str, Value]:
+    """With each decision that stands for those of a stage's blocks replaced by them; own ones of a block win."""
+    full: dict[str, Value] = {}
+    for given, value in choices.items():
+        if given not in decisions:
+            stage, _, decision = given.rpartition(".")
+            meant = [d for d in decisions if d.startswith(f"{stage}.") and d.endswith(f".{decision}")]
+            full |= dict.fromkeys(meant or [given], value)
+    return full | {given: value for given, value in choices.items() if given in decisions}
 
 
 def short(value: Value) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from cmpnas.cost.budget import Budget
 from cmpnas.cost.latency import LatencyTable
 from cmpnas.cost.value import Cost
 from cmpnas.errors import SpaceError, unknown
-from cmpnas.space.arch import Arch, Value, short
+from cmpnas.space.arch import Arch, Value, short, spelled_out
 from cmpnas.space.batch import Archs
+from cmpnas.space.blueprint import Blueprint
 from cmpnas.space.counting import count
 from cmpnas.space.genes import GeneTable
-from cmpnas.space.lattice import Lattice, Path
+from cmpnas.space.lattice import Path
 from cmpnas.space.layer import Layer
 from cmpnas.space.reach import unreachable
 from cmpnas.space.sampling import Sampler
@@ -28,30 +29,6 @@ from cmpnas.space.walk import Walker
 
 #: Of a resource; None is no limit.
 Limit = float | None
-
-
-class Blueprint(Protocol):
-    """All that a space of the user's own has to be: a name, two defaults, and its graph.
-
-    `cmpnas.testing.check_space` says whether the graph keeps the promises that the rest relies on.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def size(self) -> int:
-        """Side of the square input in pixels, unless another is asked for."""
-        ...
-
-    @property
-    def embedding_dim(self) -> int:
-        """Width of the embedding, unless another is asked for."""
-        ...
-
-    def lattice(self, size: int, embedding_dim: int) -> Lattice:
-        """The graph of partial networks at one input size and embedding width."""
-        ...
 
 
 class SearchSpace:
@@ -122,7 +99,7 @@ class SearchSpace:
         Raises:
             SpaceError: a decision is unknown, missing, or has a value that it does not allow.
         """
-        choices = self._spelled_out(choices)
+        choices = spelled_out(choices, self.decisions)
         for decision, value in choices.items():
             if decision not in self.decisions:
                 raise SpaceError(unknown(f"decision of space {self.name!r}", decision, self.decisions))
@@ -135,16 +112,6 @@ class SearchSpace:
                 raise SpaceError(f"{path} = {choices[path]!r} cannot stand beside the decisions before it.")
             raise SpaceError(f"{path} is missing; space {self.name!r} needs a value for it.")
         return self._arch(path)
-
-    def _spelled_out(self, choices: Mapping[str, Value]) -> Mapping[str, Value]:
-        """With each decision that stands for those of a stage's blocks replaced by them; own ones of a block win."""
-        full: dict[str, Value] = {}
-        for given, value in choices.items():
-            if given not in self.decisions:
-                stage, _, decision = given.rpartition(".")
-                meant = [d for d in self.decisions if d.startswith(f"{stage}.") and d.endswith(f".{decision}")]
-                full |= dict.fromkeys(meant or [given], value)
-        return full | {given: value for given, value in choices.items() if given in self.decisions}
 
     def from_json(self, content: Any) -> Arch:
         """Read back what `Arch.to_json` wrote.

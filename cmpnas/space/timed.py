@@ -10,7 +10,7 @@ from cmpnas.errors import LatencyError
 from cmpnas.space.lattice import Edge, Lattice
 
 if TYPE_CHECKING:
-    from cmpnas.space.space import Blueprint
+    from cmpnas.space.blueprint import Blueprint
 
 #: The dearest architecture is so many of the smallest steps in which latency is counted: finer than any device is
 #: repeatable, coarse enough that a space can be counted exactly.

@@ -26,8 +26,12 @@ class Controller(Protocol):
         """The next architecture to evaluate, or None when nothing new is left within the budget."""
         ...
 
-    def tell(self, arch: Arch, score: float, mflops: float) -> None:
-        """What ``arch``, which fits the budget, scored; once for each architecture."""
+    def tell(self, arch: Arch, score: float, cost: float) -> None:
+        """What ``arch``, which fits the budget, scored; once for each architecture.
+
+        Args:
+            cost: what the search lowers: milliseconds where they are limited, else MFLOPs.
+        """
         ...
 
 

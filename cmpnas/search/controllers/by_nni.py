@@ -32,7 +32,7 @@ class NNIController(ABC):
 
     def __init__(self, feasible: Feasible, *, population: int, seed: int) -> None:
         self._rng = np.random.default_rng([seed, 3])
-        low, high = feasible.nearest_many(np.array([feasible.genes(arch) for arch in feasible.ends()])).mflops
+        low, high = feasible.nearest_many(np.array([feasible.genes(arch) for arch in feasible.ends()])).cost
         caps = np.geomspace(low, high, _CAPS + 1)[1:] if high > low else [low]
         self._capped = [feasible.capped(cap * (1 + 1e-9)) for cap in caps]
         require_nni()
@@ -72,7 +72,7 @@ class NNIController(ABC):
             self._known.add(fresh)
         return fresh
 
-    def tell(self, arch: Arch, score: float, mflops: float) -> None:
+    def tell(self, arch: Arch, score: float, cost: float) -> None:
         """Report ``arch`` to the tuner that proposed it; its cost matters to the caps alone."""
         self._known.add(arch)
         self._scores[arch] = score

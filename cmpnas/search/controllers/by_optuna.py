@@ -50,11 +50,11 @@ class OptunaController(ABC):
         fresh = self._novelty.draw()
         return None if fresh is None else self._propose(fresh)
 
-    def tell(self, arch: Arch, score: float, mflops: float) -> None:
+    def tell(self, arch: Arch, score: float, cost: float) -> None:
         """Report an architecture; one that was not asked for enters the study as if it had been."""
         if arch not in self._outstanding:
             self._propose(arch)
-        self._study.tell(self._outstanding.pop(arch), [score, mflops])
+        self._study.tell(self._outstanding.pop(arch), [score, cost])
 
     def _propose(self, fixed: Arch | None = None) -> Arch | None:
         """What the sampler proposes, which is ``fixed`` if that is given; None if it is not new."""

@@ -38,6 +38,6 @@ class Exhaustive:
                 return arch
         return None
 
-    def tell(self, arch: Arch, score: float, mflops: float) -> None:
+    def tell(self, arch: Arch, score: float, cost: float) -> None:
         """Only that ``arch`` was evaluated matters."""
         self._known.add(arch)

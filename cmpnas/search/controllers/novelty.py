@@ -35,7 +35,7 @@ class Novelty:
         for row, genes in enumerate(candidates.genes):
             keys.setdefault(genes.tobytes(), row)
         rows = [row for key, row in keys.items() if key not in self._known]
-        return Candidates(candidates.genes[rows], candidates.mflops[rows])
+        return Candidates(candidates.genes[rows], candidates.cost[rows])
 
     def draw(self) -> Arch | None:
         """A uniform draw from what is not known; None when nothing is left (or 10,000 draws of a large set say so)."""

@@ -12,11 +12,12 @@ from cmpnas.search.hypervolume import Front
 from cmpnas.space import Arch
 
 _ALL = 5_000  # feasible sets of up to so many are searched whole
-_DRAWN, _BRED, _ROUNDS, _PARENTS = 400, 200, 3, 50  # otherwise: draws, and children of each round of evolution
-_SHARE = 10  # a fit serves one proposal for so many evaluations: 1 of the first 20, 20 at the 200th
+_DRAWN, _BRED, _ROUNDS, _PARENTS = 1_000, 250, 2, 50  # otherwise: draws, and children of each round of evolution
+_SHARE, _AT_MOST = 10, 50  # a fit serves one proposal for so many evaluations (20 at the 200th), up to so many
+_LEARNT = 1_000  # evaluations that are learnt from: the front and the last so many
 _CHANGES = 1.5  # decisions that a mutation draws anew, on average
-_FEW = 40  # candidates looked at again for each proposal of a plan
-_BEYOND = 0.05  # the span of log cost is so much longer than its ends are apart, for the dearest to count
+_FEW = 300  # candidates that are looked at again after each proposal of a plan
+_BEYOND = 1.05  # cost of the end of the span over that of the dearest, so that the best at any cost counts
 
 
 class Predictor:
@@ -35,14 +36,15 @@ class Predictor:
         self._small = feasible.everything(_ALL)
         self._values = np.array([len(values) for values in feasible.decisions.values()])
         ends = feasible.nearest_many(np.array([feasible.genes(arch) for arch in feasible.ends()]))
-        self._span = float(ends.mflops[0]), float(ends.mflops[1] * (ends.mflops[1] / ends.mflops[0]) ** _BEYOND)
-        drawn = self._draw(1000)
-        self._encoder = _Encoder(self._values, drawn)
+        self._span = float(ends.cost[0]), float(ends.cost[1]) * _BEYOND
+        seeds = self._rng.integers(2**63, size=2).tolist()
+        self._drawn = _join(feasible.draw(_DRAWN // 2, seeds[0]), feasible.draw(_DRAWN // 2, seeds[1], "cost"))
+        self._encoder = _Encoder(self._values, self._drawn)
         self._process = GaussianProcess(self._encoder.groups)
-        self._told = Candidates(ends.genes[:0], ends.mflops[:0])
+        self._told = Candidates(ends.genes[:0], ends.cost[:0])
         self._scores: list[float] = []
         self._outstanding: dict[bytes, Candidates] = {}
-        self._plan = _join(ends, _spread(drawn, max(2, population // 4)))
+        self._plan = _join(ends, _spread(self._drawn, max(2, population // 4)))
 
     def ask(self) -> Arch | None:
         """The next of a plan that is made when the last is used up; None when nothing new is left."""
@@ -57,36 +59,39 @@ class Predictor:
             self._known.add(fresh)
         return fresh
 
-    def tell(self, arch: Arch, score: float, mflops: float) -> None:
+    def tell(self, arch: Arch, score: float, cost: float) -> None:
         """Learn from ``arch`` at the next fit."""
         self._known.add(arch)
         genes = self.feasible.genes(arch)[None]
         self._outstanding.pop(genes.tobytes(), None)
-        self._told = _join(self._told, Candidates(genes, np.array([mflops])))
+        self._told = _join(self._told, Candidates(genes, np.array([cost])))
         self._scores.append(score)
 
     def _best(self) -> Candidates:
         """The next plan: one after another what promises the most gain, if those before turn out as expected."""
         scores = np.array(self._scores)
-        self._process.fit(*self._encoder(self._told), scores)
+        stays = non_dominated(scores, self._told.cost)
+        learnt = np.union1d(stays, np.arange(max(0, len(scores) - _LEARNT), len(scores)))
+        self._process.fit(*self._encoder(_rows(self._told, learnt)), scores[learnt])
         waiting = _join(_rows(self._told, slice(0)), *self._outstanding.values())
         expected = np.append(scores, self._process.predict(*self._encoder(waiting)).mean)
-        front = Front(expected, np.append(self._told.mflops, waiting.mflops), floor=scores.min(), span=self._span)
-        pool = self._evolved(front) if self._small is None else self._known.new(self._small)
-        count = max(1, len(scores) // _SHARE)
-        few = np.argsort(-self._gain(pool, front), kind="stable")[: _FEW * count]
+        front = Front(expected, np.append(self._told.cost, waiting.cost), floor=scores.min(), span=self._span)
+        pool = self._pool(front, self._told.genes[stays])
+        few = np.argsort(-self._gain(pool, front), kind="stable")[:_FEW]
+        count = min(max(1, len(scores) // _SHARE), _AT_MOST)
         return self._one_after_another(waiting, _rows(pool, few), front, count)
 
     def _one_after_another(self, waiting: Candidates, pool: Candidates, front: Front, count: int) -> Candidates:
         points = _join(waiting, pool)
         belief = self._process.predict(*self._encoder(points))
-        left, taken = np.arange(len(points.genes)) >= len(waiting.genes), []
+        left = np.arange(len(points.genes)) >= len(waiting.genes)
+        taken: list[int] = []
         for number in range(len(waiting.genes)):
             belief.expect(number)
         while left.any() and len(taken) < count:
-            gain = front.expected_gain(belief.mean, belief.deviation, points.mflops)
+            gain = front.expected_gain(belief.mean, belief.deviation, points.cost)
             best = int(np.where(left, _steadied(gain), -1.0).argmax())
-            front.add(belief.mean[best], points.mflops[best])
+            front.add(belief.mean[best], points.cost[best])
             belief.expect(best)
             left[best] = False
             taken.append(best)
@@ -94,15 +99,20 @@ class Predictor:
 
     def _gain(self, candidates: Candidates, front: Front) -> np.ndarray:
         belief = self._process.predict(*self._encoder(candidates))
-        return _steadied(front.expected_gain(belief.mean, belief.deviation, candidates.mflops))
+        return _steadied(front.expected_gain(belief.mean, belief.deviation, candidates.cost))
 
-    def _evolved(self, front: Front) -> Candidates:
-        """New candidates of great gain: random ones, then children of the best of these and of the front."""
-        pool = self._known.new(self._draw(_DRAWN))
-        stays = _rows(self._told, non_dominated(np.array(self._scores), self._told.mflops))
+    def _pool(self, front: Front, stays: np.ndarray) -> Candidates:
+        """New candidates: all of a small set; else draws, and children of the best of these and of the front.
+
+        Args:
+            stays: the genes of the front.
+        """
+        if self._small is not None:
+            return self._known.new(self._small)
+        pool = self._known.new(self._drawn)
         for _ in range(_ROUNDS):
             best = np.argsort(-self._gain(pool, front), kind="stable")[:_PARENTS]
-            children = self._children(np.concatenate([stays.genes, pool.genes[best]]))
+            children = self._children(np.concatenate([stays, pool.genes[best]]))
             pool = self._known.new(_join(pool, self.feasible.nearest_many(children)))
         return pool
 
@@ -114,11 +124,6 @@ class Predictor:
         anew = (self._rng.random(children.shape) * self._values).astype(children.dtype)
         drawn = self._rng.random(children.shape) < _CHANGES / len(self._values)
         return np.where(drawn | (children < 0), anew, children)
-
-    def _draw(self, count: int) -> Candidates:
-        """Half uniform over architectures, half even over log cost."""
-        seeds = self._rng.integers(2**63, size=2).tolist()
-        return _join(self.feasible.draw(count // 2, seeds[0]), self.feasible.draw(count // 2, seeds[1], "cost"))
 
 
 class _Encoder:
@@ -135,14 +140,14 @@ class _Encoder:
         self._values = values
         #: For each feature its decision, a number from 0.
         self.groups = np.repeat(np.arange(len(values)), values + 1).tolist()
-        costs, raw = np.log(sample.mflops), self._raw(sample.genes)
+        costs, raw = np.log(sample.cost), self._raw(sample.genes)
         self._cost, self._centre = (costs.mean(), costs.std() or 1.0), raw.mean(0)
         spread = np.add.reduceat(raw.var(0), np.cumsum([0, *(values[:-1] + 1)]))
         self._scale = np.repeat(1 / np.sqrt(np.where(spread > 0, spread, 1.0)), values + 1)
 
     def __call__(self, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """Features ``(N, F)`` and trend ``(N, 3)``: constant, log cost and its square."""
-        cost = (np.log(candidates.mflops) - self._cost[0]) / self._cost[1]
+        cost = (np.log(candidates.cost) - self._cost[0]) / self._cost[1]
         trend = np.stack([np.ones_like(cost), cost, cost**2 - 1], 1)
         return (self._raw(candidates.genes) - self._centre) * self._scale, trend
 
@@ -156,17 +161,17 @@ class _Encoder:
 
 def _spread(candidates: Candidates, count: int) -> Candidates:
     """``count`` of them, evenly over their order by cost."""
-    order = np.argsort(candidates.mflops, kind="stable")
+    order = np.argsort(candidates.cost, kind="stable")
     return _rows(candidates, order[((np.arange(count) + 0.5) * len(order) / count).astype(int)])
 
 
 def _rows(candidates: Candidates, rows: slice | np.ndarray | list[int]) -> Candidates:
-    return Candidates(candidates.genes[rows], candidates.mflops[rows])
+    return Candidates(candidates.genes[rows], candidates.cost[rows])
 
 
 def _join(*several: Candidates) -> Candidates:
-    genes, mflops = zip(*several, strict=True)
-    return Candidates(np.concatenate(genes), np.concatenate(mflops))
+    genes, cost = zip(*several, strict=True)
+    return Candidates(np.concatenate(genes), np.concatenate(cost))
 
 
 def _steadied(gain: np.ndarray) -> np.ndarray:

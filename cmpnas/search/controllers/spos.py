@@ -40,7 +40,7 @@ class SPOS:
             self._known.add(last)
         return last
 
-    def tell(self, arch: Arch, score: float, mflops: float) -> None:
+    def tell(self, arch: Arch, score: float, cost: float) -> None:
         """Remember the score of ``arch``; its cost matters to the cap alone."""
         self._known.add(arch)
         self._told.append((score, self.feasible.genes(arch)))
