@@ -4,8 +4,8 @@
     python benchmarks/latency.py table.json [KEY=VALUE ...]
 
 Runs the quickstart (with overrides of its recipe) under a latency budget of the median architecture, exports each
-pair of the front as `cmpnas export` does, and times the files in turns, in rounds. Networks that the table was checked on
-are timed in the same rounds: they say how fast the machine is now, against when the table was made. Prints
+pair of the front as `cmpnas export` does, and times the files in turns, in rounds. Networks that the table was checked
+on are timed in the same rounds: they say how fast the machine is now, against when the table was made. Prints
 predictions, measurements at the table's pace and their ratios: the table's own held-out error is the yardstick.
 """
 
