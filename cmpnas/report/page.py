@@ -145,7 +145,7 @@ def _matrices(page: Page) -> list[dict[str, str]]:
             "caption": f"{front['metric']}, search split, the supernet's weights, g is {page.pick['gallery']['name']}",
             "own": f"{scores['homogeneous']:.4f}",
             "pair": f"{scores['heterogeneous']:.4f} [{low:.4f}, {high:.4f}]",
-            "paragon": f"{front['paragon']['score']:.4f}",
+            "paragon": _paragon(page.pick["gallery"]["name"], front, f"{front['paragon']['score']:.4f}"),
             "verdict": "Compatible: M(q,g) > M(q,q)." if page.pick["compatible"] else "Not compatible.",
         }
     ]
@@ -163,11 +163,17 @@ def _matrices(page: Page) -> list[dict[str, str]]:
                     f"{table['gallery_items']} items, g is {gallery}",
                     "own": known["homogeneous", "M(q,q)", query],
                     "pair": known["heterogeneous", f"M(q,{shown})", query],
-                    "paragon": known["paragon", "M(g,g)"],
+                    "paragon": _paragon(gallery, front, known["paragon", "M(g,g)"]),
                     "verdict": verdict["text"],
                 }
             )
     return matrices
+
+
+def _paragon(gallery: str, front: dict[str, Any], score: str) -> str:
+    """M(g, g), which is measured of the anchor alone."""
+    anchor = front["paragon"]["gallery"]
+    return f"M(g,g) {score}" if gallery == anchor else f"not measured; {anchor} on both sides has {score}"
 
 
 def _scores(table: dict[str, Any]) -> dict[str, Any]:

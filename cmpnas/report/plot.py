@@ -15,6 +15,7 @@ from cmpnas.search.hypervolume import growth
 
 _UNITS = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
 _SHOWN = 4000  # candidates in one picture; of more, evenly chosen ones, so that a vector file stays small
+_NAMED = 3  # finished picks, at most
 _INTERVALS = 25  # of one front: more of them would hide each other
 
 
@@ -38,7 +39,7 @@ def plot_front(
     cost = cost or runs[0].own_cost
     key, label = cost_axis(cost)
     lines = []
-    several = len(runs) > 1
+    several, beaten = len(runs) > 1, False
     with picture(path, (8, 6)) as figure:
         axes = figure.add_subplot()
         for number, (run, gallery, name) in enumerate(_series(runs)):
@@ -51,12 +52,16 @@ def plot_front(
                 )  # fmt: skip
             _draw_front(axes, run, gallery, costs, best, look(number), name)
             if cost == run.own_cost:
-                _whiten_beaten(axes, run, gallery, costs, best, look(number))
+                beaten |= _whiten_beaten(axes, run, gallery, costs, best, look(number))
             lines.append({"run": run.name, "gallery": gallery, "candidates": len(costs), "pairs": len(best)})
-        _draw_points(axes, [point for run in runs for point in run.trained], key, "X", "trained to the end")
+        _draw_points(axes, _trained(runs), key, "X", "trained to the end")
         _draw_points(axes, references, key, "h", "other networks")
         _draw_paragons(axes, runs, cost)
         _draw_budgets(axes, runs, key)
+        if beaten:
+            axes.plot(
+                [], [], "o", ms=5.5, mfc="white", mec="black", label="white: a pair with another gallery beats it"
+            )
         log_cost(axes, label)
         axes.set_ylabel(f"{metric} on the search split (0 to 1)")
         axes.set_title(
@@ -132,15 +137,21 @@ def _draw_front(
     )  # fmt: skip
 
 
-def _whiten_beaten(axes: Any, run: Searched, gallery: str, costs: np.ndarray, best: np.ndarray, style: Look) -> None:
-    """Pairs that one with another gallery beats are not filled."""
+def _whiten_beaten(axes: Any, run: Searched, gallery: str, costs: np.ndarray, best: np.ndarray, style: Look) -> bool:
+    """Leave those pairs white that one with another gallery beats; whether there are any."""
     kept = {(pair["query"]["id"], pair["gallery"]["name"]) for pair in run.front["pairs"]}
     beaten = [n for n in best if (run.records[n].arch.id, gallery) not in kept]
-    scores = run.scores(gallery)[0]
     axes.plot(
-        costs[beaten], scores[beaten], c=style.colour, marker=style.marker, ms=5.5, mfc="white", ls="none", zorder=3,
-        label=f"{gallery}: beaten by a pair with another gallery" if beaten else None,
+        costs[beaten], run.scores(gallery)[0][beaten], c=style.colour, marker=style.marker, ms=5.5, mfc="white",
+        ls="none", zorder=3,
     )  # fmt: skip
+    return bool(beaten)
+
+
+def _trained(runs: Sequence[Searched]) -> list[Point]:
+    """Finished picks, without names where they would hide each other."""
+    points = [point for run in runs for point in run.trained]
+    return points if len(points) <= _NAMED else [point.model_copy(update={"name": ""}) for point in points]
 
 
 def _draw_points(axes: Any, points: Sequence[Point], key: str, marker: str, label: str) -> None:

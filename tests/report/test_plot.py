@@ -61,7 +61,7 @@ def test_one_line_a_run_and_gallery_told_apart_by_more_than_colour(made_up, two_
     assert {pair["gallery"]["name"] for pair in json.loads((two_galleries / "front.json").read_text())["pairs"]} == {
         "fusion"
     }
-    assert "beaten by a pair with another gallery" in (tmp_path / "both.svg").read_text()
+    assert "white: a pair with another gallery beats it" in (tmp_path / "both.svg").read_text()
     assert [(line["run"], line["gallery"]) for line in drawn["lines"]] == [
         ("one", "resnet"), ("two", "resnet"), ("two", "fusion"),
     ]  # fmt: skip

@@ -96,6 +96,7 @@ def test_two_galleries_have_a_column_of_names_and_scores_each(two_galleries, tmp
     rows = re.findall(r'data-candidate="\d+" data-gallery="(\d)"', text)
     assert set(rows) == {"1"}
     assert text.count('<td data-value="fusion">fusion</td>') == len(rows)
+    assert "not measured; resnet on both sides has 0.8600" in text
 
 
 def test_milliseconds_come_first_where_they_were_lowered(timed):

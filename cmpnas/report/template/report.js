@@ -5,8 +5,8 @@
   const all = data.candidates;
   const byId = (id) => document.getElementById(id);
   const state = { cost: data.costs[0][0], own: false, paragon: true, hover: null, chosen: data.chosen };
-  const COLOURS = ["var(--series0)", "var(--series1)", "var(--series2)", "var(--series3)"];
-  const DASHES = ["", "8 4", "2 3", "9 3 2 3"];
+  const COLOURS = [0, 1, 2, 3, 4, 5].map((k) => `var(--series${k})`);
+  const DASHES = ["", "8 4", "2 3", "9 3 2 3", "14 4", "6 3 2 3 2 3"];
   const colour = (gallery) => COLOURS[gallery % COLOURS.length];
 
   const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
@@ -60,6 +60,8 @@
     (x, y) => `M${x - 4.5} ${y - 4.5}h9v9h-9z`,
     (x, y) => `M${x} ${y - 6}l6 10.5h-12z`,
     (x, y) => `M${x} ${y - 6}l6 6l-6 6l-6 -6z`,
+    (x, y) => `M${x} ${y + 6}l6 -10.5h-12z`,
+    (x, y) => `M${x - 2} ${y - 6}h4v4h4v4h-4v4h-4v-4h-4v-4h4z`,
   ];
   const shape = (gallery, x, y) => shapes[gallery % shapes.length](x, y);
 
