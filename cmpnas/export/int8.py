@@ -46,8 +46,15 @@ class Quantiser:
 
     def __post_init__(self) -> None:
         model = onnx.load(str(self.source))
+        _pool(model.graph)
+        onnx.save_model(model, str(self._base))
         weights = {tensor.name for tensor in model.graph.initializer}
         self.layers = {node.name: _name(node, weights) for node in model.graph.node if node.op_type in _LAYERS}
+
+    @property
+    def _base(self) -> Path:
+        """The source as it is quantised."""
+        return self.scratch / "base.onnx"
 
     def write(self, out: Path, *, only: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
         """Write the file with all layers in int8 but for the nodes in ``keep``, or ``only`` some."""
@@ -63,7 +70,7 @@ class Quantiser:
 
         with _quiet():
             quantize_static(
-                self.source, out, Reader(self.batches()),
+                self._base, out, Reader(self.batches()),
                 quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 per_channel=True, nodes_to_quantize=list(only), nodes_to_exclude=list(keep),
                 calibration_cache_path=self.scratch / "ranges.json",
@@ -151,6 +158,25 @@ def _fewest(
 def _loss(gained: Comparison) -> float:
     """In points of a hundred."""
     return -100 * gained.difference
+
+
+def _pool(graph: onnx.GraphProto) -> None:
+    """Write the mean of each channel's map as the pooling that it is: onnxruntime has that in int8, the mean not."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        axes = stored.get(node.input[1]) if node.op_type == "ReduceMean" and len(node.input) == 2 else None
+        flat = any(attribute.name == "keepdims" and attribute.i == 0 for attribute in node.attribute)
+        if axes is None or not flat or onnx.numpy_helper.to_array(axes).tolist() not in ([2, 3], [-2, -1]):
+            graph.node.append(node)
+            continue
+        pooled = f"{node.output[0]}_pooled"
+        graph.node.append(onnx.helper.make_node("GlobalAveragePool", node.input[:1], [pooled], f"{node.name}_pool"))
+        graph.node.append(onnx.helper.make_node("Flatten", [pooled], node.output, f"{node.name}_flat"))
+    read = {name for node in graph.node for name in node.input}
+    for name in stored.keys() - read:
+        graph.initializer.remove(stored[name])
 
 
 def _compact(graph: onnx.GraphProto) -> None:

@@ -65,6 +65,9 @@ def test_int8_is_smaller_and_alike(sources, tmp_path):
         assert stored[weights].data_type == onnx.TensorProto.INT8
         assert list(stored[scales].dims) == [_groups(node)] == [stored[weights].dims[0]]
     assert not any(part.metadata_props for part in model.graph.node)
+    kinds = {node.op_type for node in model.graph.node}
+    assert "GlobalAveragePool" in kinds  # which runs in int8
+    assert "ReduceMean" not in kinds
     onnx.checker.check_model(model, full_check=True)
     assert (tmp_path / "int8.onnx").stat().st_size < found.source.stat().st_size / 2
 
