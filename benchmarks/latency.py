@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from cmpnas.cost.latency import read_latency_table
-from cmpnas.export.bundle import UnitEncoder, _to_onnx
+from cmpnas.export.graph import trace, write_onnx
+from cmpnas.export.pictures import UnitEncoder
 from cmpnas.measure import OnnxRuntime
 from cmpnas.measure.stopwatch import session_timer
 from cmpnas.measure.table import Plan
@@ -46,7 +47,8 @@ def main() -> None:
         timers = [device.network(space.layers(arch)) for arch, _ in again[:_KNOWN]]
         for number, arch in enumerate(archs):
             path = Path(folder) / f"{number}.onnx"
-            _to_onnx(UnitEncoder(build_network(space, arch).eval()), torch.zeros(2, 3, space.size, space.size), path)
+            encoder = UnitEncoder(build_network(space, arch).eval())
+            write_onnx(trace(encoder, np.zeros((2, 3, space.size, space.size), np.float32)), path)
             timers.append(session_timer(path.read_bytes(), 1))
         rounds = np.array([[timer() for timer in timers] for _ in range(_ROUNDS)])
     now, halves = np.median(rounds, 0), np.abs(np.median(rounds[::2], 0) / np.median(rounds[1::2], 0) - 1)

@@ -71,8 +71,8 @@ class SearchSettings(_Settings):
     """The search: who proposes, how many, judged how, under what limit.
 
     ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise; the front is of M(q, g) always.
-    ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where ``budget_latency_ms`` is given, the
-    front is over latency instead of MFLOPs.
+    ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where ``budget_latency_ms`` is given,
+    latency is what the controller lowers and what the front is over, instead of MFLOPs.
     """
 
     controller: str = "predictor"

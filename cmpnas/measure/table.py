@@ -22,7 +22,7 @@ from cmpnas.search.rank import kendall
 from cmpnas.space import Arch, Layer, SearchSpace
 
 _FEWEST = 10  # networks to fit on, and as many to check on
-_AT_ONCE = 200_000_000  # parameters of all that is ready to run at a time: some 2 GB in onnxruntime
+_AT_ONCE = 400_000_000  # parameters of all that is ready to run at a time: some 4 GB in onnxruntime
 _YARDSTICKS = 5  # networks that are in every block
 
 

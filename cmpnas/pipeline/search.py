@@ -159,7 +159,7 @@ def _search(stages: Stages) -> list[Record]:
         else:
             record = evaluator(n, arch)
             log.append(record)
-        controller.tell(arch, record.reward(name, settings.reward), record.mflops)
+        controller.tell(arch, record.reward(name, settings.reward), record.cost(settings.budget))
         records.append(record)
     return records
 

@@ -38,7 +38,7 @@ class Record:
     latency_ms: float | None = None
 
     def cost(self, budget: Budget) -> float:
-        """What a front under ``budget`` is over: milliseconds where they are limited, else MFLOPs."""
+        """What a search under ``budget`` lowers: milliseconds where they are limited, else MFLOPs."""
         return self.mflops if budget.latency_ms is None or self.latency_ms is None else self.latency_ms
 
     def reward(self, gallery: str, which: Reward) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from cmpnas.cli.app import main
 from cmpnas.cost.latency import LatencyTable, read_latency_table
 from cmpnas.recipe import load_recipe
+from cmpnas.search.controllers import make_controller
 from cmpnas.search.front import build_front, pick
 from cmpnas.search.records import PairScore, Record, RecordLog
 from cmpnas.space import load_space
@@ -114,3 +116,35 @@ def test_without_a_table_records_are_as_they_were():
     record = Record(0, arch, 1.0, 0.1, {"g": PairScore(0.5, (0.4, 0.6))}, 0.3)
     assert list(record.to_json()["query"]) == ["id", "arch", "mflops", "params_m"]
     assert record.cost(load_recipe("quickstart").search.budget) == 1.0
+
+
+def test_a_search_within_milliseconds(tmp_path, capsys, monkeypatch):
+    import cmpnas.pipeline.search as module
+
+    space = load_recipe("quickstart", QUICK).space()
+    table = table_for(space, tmp_path / "t.json")
+    limit = float(np.median(space.timed(table).sample_many(500, 0).ns)) / 1e6
+    told = []
+
+    def watched(*arguments, **settings):
+        controller = make_controller(*arguments, **settings)
+        tell = controller.tell
+        controller.tell = lambda arch, score, cost: (told.append(cost), tell(arch, score, cost))
+        return controller
+
+    monkeypatch.setattr(module, "make_controller", watched)
+    quick = [part for override in QUICK for part in ("--set", override)]
+    arguments = ["search", *quick, "--trials", "6", "--run", str(tmp_path / "run"), "--json"]
+    assert main([*arguments, "--latency-table", str(tmp_path / "t.json"), "--budget-latency-ms", str(limit)]) == 0
+    front = json.loads(capsys.readouterr().out)
+    lines = [json.loads(line)["query"] for line in (tmp_path / "run" / "records.jsonl").read_text().splitlines()]
+    for query in lines:
+        layers = space.layers(space.from_json(query["arch"]))
+        assert query["latency_ms"] == pytest.approx(sum(table.operators[layer.operator] for layer in layers), rel=1e-3)
+    assert told == [query["latency_ms"] for query in lines]
+    assert max(told) <= limit
+    latencies = [pair["query"]["latency_ms"] for pair in front["pairs"]]
+    assert latencies == sorted(latencies)
+    table_for(space.resized(size=64), tmp_path / "t.json")
+    assert main([*arguments, "--latency-table", str(tmp_path / "t.json"), "--budget-latency-ms", str(limit)]) == 2
+    assert "the latency table is of another space" in capsys.readouterr().err
