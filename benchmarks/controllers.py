@@ -84,7 +84,7 @@ def compare(
     found = {}
     for name in names:
         if name in _PLAIN:
-            some = min(_LONGER[name] * trials, len(recording.archs))
+            some = _LONGER[name] * trials
             searches = [plain(recording, whole, _PLAIN[name](seed, population), some) for seed in range(seeds)]
         else:
             size = 50 if name == "spos" else population  # the paper's

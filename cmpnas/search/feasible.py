@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from cmpnas.cost.budget import Budget
+from cmpnas.errors import SpaceError
 from cmpnas.space import Arch, Archs, SearchSpace
 from cmpnas.space.arch import Value
 
@@ -145,8 +146,11 @@ class Table:
         return self.archs[int(self.costs.argmin())], self.archs[int(self.costs.argmax())]
 
     def nearest(self, choices: Mapping[str, Value]) -> Arch:
-        wanted = self.space.genes([self.space.nearest(choices, Budget())])
-        return self.archs[self._nearest_row(wanted[0])]
+        try:
+            wanted = self.space.arch(choices)
+        except SpaceError:  # something is missing, or cannot stand beside what is decided before it
+            wanted = self.space.nearest(choices, Budget())
+        return self.archs[self._nearest_row(self.genes(wanted))]
 
     def nearest_many(self, genes: np.ndarray) -> Candidates:
         wanted = self.space.genes(self.space.nearest_many(genes, Budget()))

@@ -87,7 +87,7 @@ class Walker:
         target = self._table.target[first:last]
         after = spent[:, :, None] + self._cost[:, None, first:last]
         left = self._limits[:, None, None] - after
-        within: np.ndarray = (left >= self._least[:, None, target]).all(0)
+        within: np.ndarray = np.logical_and.reduce(left >= self._least[:, None, target], axis=0)
         if len(left) == 2:
             frontier = self._lattice.frontier(*self._limited)
             for edge, end in enumerate(target):
