@@ -36,9 +36,10 @@ class Predictor:
         self._small = feasible.everything(_ALL)
         self._values = np.array([len(values) for values in feasible.decisions.values()])
         ends = feasible.nearest_many(np.array([feasible.genes(arch) for arch in feasible.ends()]))
-        self._span = float(ends.cost[0]), float(ends.cost[1]) * _BEYOND
         seeds = self._rng.integers(2**63, size=2).tolist()
         self._drawn = _join(feasible.draw(_DRAWN // 2, seeds[0]), feasible.draw(_DRAWN // 2, seeds[1], "cost"))
+        costs = np.append(ends.cost, self._drawn.cost)  # milliseconds have other ends than multiply-adds
+        self._span = float(costs.min()), float(costs.max()) * _BEYOND
         self._encoder = _Encoder(self._values, self._drawn)
         self._process = GaussianProcess(self._encoder.groups)
         self._told = Candidates(ends.genes[:0], ends.cost[:0])
