@@ -47,7 +47,8 @@ class GaussianProcess:
         self._centre, self._scale = float(y.mean()), float(y.std(correction=0)) or 1.0
         y = (y[:, None] - self._centre) / self._scale
         some = torch.linspace(0, len(y) - 1, min(len(y), _FIT_ON)).round().long()
-        self._log = self._most_probable(self._x[some], self._trend[some], y[some])
+        # To hundredths: an optimiser blows up what sums of another memory alignment differ by.
+        self._log = self._most_probable(self._x[some], self._trend[some], y[some]).mul(100).round().div(100)
         self._steps = _STEPS_AGAIN
         self._root = self._factor(self._log, self._x, self._trend)
         self._white = torch.linalg.solve_triangular(self._root, y, upper=False)

@@ -176,5 +176,5 @@ def _join(*several: Candidates) -> Candidates:
 
 
 def _steadied(gain: np.ndarray) -> np.ndarray:
-    """In parts per billion of the greatest: what sums in another order differ by must not decide."""
-    return np.round(gain / max(gain.max(initial=0.0), 1e-300), 9)
+    """In parts per million of the greatest: what sums in another order differ by must not decide."""
+    return np.round(gain / max(gain.max(initial=0.0), 1e-300), 6)
