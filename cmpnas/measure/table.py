@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,8 @@ def build_table(plan: Plan, times: np.ndarray, provenance: dict[str, Any]) -> La
 
 def _measured(plan: Plan, device: Device, log: _Log, rounds: int, say: Callable[[str], None]) -> np.ndarray:
     """Milliseconds ``(rounds, operators + networks)``, those of an earlier start included."""
-    blocks, done, ready = plan.blocks, log.read(), -1
+    blocks, ready = plan.blocks, -1
+    done = log.read([_YARDSTICKS + len(block) for block in blocks for _ in range(rounds)])
     if len(done) < (total := len(blocks) * rounds):
         say(
             f"measuring {len(plan.operators):,} operators and {len(plan.archs)} networks of {plan.space.name} at "
@@ -170,8 +171,8 @@ class _Log:
     def __init__(self, out: Path, key: str) -> None:
         self.path, self._key = out.with_name(out.name + ".rounds.jsonl"), key
 
-    def read(self) -> list[np.ndarray]:
-        """The rounds of an earlier start: milliseconds of the yardsticks and of the block's things."""
+    def read(self, widths: Sequence[int]) -> list[np.ndarray]:
+        """The rounds of an earlier start, of these ``widths``: ms of the yardsticks and of the block's things."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             drop_partial_line(self.path)
@@ -185,7 +186,13 @@ class _Log:
                 f"{self.path} is an interrupted measuring of something else (space, device, settings); name another "
                 "--out, or delete it."
             )
-        return [np.array(json.loads(line)) for line in lines[1:]]
+        try:
+            found = [np.array(json.loads(line), float) for line in lines[1:]]
+        except ValueError:
+            found = [np.zeros(0)]
+        if len(found) > len(widths) or any(len(row) != width for row, width in zip(found, widths, strict=False)):
+            raise LatencyError(f"{self.path} is damaged; delete it.")
+        return found
 
     def append(self, row: np.ndarray) -> None:
         """Keep one more round."""
