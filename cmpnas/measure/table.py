@@ -16,7 +16,7 @@ from cmpnas.cost.latency import LatencyTable
 from cmpnas.errors import LatencyError
 from cmpnas.files import append_line, drop_partial_line, hash_of, whole_lines
 from cmpnas.measure.predictor import fit, predict, quality, terms
-from cmpnas.measure.stopwatch import RUNS, Device, Timer
+from cmpnas.measure.stopwatch import Device, Timer
 from cmpnas.progress import track
 from cmpnas.search.rank import kendall
 from cmpnas.space import Arch, Layer, SearchSpace
@@ -80,8 +80,9 @@ def measure(
 ) -> LatencyTable:
     """Measure ``space`` on ``device`` and write the table to ``out``; continues what was interrupted.
 
-    Operators and networks take turns in ``rounds`` rounds, each in an order of its own, so that whatever slows the
-    machine for a while slows all alike; medians over rounds count. What does not fit into memory at once is measured
+    Operators and networks run in turn, once in each of ``rounds`` rounds and each time in another order, so that
+    whatever slows the machine for a while slows all alike, and none finds its weights in the caches: a query comes
+    alone, and only without caches do operators add up. Medians over rounds count. What does not fit into memory at once is measured
     in blocks; a few networks are in every block, and blocks are brought to the pace at which these usually run.
 
     Raises:
@@ -161,7 +162,7 @@ def _seconds(plan: Plan, device: Device, rounds: int) -> float:
     network = device.network(layers)
     build = (time.perf_counter() - start) / (len(layers) + 1)
     macs = sum(cost.macs for _, cost in plan.operators.values()) + int(plan.space.batch(plan.archs).macs.sum())
-    run = network() / 1000 / plan.space.cost(dearest).macs * macs * (RUNS + 1)
+    run = network() / 1000 / plan.space.cost(dearest).macs * macs
     return build * (len(plan.operators) + len(plan.archs)) + run * rounds
 
 
