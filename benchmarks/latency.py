@@ -29,7 +29,6 @@ from cmpnas.pipeline.search import search
 from cmpnas.recipe import load_recipe
 
 _ROUNDS = 60
-_KNOWN = 12  # networks of the table that are timed again
 
 
 def main() -> None:
@@ -44,7 +43,7 @@ def main() -> None:
         archs = [space.from_json(pair["query"]["arch"]) for pair in front["pairs"]]
         plan, device = Plan.of(space, len(table.networks) // 2, 0), OnnxRuntime()
         again = [(arch, row["ms"]) for arch, row in zip(plan.archs, table.networks, strict=True) if row["held_out"]]
-        timers = [device.network(space.layers(arch)) for arch, _ in again[:_KNOWN]]
+        timers = [device.network(space.layers(arch)) for arch, _ in again]
         for number, arch in enumerate(archs):
             path = Path(folder) / f"{number}.onnx"
             encoder = UnitEncoder(build_network(space, arch).eval())
@@ -52,11 +51,11 @@ def main() -> None:
             timers.append(session_timer(path.read_bytes(), 1))
         rounds = np.array([[timer() for timer in timers] for _ in range(_ROUNDS)])
     now, halves = np.median(rounds, 0), np.abs(np.median(rounds[::2], 0) / np.median(rounds[1::2], 0) - 1)
-    pace = now[:_KNOWN] / np.array([ms for _, ms in again[:_KNOWN]])
-    measured = now[_KNOWN:] / np.median(pace)
+    pace = now[: len(again)] / np.array([ms for _, ms in again])
+    measured = now[len(again) :] / np.median(pace)
     print(f"budget {limit:.4f} ms, {len(archs)} pairs; table's mean error {table.error or float('nan'):.1%}")
     print(
-        f"{_KNOWN} networks of the table take {np.median(pace):.3f} times as long as then (quartiles "
+        f"{len(again)} networks of the table take {np.median(pace):.3f} times as long as then (quartiles "
         f"{np.quantile(pace, 0.25):.3f} to {np.quantile(pace, 0.75):.3f}); by that measurements are divided"
     )
     print("predicted ms  measured ms  measured/predicted  measured/budget  query")

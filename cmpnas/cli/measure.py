@@ -25,7 +25,7 @@ def command(
     threads: Annotated[int, typer.Option(help="Threads of onnxruntime.")] = 1,
     batch: Annotated[int, typer.Option(help="Pictures at once.")] = 1,
     networks: Annotated[int, typer.Option(help="Whole networks to correct by; as many others check.")] = 60,
-    rounds: Annotated[int, typer.Option(help="Visits to every operator and network.")] = 40,
+    rounds: Annotated[int, typer.Option(help="Runs of every operator and network.")] = 100,
     seed: Annotated[int, typer.Option(help="Which networks.")] = 0,
     as_json: Json = False,
 ) -> None:

@@ -17,10 +17,8 @@ from cmpnas.errors import LatencyError
 from cmpnas.measure.graphs import chain, filled, is_idle, layer_graph, normalise_graph
 from cmpnas.space import Layer
 
-#: Gives the milliseconds of one visit: median of a few runs in a row.
+#: Runs once and gives the milliseconds that it took.
 Timer = Callable[[], float]
-#: Runs of a visit, after one that fills the caches.
-RUNS = 4
 
 
 class Device(Protocol):
@@ -96,13 +94,12 @@ def session_timer(model: bytes, threads: int) -> Timer:
     feed = {taken.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
     clock = time.thread_time_ns if threads == 1 else time.perf_counter_ns
 
+    session.run(None, feed)  # the first run plans memory, once
+
     def timer() -> float:
-        spent = []
-        for _ in range(1 + RUNS):
-            start = clock()
-            session.run(None, feed)
-            spent.append(clock() - start)
-        return float(np.median(spent[1:])) / 1e6
+        start = clock()
+        session.run(None, feed)
+        return (clock() - start) / 1e6
 
     return timer
 

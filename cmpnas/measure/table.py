@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cmpnas.cost.latency import LatencyTable
 from cmpnas.errors import LatencyError
 from cmpnas.files import append_line, drop_partial_line, hash_of, whole_lines
 from cmpnas.measure.predictor import fit, predict, quality, terms
-from cmpnas.measure.stopwatch import RUNS, Device, Timer
+from cmpnas.measure.stopwatch import Device, Timer
 from cmpnas.progress import track
 from cmpnas.search.rank import kendall
 from cmpnas.space import Arch, Layer, SearchSpace
@@ -80,8 +80,9 @@ def measure(
 ) -> LatencyTable:
     """Measure ``space`` on ``device`` and write the table to ``out``; continues what was interrupted.
 
-    Operators and networks take turns in ``rounds`` rounds, each in an order of its own, so that whatever slows the
-    machine for a while slows all alike; medians over rounds count. What does not fit into memory at once is measured
+    Operators and networks run in turn, once in each of ``rounds`` rounds and each time in another order, so that
+    whatever slows the machine for a while slows all alike, and none finds its weights in the caches: a query comes
+    alone, and only without caches do operators add up. Medians over rounds count. What does not fit into memory at once is measured
     in blocks; a few networks are in every block, and blocks are brought to the pace at which these usually run.
 
     Raises:
@@ -125,7 +126,8 @@ def build_table(plan: Plan, times: np.ndarray, provenance: dict[str, Any]) -> La
 
 def _measured(plan: Plan, device: Device, log: _Log, rounds: int, say: Callable[[str], None]) -> np.ndarray:
     """Milliseconds ``(rounds, operators + networks)``, those of an earlier start included."""
-    blocks, done, ready = plan.blocks, log.read(), -1
+    blocks, ready = plan.blocks, -1
+    done = log.read([_YARDSTICKS + len(block) for block in blocks for _ in range(rounds)])
     if len(done) < (total := len(blocks) * rounds):
         say(
             f"measuring {len(plan.operators):,} operators and {len(plan.archs)} networks of {plan.space.name} at "
@@ -160,7 +162,7 @@ def _seconds(plan: Plan, device: Device, rounds: int) -> float:
     network = device.network(layers)
     build = (time.perf_counter() - start) / (len(layers) + 1)
     macs = sum(cost.macs for _, cost in plan.operators.values()) + int(plan.space.batch(plan.archs).macs.sum())
-    run = network() / 1000 / plan.space.cost(dearest).macs * macs * (RUNS + 1)
+    run = network() / 1000 / plan.space.cost(dearest).macs * macs
     return build * (len(plan.operators) + len(plan.archs)) + run * rounds
 
 
@@ -170,8 +172,8 @@ class _Log:
     def __init__(self, out: Path, key: str) -> None:
         self.path, self._key = out.with_name(out.name + ".rounds.jsonl"), key
 
-    def read(self) -> list[np.ndarray]:
-        """The rounds of an earlier start: milliseconds of the yardsticks and of the block's things."""
+    def read(self, widths: Sequence[int]) -> list[np.ndarray]:
+        """The rounds of an earlier start, of these ``widths``: ms of the yardsticks and of the block's things."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             drop_partial_line(self.path)
@@ -185,7 +187,13 @@ class _Log:
                 f"{self.path} is an interrupted measuring of something else (space, device, settings); name another "
                 "--out, or delete it."
             )
-        return [np.array(json.loads(line)) for line in lines[1:]]
+        try:
+            found = [np.array(json.loads(line), float) for line in lines[1:]]
+        except ValueError:
+            found = [np.zeros(0)]
+        if len(found) > len(widths) or any(len(row) != width for row, width in zip(found, widths, strict=False)):
+            raise LatencyError(f"{self.path} is damaged; delete it.")
+        return found
 
     def append(self, row: np.ndarray) -> None:
         """Keep one more round."""

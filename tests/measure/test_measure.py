@@ -129,6 +129,16 @@ def test_what_was_interrupted_is_not_mixed_with_something_else(tiny, tmp_path):
         run(tiny, Additive(tiny), tmp_path / "t.json", seed=1)
 
 
+@pytest.mark.parametrize("rest", ["nonsense", "[1.0]", "[1.0"])
+def test_a_damaged_log_is_not_gone_on_from(tiny, tmp_path, rest):
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, Additive(tiny, breaks_after=50), tmp_path / "t.json")
+    log = tmp_path / "t.json.rounds.jsonl"
+    log.write_text(f"{log.read_text()}{rest}\n")
+    with pytest.raises(LatencyError, match=r"t.json.rounds.jsonl is damaged; delete it"):
+        run(tiny, Additive(tiny), tmp_path / "t.json")
+
+
 def test_bad_settings(tiny, small, tmp_path):
     for changes, message in (
         ({"rounds": 1}, "--rounds is 1; give at least 2"),
