@@ -62,7 +62,7 @@ def _write_brought(option: BroughtGallery, taken: Pictures, path: Path) -> None:
         own = script_onnx(model.run, np.zeros((2, 3, model.size, model.size), np.float32))
         _write_around(before, own, ("images", "embedding"), after, model.width, taken, path)
     else:
-        _write(nn.Sequential(before, model.run, after), taken, path)  # type: ignore[arg-type]
+        _write(nn.Sequential(before, model.run, after), taken, path)  # type: ignore[call-overload]
 
 
 class _Finish(nn.Module):

@@ -58,7 +58,8 @@ def script_onnx(encoder: torch.jit.ScriptModule, example: np.ndarray) -> onnx.Mo
     file = io.BytesIO()
     with _quiet(), torch.no_grad():
         torch.onnx.export(
-            encoder, (torch.from_numpy(example),), file, dynamo=False, opset_version=20,
+            encoder, (torch.from_numpy(example),), file,  # type: ignore[arg-type]  # this exporter writes to files, too
+            dynamo=False, opset_version=20,
             input_names=["images"], output_names=["embedding"],
             dynamic_axes={"images": {0: "batch"}, "embedding": {0: "batch"}},
         )  # fmt: skip

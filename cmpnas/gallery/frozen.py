@@ -22,6 +22,9 @@ class Feed(nn.Module):
     Bilinear, anti-aliased when pictures shrink.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, size: int, mean: Triple, std: Triple) -> None:
         super().__init__()
         self.size = size

@@ -201,6 +201,8 @@ def print_verified(result: dict[str, Any]) -> None:
                 line = f"{name}: {scores['metric']} {scores[name]['score']:.4f} [{low:.4f}, {high:.4f}]"
                 against = scores[name].get("against_float32")
                 print(line + (f", {_points(against)} to float32" if against else f", {scores['queries']} queries"))
+        if gallery := scores.get("gallery.onnx"):
+            print(f"gallery.onnx: mean cosine {gallery['cosine_with_index']['mean']:.4f} with what the index stores")
     else:
         print("scores were not checked; add --index FILE")
 

@@ -41,7 +41,7 @@ def exported(run, tmp_path_factory):
     """A bundle of uint8 pictures and int8, and what the command said."""
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     command = ["export", str(run), "--pick", "cheapest", "--out", str(folder)]
-    assert main([*command, "--int8", "--tolerance", "100", "--preprocess", "nhwc:40x48"]) == 0
+    assert main([*command, "--int8", "--tolerance", "100", "--preprocess", "nhwc:40x48", "--gallery"]) == 0
     return folder
 
 
@@ -62,11 +62,14 @@ def test_a_bundle_is_complete_and_says_what_it_is(exported, run):
     manifest = json.loads((exported / "manifest.json").read_text())
     assert set(manifest["files"]) == {path.name for path in exported.iterdir()} - {"manifest.json"}
     assert set(manifest["files"]) == {
-        "query.onnx", "query.int8.onnx", "query.pt2", "model.py", "weights.pt", "arch.json", "README.md",
+        "query.onnx", "query.int8.onnx", "query.pt2", "model.py", "weights.pt", "gallery.onnx", "arch.json",
+        "README.md",
     }  # fmt: skip
     assert manifest["input"]["shape"] == ["batch", 40, 48, 3]
     assert manifest["proof"]["query.onnx"]["same_top10"]
     assert manifest["proof"]["query.int8.onnx"]["cosine_with_float32"]["mean"] > 0.9
+    assert manifest["proof"]["gallery.onnx"]["max_abs_difference"] < 1e-4
+    assert manifest["proof"]["gallery.onnx"]["cosine_with_index"]["mean"] > 0.9
     assert manifest["int8"]["calibration"]["split"] == "train"
     assert manifest["files"]["query.int8.onnx"]["bytes"] < manifest["files"]["query.onnx"]["bytes"] / 2
     low, high = manifest["scores"]["heterogeneous"]["interval"]
@@ -115,6 +118,9 @@ def test_verify_finds_what_was_found(exported, run, capsys):
     result = json.loads(capsys.readouterr().out)
     assert set(result["files"]) == {"query.onnx", "query.int8.onnx", "model.py"}
     assert result["scores"]["query.onnx"] == manifest["scores"]["heterogeneous"]
+    assert (
+        result["scores"]["gallery.onnx"]["cosine_with_index"] == manifest["proof"]["gallery.onnx"]["cosine_with_index"]
+    )
     assert result["scores"]["query.int8.onnx"]["against_float32"] == manifest["int8"]["against_float32"]
 
 

@@ -19,7 +19,7 @@ from cmpnas.models import build_network
 from tests.conftest import to_onnx
 
 _LOOK = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}
-_HEAD = {"dim": 8, "train": {"epochs": 1, "batch_size": 8, "lr": 0.1}}
+_HEAD = {"kind": "softmax", "dim": 8, "train": {"epochs": 1, "batch_size": 8, "lr": 0.1}}
 
 
 @pytest.fixture(scope="module")
