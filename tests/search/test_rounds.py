@@ -65,9 +65,19 @@ def whole(small, tmp_path):
     return text(tmp_path / "whole")
 
 
-def test_a_generation_at_once_is_the_same_search_as_one_by_one(small, tmp_path, whole):
-    run(small, tmp_path, Judges(small), batch=1)
-    assert text(tmp_path) == whole
+@pytest.mark.parametrize("name", ["optuna:nsga2", "optuna:nsga3", "spos", "exhaustive"])
+def test_a_generation_at_once_is_the_same_search_as_one_by_one(small, tmp_path, name):
+    sizes = []
+    for batch in (None, 1):
+
+        def counting(plan, judge=Judges(small)):  # noqa: B008
+            sizes.append(len(plan))
+            return judge(plan)
+
+        (tmp_path / str(batch)).mkdir()
+        run(small, tmp_path / str(batch), counting, batch=batch, name=name)
+    assert text(tmp_path / "None") == text(tmp_path / "1")
+    assert max(sizes) >= 10
 
 
 def test_stopped_after_every_group_nothing_is_lost_or_evaluated_twice(small, tmp_path, whole):
