@@ -22,4 +22,4 @@ lint: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-nni build *.egg-info
