@@ -55,12 +55,21 @@ def drop_partial_line(path: Path) -> None:
 
 
 def append_line(path: Path, content: Any) -> None:
-    """Append ``content`` as one line of JSON and wait until it is on disk."""
+    """Append ``content`` as one line of JSON and wait until it is on disk.
+
+    Raises:
+        RunError: there is no room, or the file cannot be written.
+    """
     line = json.dumps(content, allow_nan=False) + "\n"
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as fault:
+        raise RunError(
+            f"cannot write {path}: {fault.strerror}; what was written before is kept: make room and use --resume."
+        ) from None
 
 
 def hash_of(*parts: Any) -> str:

@@ -73,11 +73,14 @@ class SearchSettings(_Settings):
     ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise; the front is of M(q, g) always.
     ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where ``budget_latency_ms`` is given,
     latency is what the controller lowers and what the front is over, instead of MFLOPs.
+    ``batch``: how many architectures are proposed before the first of them must be scored, so how many workers can be
+    busy; by default as many as make no difference to the controller, which is a generation or one.
     """
 
     controller: str = "predictor"
     trials: PositiveInt = 200
     population: Annotated[int, Field(ge=4)] = 40
+    batch: PositiveInt | None = None
     metric: str = "map@r"
     reward: Reward = "r2"
     calibration_images: Annotated[int, Field(ge=2)] = 512

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator
@@ -44,6 +45,16 @@ class RunFolder:
     @property
     def records(self) -> Path:
         return self.path / "records.jsonl"
+
+    @property
+    def ahead(self) -> Path:
+        return self.path / "records.ahead.jsonl"
+
+    @property
+    def study(self) -> str:
+        """The name of this run's tasks in a storage, like that of no other run."""
+        manifest = self.manifest()
+        return f"{self.recipe.name}-{manifest.get('id', manifest['recipe_hash'])}"
 
     @property
     def front(self) -> Path:
@@ -213,6 +224,7 @@ def versions() -> dict[str, str | None]:
 def _manifest(recipe: Recipe, data: str) -> dict[str, Any]:
     machine = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count()}
     return {
+        "id": secrets.token_hex(4),
         "recipe": recipe.name,
         "recipe_hash": hash_of(_identity(recipe)),
         "seed": recipe.seed,

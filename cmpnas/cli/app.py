@@ -11,8 +11,8 @@ import typer
 
 #: In the order in which a user meets them.
 _COMMANDS = (
-    "search", "train", "evaluate", "export", "verify", "plot", "report", "dashboard", "rank", "replay", "cost",
-    "measure", "matrix", "score", "ls",
+    "search", "worker", "train", "evaluate", "export", "verify", "plot", "report", "dashboard", "rank", "replay",
+    "cost", "measure", "matrix", "score", "ls",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _interrupted(arguments: list[str]) -> int:
     resume = {"search": " Repeat the command with --resume.", "rank": " Repeat the command to continue."}
-    resume |= {"train": resume["search"], "measure": resume["rank"]}
+    resume |= {"train": resume["search"], "measure": resume["rank"], "worker": " What it was at goes to another."}
     return _fail(f"interrupted; nothing that was finished is lost.{resume.get(arguments[0], '')}", 130, False)
 
 

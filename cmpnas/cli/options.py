@@ -13,6 +13,16 @@ import typer
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as made by cmpnas search.")]
 Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder of the data; else CMPNAS_DATA.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        envvar="CMPNAS_STORAGE",
+        show_envvar=False,
+        help="Where workers find tasks: journal:FILE, postgresql://..., grpc://HOST:PORT; else CMPNAS_STORAGE.",
+    ),
+]
 Pick = Annotated[
     str,
     typer.Option("--pick", metavar="ID", help="best, knee, cheapest, 20x (best of those 20 times cheaper), or an id."),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cmpnas.cli.options import Data, Json, print_json, say
+from cmpnas.cli.options import Data, Json, Storage, print_json, say
 
 EPILOG = (
     "Example: cmpnas search --budget-mflops 300   runs the embedded quickstart in runs/quickstart. "
@@ -36,6 +36,16 @@ def command(
     ] = None,
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; by default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of this machine that evaluate; its processors are shared out.")
+    ] = None,
+    storage: Storage = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|nni", help="Who evaluates: processes here or workers, or trials of NNI.")
+    ] = "local",
+    nni_config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="NNI's experiment file, for another training service.")
+    ] = None,
     plan_only: Annotated[bool, typer.Option("--dry-run", help="Check and print the plan; compute nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -61,7 +71,17 @@ def command(
         _print_plan(plan)
         return
     folder = run or Path("runs") / resolved.name
-    front = search(resolved, folder, data=data, resume=resume, say=say)
+    front = search(
+        resolved,
+        folder,
+        data=data,
+        resume=resume,
+        workers=workers,
+        storage=storage,
+        engine=engine,
+        nni_config=nni_config,
+        say=say,
+    )
     if not front:
         return
     if as_json:

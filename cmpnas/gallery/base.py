@@ -88,7 +88,7 @@ class Embedded:
 
     @staticmethod
     def load(folder: Path) -> Embedded:
-        """Read back what `save` wrote.
+        """Read back what `save` wrote, as memory maps whose pages processes share until they write to them.
 
         Raises:
             RunError: a file is missing or damaged.
@@ -97,7 +97,7 @@ class Embedded:
         for name in ("pool", "query", "gallery"):
             path = folder / f"{name}.npy"
             try:
-                arrays[name] = np.load(path, allow_pickle=False)
+                arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
             except (OSError, EOFError, ValueError) as fault:
                 raise RunError(f"{path} cannot be read ({fault}); delete {folder} and use --resume.") from None
         return Embedded(**arrays)

@@ -4,5 +4,6 @@ from cmpnas.models.calibrate import calibrate
 from cmpnas.models.heads import MarginClassifier
 from cmpnas.models.network import Network, build_network
 from cmpnas.models.supernet import Supernet
+from cmpnas.models.together import Together
 
-__all__ = ["MarginClassifier", "Network", "Supernet", "build_network", "calibrate"]
+__all__ = ["MarginClassifier", "Network", "Supernet", "Together", "build_network", "calibrate"]

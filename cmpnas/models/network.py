@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,10 @@ from cmpnas.space.space import SearchSpace
 class Network(nn.Sequential):
     """Layers in order: ``(N, 3, H, W)`` float in [-1, 1] to ``(N, D)`` float, not normalised."""
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], build: Callable[[Layer], nn.Module] = build_layer) -> None:
         super().__init__()
         for layer in layers:
-            self.add_module(module_name(layer.position), build_layer(layer))
+            self.add_module(module_name(layer.position), build(layer))
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images.contiguous(memory_format=torch.channels_last))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from cmpnas.data import Splits, load_splits
 from cmpnas.data.items import Steps
 from cmpnas.data.load import data_file, named_folder
 from cmpnas.distributed import first_alone, together
-from cmpnas.errors import BudgetError, RecipeError, RunError
+from cmpnas.errors import BudgetError, RecipeError, unknown
 from cmpnas.files import write_json
 from cmpnas.gallery.settings import (
     BroughtSettings,
@@ -24,33 +26,58 @@ from cmpnas.gallery.settings import (
 )
 from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.timm import require_timm
+from cmpnas.pipeline import nni_engine
+from cmpnas.pipeline import workers as local_workers
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.progress import track
 from cmpnas.recipe import Recipe
 from cmpnas.report.plot import plot_front
 from cmpnas.report.results import Searched
 from cmpnas.run import RunFolder
+from cmpnas.search import rounds
 from cmpnas.search.controllers import make_controller
 from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.front import build_front
-from cmpnas.search.records import Record, RecordLog
+from cmpnas.search.records import Ahead, Record, RecordLog
+from cmpnas.search.rounds import Judge
+from cmpnas.search.storage import open_storage
 from cmpnas.space import SearchSpace
 from cmpnas.space.counting import count
 from cmpnas.train.device import device
 
+#: Who may evaluate.
+ENGINES = ("local", "nni")
+
 
 @together()
 def search(
-    recipe: Recipe, path: Path, *, data: str | None = None, resume: bool = False, say: Say = print
+    recipe: Recipe,
+    path: Path,
+    *,
+    data: str | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    storage: str | None = None,
+    engine: str = "local",
+    nni_config: Path | None = None,
+    say: Say = print,
 ) -> dict[str, Any]:
     """Run ``recipe`` in the folder ``path`` up to its front, and return the content of ``front.json``.
 
     Under ``torchrun`` all processes train; then the first one searches, and the others return an empty result.
 
+    Args:
+        workers: processes of this machine that evaluate; by default this one does, or, where there is a storage, those
+            that are started elsewhere.
+        storage: where workers find their tasks (`cmpnas.search.storage`), by default a file in the run folder.
+        engine: with ``nni`` the evaluating is done by trials of an NNI experiment, ``workers`` at a time.
+        nni_config: that experiment's file, which names its training service; by default trials run on this machine.
+
     Raises:
         CmpnasError: a mistake of the user's; nothing that was computed is lost.
     """
     check(recipe, data)
+    _check_engine(engine, workers, storage, nni_config)
     splits = load_splits(recipe.data, data)
     stages = Stages(RunFolder(path, recipe), splits, data, say)
     stages.space.require_reachable(recipe.search.budget)
@@ -64,8 +91,8 @@ def search(
         stages.prepare()
         if not first:
             return {}
-        with run.timed("search"):
-            records = _search(stages)
+        with run.timed("search"), _judge(stages, engine, workers, storage, nni_config) as (judge, found):
+            records = _search(stages, judge, found, many=bool(storage) or (workers or 1) > 1)
         with run.timed("front"):
             front = build_front(
                 records,
@@ -96,6 +123,22 @@ def check(recipe: Recipe, data: str | None = None) -> None:
         require_timm()
     elif isinstance(gallery, FileSettings) and (Path(gallery.file).is_absolute() or named_folder(data)):
         data_file(recipe.data, data, gallery.file)
+
+
+def _check_engine(engine: str, workers: int | None, storage: str | None, nni_config: Path | None) -> None:
+    """Raise before anything is trained if nobody could evaluate."""
+    if engine not in ENGINES:
+        raise RecipeError(unknown("engine", engine, ENGINES))
+    if workers is not None and workers < (0 if storage else 1):
+        raise RecipeError(f"--workers {workers}: at least 1 must evaluate, or be started elsewhere with a --storage.")
+    if engine == "nni":
+        require_nni()
+        if storage:
+            raise RecipeError("--storage is for workers; with --engine nni the training service is in --nni-config.")
+    elif nni_config:
+        raise RecipeError("--nni-config is for --engine nni.")
+    elif storage:
+        open_storage(storage)
 
 
 def _check_batches(recipe: Recipe, splits: Splits) -> None:
@@ -131,36 +174,48 @@ def _feasible(space: SearchSpace, budget: Budget) -> str:
         return "an uncounted number"
 
 
-def _search(stages: Stages) -> list[Record]:
-    """Ask, evaluate, record, tell; records of an earlier start are told without being evaluated."""
-    settings, name = stages.recipe.search, stages.recipe.gallery.name
-    log = RecordLog(stages.run.records, stages.space)
-    log.drop_partial_line()
-    known = log.read()
+@contextmanager
+def _judge(
+    stages: Stages, engine: str, workers: int | None, storage: str | None, nni_config: Path | None
+) -> Iterator[tuple[Judge, list[Record]]]:
+    """Who evaluates, and what was evaluated for an earlier start and not yet written."""
+    if engine == "nni":
+        with nni_engine.judge(stages, workers or 1, nni_config) as judge:
+            yield judge, []
+    else:
+        with local_workers.judge(stages, workers, storage) as both:
+            yield both
+
+
+def _search(stages: Stages, judge: Judge, found: list[Record], *, many: bool) -> list[Record]:
+    """Every record, those of an earlier start as they are; ``many`` could evaluate at a time."""
+    settings, run = stages.recipe.search, stages.run
     controller = make_controller(
         settings.controller, stages.space, settings.budget, population=settings.population, seed=stages.recipe.seed
     )
-    evaluator = stages.evaluator()
-    stages.say(f"search: {max(0, settings.trials - len(known))} of {settings.trials} architectures to evaluate")
-    records: list[Record] = []
-    trials = max(settings.trials, len(known))
-    for n in track(range(trials), "search", total=trials):
-        arch = controller.ask()
-        if arch is None:
-            stages.say(f"search: ends after {n}, nothing new is left within the budget")
-            break
-        if n < len(known):
-            if known[n].arch != arch:
-                raise RunError(
-                    f"{log.path}, line {n + 1} is {known[n].arch.id} where the controller proposes {arch.id}; "
-                    "these records are of another search. Name another --run."
-                )
-            record = known[n]
-        else:
-            record = evaluator(n, arch)
-            log.append(record)
-        controller.tell(arch, record.reward(name, settings.reward), record.cost(settings.budget))
-        records.append(record)
+    log, ahead = RecordLog(run.records, stages.space), Ahead(run.ahead, stages.space)
+    known = len(log.read())
+    stages.say(f"search: {max(0, settings.trials - known)} of {settings.trials} architectures to evaluate")
+    if many and settings.batch is None and not hasattr(controller, "independent"):
+        stages.say(
+            f"search: {settings.controller} waits for each result before it proposes the next; "
+            "for workers that work at the same time set search.batch, as in --set search.batch=8"
+        )
+    trials = max(settings.trials, known)
+    proceeding = rounds.search(
+        controller,
+        judge,
+        log,
+        ahead,
+        trials=trials,
+        batch=settings.batch,
+        score=stages.reward,
+        cost=lambda record: record.cost(settings.budget),
+        found=found,
+    )
+    records = list(track(proceeding, "search", total=trials))
+    if len(records) < trials:
+        stages.say(f"search: ends after {len(records)}, nothing new is left within the budget")
     return records
 
 

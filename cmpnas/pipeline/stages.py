@@ -29,6 +29,7 @@ from cmpnas.models.supernet import Supernet
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import Evaluator, score_pair
+from cmpnas.search.records import Record
 from cmpnas.space import Arch, SearchSpace
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
@@ -215,6 +216,16 @@ class Stages:
             calibration_images=settings.calibration_images,
         )
 
+    def reward(self, record: Record) -> float:
+        """What the controller is told of a record."""
+        return record.reward(self.recipe.gallery.name, self.recipe.search.reward)
+
+    @property
+    def judge_key(self) -> str:
+        """Key of everything that a record depends on: workers of one search must agree on it."""
+        settings = self.recipe.search.model_dump(mode="json", include={"metric", "calibration_images"})
+        return hash_of(self.supernet_key, settings, hash_file(self.run.supernet))
+
     def untrained(self, arch: Arch, seed: int) -> Network:
         """A fresh network of ``arch``, the same for the same seed."""
         torch.manual_seed(seed)
@@ -233,9 +244,10 @@ class Stages:
 
 
 def _load_supernet(space: SearchSpace, path: Path, key: str) -> Supernet:
-    state = checkpoint.load(path)
+    state = checkpoint.load(path, mapped=True)
     if not isinstance(state, dict) or state.get("key") != key:
         raise RunError(f"{path} was trained from other data or settings; delete it and use --resume.")
-    supernet = Supernet(space)
-    checkpoint.restore(supernet, state, "shared", path, f"space {space.name!r}")
+    with torch.device("meta"):
+        supernet = Supernet(space)
+    checkpoint.restore(supernet, state, "shared", path, f"space {space.name!r}", assign=True)
     return supernet.to(device()).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Protocol
 
 import numpy as np
@@ -42,7 +43,19 @@ class Cosine:
         )
         must_share_space(self._query, self._gallery)
         self._query_scale, self._gallery_scale = _scales(self._query, "query"), _scales(self._gallery, "gallery")
-        self._kept: tuple[int, int, torch.Tensor] | None = None
+        self._kept: dict[tuple[int, int], torch.Tensor] = {}
+
+    def of(self, query: np.ndarray) -> Cosine:
+        """Cosines of other queries to the same gallery, which is neither checked nor normalised again.
+
+        Raises:
+            DataError: as for a new one.
+        """
+        other = copy(self)
+        other._query = as_matrix(query, "query embeddings")
+        must_share_space(other._query, self._gallery)
+        other._query_scale = _scales(other._query, "query")
+        return other
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,11 +67,11 @@ class Cosine:
 
     def _part(self, first: int, last: int) -> torch.Tensor:
         """The last part is kept: a gallery that fits one block is normalised once."""
-        if self._kept is None or self._kept[:2] != (first, last):
-            self._kept = None  # not two at once
+        if (first, last) not in self._kept:
+            self._kept.clear()  # not two at once
             part = _unit(self._gallery[first:last], self._gallery_scale[first:last])
-            self._kept = first, last, torch.from_numpy(part)
-        return self._kept[2]
+            self._kept[first, last] = torch.from_numpy(part)
+        return self._kept[first, last]
 
 
 class Given:

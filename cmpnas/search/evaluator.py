@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from cmpnas.data.items import Items, Protocol
 from cmpnas.gallery.base import Embedded
 from cmpnas.models.calibrate import calibrate
 from cmpnas.models.supernet import Supernet
+from cmpnas.models.together import Together, by_beginning
 from cmpnas.retrieval import Scores, evaluate_retrieval
+from cmpnas.retrieval.evaluate import score
+from cmpnas.retrieval.relevance import Relevance
+from cmpnas.retrieval.similarity import Cosine
 from cmpnas.search.records import PairScore, Record
 from cmpnas.space import Arch
-from cmpnas.train.device import device
-from cmpnas.train.embed import embed
+from cmpnas.train.device import device, keep_freed_memory
+from cmpnas.train.embed import embed_batches
 
-_BATCH = 128
+_CALIBRATE, _EMBED = 128, 64  # pictures at once
+_TOGETHER = 16  # architectures at most; what a crash can cost
+_MEMORY = 2**30  # bytes of pictures that are kept as the networks take them, and of embeddings made together
 
 
 class Evaluator:
     """Scores architectures of one supernet on the search split, against galleries embedded once.
+
+    What does not depend on the architecture is computed once: who is relevant to whom, the galleries' unit vectors,
+    and the pictures as networks take them where they fit in a gigabyte. Architectures given together share the work
+    of equal beginnings; their records are to the last bit those of each alone.
 
     Args:
         pool: what the supernet learned from; ``calibration_images`` of it give the BatchNorm statistics.
@@ -38,41 +50,103 @@ class Evaluator:
         metric: str,
         calibration_images: int,
     ) -> None:
+        keep_freed_memory()
         self.supernet, self.search, self.galleries, self.metric = supernet, search, galleries, metric
-        self._pool, self._calibration_images = pool, calibration_images
+        size = supernet.space.size
+        self._calibration = _kept(
+            lambda: pool.sample_batches(_CALIBRATE, calibration_images), min(calibration_images, len(pool)), size
+        )
+        self._query, self._gallery = (
+            _kept(lambda items=items: items.float_batches(_EMBED), len(items), size)  # type: ignore[misc]
+            for items in (search.query, search.gallery)
+        )
 
     def __call__(self, n: int, arch: Arch) -> Record:
         """Evaluate ``arch`` with the supernet's weights, as record number ``n``."""
-        return self.judge(n, arch, self.supernet.carve(arch))
+        return next(self.together([(n, arch)]))[0]
+
+    def together(self, plan: Sequence[tuple[int, Arch]]) -> Iterator[list[Record]]:
+        """Evaluate numbered architectures with the supernet's weights, as many at a time as fit.
+
+        Those of a common beginning come together, so records do not come in the order of numbers.
+        """
+        width = self.supernet.space.embedding_dim * 4 * (len(self.search.query) + len(self.search.gallery))
+        at_once = min(_TOGETHER, max(1, _MEMORY // width))
+        order = by_beginning(self.supernet, [arch for _, arch in plan])
+        for start in range(0, len(order), at_once):
+            part = [plan[index] for index in order[start : start + at_once]]
+            yield self._judge(part, Together(self.supernet, [arch for _, arch in part]))
 
     def judge(self, n: int, arch: Arch, network: nn.Module) -> Record:
         """Calibrate and score ``network``, which is of ``arch``, as record number ``n``."""
-        calibrate_on(network, self._pool, self._calibration_images)
-        query, gallery = embed(network, self.search.query), embed(network, self.search.gallery)
-        against = {
-            name: score_pair(query, known.gallery, self.search, [self.metric]) for name, known in self.galleries.items()
-        }
+        return self._judge([(n, arch)], network)[0]
+
+    def _judge(self, plan: Sequence[tuple[int, Arch]], network: nn.Module) -> list[Record]:
+        """Records of architectures whose embeddings ``network`` gives, ``(A, N, D)`` or of one alone ``(N, D)``."""
+        calibrate(network, self._calibration())
+        query, gallery = (
+            embed_batches(network, batches()).reshape(len(plan), len(items), -1).numpy()
+            for batches, items in ((self._query, self.search.query), (self._gallery, self.search.gallery))
+        )
+        return [self._record(*numbered, query[i], gallery[i]) for i, numbered in enumerate(plan)]
+
+    def _record(self, n: int, arch: Arch, query: np.ndarray, gallery: np.ndarray) -> Record:
         cost = self.supernet.space.cost(arch)
+        against = {name: self._score(known.of(query)) for name, known in self._indexed.items()}
         return Record(
             n,
             arch,
             cost.mflops,
             cost.params_m,
             {name: PairScore(scores[self.metric], scores.interval(self.metric)) for name, scores in against.items()},
-            score_pair(query, gallery, self.search, [self.metric])[self.metric],
+            self._score(Cosine(query, gallery))[self.metric],
             cost.latency_ms,
         )
+
+    def _score(self, similarity: Cosine) -> Scores:
+        return score(similarity, self._relevance, [self.metric])
+
+    @cached_property
+    def _relevance(self) -> Relevance:
+        task = self.search
+        counts = len(task.query), len(task.gallery)
+        return Relevance.of_labels(task.query.labels, task.gallery.labels, _sources(task), *counts)
+
+    @cached_property
+    def _indexed(self) -> dict[str, Cosine]:
+        """Each gallery, checked and normalised."""
+        return {name: Cosine(known.query, known.gallery) for name, known in self.galleries.items()}
+
+
+def _kept(read: Callable[[], Iterable[Tensor]], count: int, size: int) -> Callable[[], Iterable[Tensor]]:
+    """``read``, or copies of its batches as networks take them, where so many pictures of this size fit in a third of
+    the memory for them."""
+    where = device()
+    if count * 3 * size * size * 4 > _MEMORY // 3:
+        return lambda: (batch.to(where) for batch in read())
+    batches: list[Tensor] = []
+
+    def again() -> Iterator[Tensor]:
+        if not batches:
+            batches.extend(batch.to(where).contiguous(memory_format=torch.channels_last) for batch in read())
+        return (batch.clone() for batch in batches)  # a network may write over its input
+
+    return again
 
 
 def calibrate_on(network: nn.Module, pool: Items, images: int) -> nn.Module:
     """Re-estimate BatchNorm statistics on ``images`` pictures spread over ``pool``."""
     where = device()
-    return calibrate(network, (batch.to(where) for batch in pool.sample_batches(_BATCH, images)))
+    return calibrate(network, (batch.to(where) for batch in pool.sample_batches(_CALIBRATE, images)))
 
 
 def score_pair(query: np.ndarray, gallery: np.ndarray, task: Protocol, metrics: list[str]) -> Scores:
     """Scores of embeddings of ``task``; items of a query's own source are ignored."""
-    sources = None
-    if task.query.sources is not None and task.gallery.sources is not None:
-        sources = (task.query.sources, task.gallery.sources)
-    return evaluate_retrieval(query, gallery, task.query.labels, task.gallery.labels, metrics, sources)
+    return evaluate_retrieval(query, gallery, task.query.labels, task.gallery.labels, metrics, _sources(task))
+
+
+def _sources(task: Protocol) -> tuple[np.ndarray, np.ndarray] | None:
+    """Sources of queries and gallery items, where both have them."""
+    if task.query.sources is None or task.gallery.sources is None:
+        return None
+    return task.query.sources, task.gallery.sources

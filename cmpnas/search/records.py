@@ -114,3 +114,29 @@ class RecordLog:
     def append(self, record: Record) -> None:
         """Write one record and wait until it is on disk."""
         append_line(self.path, record.to_json())
+
+
+class Ahead:
+    """Records that were finished before one of a lower number: kept, so that a crash costs no evaluation."""
+
+    def __init__(self, path: Path, space: SearchSpace) -> None:
+        self.path, self.space = path, space
+
+    def read(self) -> list[Record]:
+        """Every whole record, in the order in which they were finished.
+
+        Raises:
+            RunError: a line is damaged.
+        """
+        try:
+            return [Record.from_json(json.loads(line), self.space) for line in whole_lines(self.path)]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
+            raise RunError(f"{self.path} is damaged ({fault}); delete it.") from None
+
+    def add(self, record: Record) -> None:
+        """Write one record and wait until it is on disk."""
+        append_line(self.path, record.to_json())
+
+    def clear(self) -> None:
+        """Forget all: they are in the log."""
+        self.path.unlink(missing_ok=True)

@@ -23,14 +23,14 @@ def save(state: Any, path: Path) -> None:
     partial.replace(path)
 
 
-def load(path: Path) -> Any:
-    """Read back what `save` wrote, tensors only.
+def load(path: Path, *, mapped: bool = False) -> Any:
+    """Read back what `save` wrote, tensors only; ``mapped`` into memory that processes share until they write to it.
 
     Raises:
         RunError: the file is damaged or not a checkpoint.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; run the stage that makes it.") from None
     except Exception as fault:  # torch raises many kinds for damaged files
@@ -40,14 +40,14 @@ def load(path: Path) -> Any:
         ) from None
 
 
-def restore(module: nn.Module, state: Any, part: str, path: Path, what: str) -> None:
-    """Give ``module`` the weights under ``part`` of what `load` read from ``path``.
+def restore(module: nn.Module, state: Any, part: str, path: Path, what: str, *, assign: bool = False) -> None:
+    """Give ``module`` the weights under ``part`` of what `load` read from ``path``: a copy, or with ``assign`` those.
 
     Raises:
         RunError: they are those of another network than ``what``.
     """
     try:
-        module.load_state_dict(state[part])
+        module.load_state_dict(state[part], assign=assign)
     except (KeyError, TypeError, AttributeError, RuntimeError) as fault:
         reason = str(fault).splitlines()[0]
         raise RunError(

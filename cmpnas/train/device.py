@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import ctypes
+from contextlib import AbstractContextManager, suppress
+from functools import cache
 from typing import Literal
 
 import torch
 from torch import nn
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of glibc's malloc.h
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 def device() -> torch.device:
     """This process's GPU, or the processor."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Have the C library keep up to two gigabytes that were freed, for the next tensor.
+
+    Otherwise glibc hands large tensors' pages back to the system at once and asks for new ones, cleared, at the next
+    operation, which takes as long as the convolutions themselves. Does nothing where there is no glibc.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_MMAP_THRESHOLD, 2**30)
 
 
 def autocast(network: nn.Module, precision: Precision = "auto") -> AbstractContextManager[object]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cmpnas.data.items import Items
 from cmpnas.progress import track
-from cmpnas.train.device import device
+from cmpnas.train.device import device, keep_freed_memory
 
 
-@torch.inference_mode()
 def embed(network: nn.Module, items: Items, *, batch_size: int = 256, what: str | None = None) -> np.ndarray:
     """Unit embeddings of ``items`` in order, float32 ``(N, D)``; ``network`` must be in eval mode.
 
@@ -21,5 +22,13 @@ def embed(network: nn.Module, items: Items, *, batch_size: int = 256, what: str 
     batches = items.float_batches(batch_size)
     if what is not None:
         batches = track(batches, what, total=-(-len(items) // batch_size))
-    parts = [network(images.to(where)).float().cpu() for images in batches]
-    return torch.nn.functional.normalize(torch.cat(parts)).numpy()
+    return embed_batches(network, (images.to(where) for images in batches)).numpy()
+
+
+@torch.inference_mode()
+def embed_batches(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
+    """Unit embeddings of float pictures in batches, float32 ``(N, D)``, or ``(A, N, D)`` where ``network`` gives
+    those of ``A`` architectures."""
+    keep_freed_memory()
+    parts = [network(images).float().cpu() for images in batches]
+    return torch.nn.functional.normalize(torch.cat(parts, dim=-2), dim=-1)

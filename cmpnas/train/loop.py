@@ -22,7 +22,7 @@ from cmpnas.errors import RecipeError, RunError
 from cmpnas.models.norm import shared_statistics
 from cmpnas.progress import track
 from cmpnas.train import checkpoint
-from cmpnas.train.device import Precision, device
+from cmpnas.train.device import Precision, device, keep_freed_memory
 
 _SAVE_EVERY = 30.0  # seconds
 
@@ -103,6 +103,7 @@ def fit(
         RunError: the loss is not finite, or ``saved`` is damaged or of another training.
         RecipeError: the batch cannot be shared by the processes and parts.
     """
+    keep_freed_memory()
     where = device()
     modules.to(where).train()
     steps = plan.steps(len(items))

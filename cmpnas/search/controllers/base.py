@@ -20,6 +20,9 @@ class Controller(Protocol):
     restored by repeating that sequence, for which records alone suffice: with one architecture at a time, record
     ``n`` is asked for and told before ``n + 1`` is asked for; with ``w`` outstanding, an engine that tells in the
     order of numbers and asks for ``n`` when ``n - w`` has been told can repeat itself likewise.
+
+    A controller may have a method ``independent() -> bool``: whether the next proposal does not depend on the results
+    of those outstanding, as within a generation. As long as it does not, they are evaluated together.
     """
 
     def ask(self) -> Arch | None:

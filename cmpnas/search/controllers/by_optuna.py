@@ -70,7 +70,26 @@ class OptunaController(ABC):
         return arch
 
 
-class OptunaNSGA2(OptunaController):
+class _ByGeneration(OptunaController):
+    """A sampler of generations, each bred from those before once ``population`` of the last are told."""
+
+    def __init__(self, feasible: Feasible, *, population: int, seed: int) -> None:
+        super().__init__(feasible, population=population, seed=seed)
+        self._population, self._bred = population, 0
+
+    def independent(self) -> bool:
+        """Is there more of this generation, or of what is proposed before the first?"""
+        return bool(self._planned) or self._bred < self._population
+
+    def _propose(self, fixed: Arch | None = None) -> Arch | None:
+        """As any; what is not ``fixed`` belongs to a generation, with which Optuna goes by what is told."""
+        proposed = super()._propose(fixed)
+        if fixed is None and proposed is not None:
+            self._bred = self._bred % self._population + 1
+        return proposed
+
+
+class OptunaNSGA2(_ByGeneration):
     """NSGA-II by Optuna: evolution towards the front; needs some hundred evaluations"""
 
     def sampler(self, population: int, seed: int) -> Any:
@@ -79,7 +98,7 @@ class OptunaNSGA2(OptunaController):
         return optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
 
 
-class OptunaNSGA3(OptunaController):
+class OptunaNSGA3(_ByGeneration):
     """NSGA-III by Optuna: the same with reference directions"""
 
     def sampler(self, population: int, seed: int) -> Any:

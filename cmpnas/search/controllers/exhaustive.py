@@ -38,6 +38,10 @@ class Exhaustive:
                 return arch
         return None
 
+    def independent(self) -> bool:
+        """Results never matter."""
+        return True
+
     def tell(self, arch: Arch, score: float, cost: float) -> None:
         """Only that ``arch`` was evaluated matters."""
         self._known.add(arch)

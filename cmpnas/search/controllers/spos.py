@@ -40,6 +40,10 @@ class SPOS:
             self._known.add(last)
         return last
 
+    def independent(self) -> bool:
+        """Is there more of this generation?"""
+        return bool(self._generation)
+
     def tell(self, arch: Arch, score: float, cost: float) -> None:
         """Remember the score of ``arch``; its cost matters to the cap alone."""
         self._known.add(arch)

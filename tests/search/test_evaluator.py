@@ -1,0 +1,93 @@
+"""An architecture scores the same alone and in any company, and as the plain chain of steps says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cmpnas.data.images import ArrayImages
+from cmpnas.data.items import Items, Protocol
+from cmpnas.gallery.base import Embedded
+from cmpnas.models import Supernet, calibrate
+from cmpnas.retrieval import evaluate_retrieval
+from cmpnas.search import evaluator as module
+from cmpnas.search.evaluator import Evaluator
+
+
+def pictures(count: int, seed: int, size: int = 32) -> Items:
+    rng = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=rng)
+    return Items(ArrayImages(pixels), np.arange(count) % 7, np.arange(count) % 11, np.arange(count))
+
+
+@pytest.fixture(scope="module")
+def parts(small):
+    torch.manual_seed(0)
+    search = Protocol(pictures(70, 1), pictures(90, 2))
+    vectors = np.random.default_rng(0).standard_normal((90, small.embedding_dim)).astype(np.float32)
+    return Supernet(small).eval(), pictures(150, 3), search, {"g": Embedded(vectors, vectors[:70], vectors)}
+
+
+@pytest.fixture(scope="module")
+def plan(small):
+    drawn = small.sample_many(9, 0)
+    return [(10 + i, drawn[i]) for i in range(9)]
+
+
+def make(parts) -> Evaluator:
+    return Evaluator(*parts, metric="map@r", calibration_images=140)
+
+
+def test_a_record_is_what_the_steps_give_one_by_one(parts, plan):
+    supernet, pool, search, galleries = parts
+    n, arch = plan[0]
+    record = make(parts)(n, arch)
+    network = calibrate(supernet.carve(arch), list(pool.sample_batches(128, 140)))
+    with torch.inference_mode():
+        query, gallery = (
+            torch.cat([network(images) for images in items.float_batches(64)]).numpy()
+            for items in (search.query, search.gallery)
+        )
+
+    def scores(against):
+        sides = search.query, search.gallery
+        labels, sources = [[getattr(side, name) for side in sides] for name in ("labels", "sources")]
+        return evaluate_retrieval(query, against, *labels, ["map@r"], tuple(sources))
+
+    found = record.galleries["g"]
+    assert found.heterogeneous == pytest.approx(scores(galleries["g"].gallery)["map@r"], abs=1e-12)
+    assert found.interval == pytest.approx(scores(galleries["g"].gallery).interval("map@r"), abs=1e-12)
+    assert record.homogeneous == pytest.approx(scores(gallery)["map@r"], abs=1e-12)
+    assert (record.n, record.arch, record.mflops) == (n, arch, supernet.space.cost(arch).mflops)
+
+
+def test_company_changes_no_bit(parts, plan, monkeypatch):
+    alone = [make(parts)(n, arch) for n, arch in plan]
+    sizes = []
+    for limit in (16, 4):
+        monkeypatch.setattr(module, "_TOGETHER", limit)
+        groups = list(make(parts).together(plan))
+        sizes.append([len(group) for group in groups])
+        assert sorted((record for group in groups for record in group), key=lambda record: record.n) == alone
+    assert sizes == [[9], [4, 4, 1]]
+    monkeypatch.setattr(module, "_MEMORY", 1)  # no picture is kept and each comes by itself
+    groups = list(make(parts).together(plan))
+    assert sorted((record for group in groups for record in group), key=lambda record: record.n) == alone
+    assert len(groups) == 9
+
+
+def test_pictures_are_read_once(parts, plan):
+    supernet, pool, search, galleries = parts
+    read = []
+
+    class Counting(ArrayImages):
+        def read(self, indices):
+            read.extend(indices)
+            return super().read(indices)
+
+    counted = Items(Counting(pool.images.pixels), pool.labels, pool.sources, pool.rows)
+    evaluator = Evaluator(supernet, counted, search, galleries, metric="map@r", calibration_images=140)
+    first = evaluator(*plan[0])
+    assert evaluator(*plan[0]) == first
+    assert len(read) == len(set(read)) == 140
