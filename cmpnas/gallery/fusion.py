@@ -63,7 +63,7 @@ class FusionGallery:
         """Unit embeddings of ``items``, float32 ``(N, D)``."""
         saved = self.bank.holds(items.rows)
         starts: Sequence[int] = range(0, len(items), _BATCH)
-        parts = []
+        vectors = np.empty((len(items), self.embedding_dim), np.float32)
         for start in starts if what is None else track(starts, what, total=len(starts)):
             indices = np.arange(start, min(start + _BATCH, len(items)))
             if saved:
@@ -72,8 +72,8 @@ class FusionGallery:
                 fresh = [part for source in self.sources for part in source.read(items, indices)]
                 found = [torch.from_numpy(part.astype(np.float32)) for part in fresh]
             with torch.inference_mode():
-                parts.append(self._mix(found).cpu().numpy())
-        return np.concatenate(parts)
+                vectors[indices] = self._mix(found).cpu().numpy()
+        return vectors
 
     def _mix(self, features: list[Tensor]) -> Tensor:
         return F.normalize(self.mixer([part.to(device()) for part in features]).float())

@@ -182,7 +182,7 @@ class FusionSettings(_Settings):
 
     kind: Literal["fusion"]
     name: Name
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    sources: tuple[Source, ...]
     local: dict[str, LocalSettings] = {}
     embedding_dim: Annotated[int, Field(gt=1)] = 128
     mixer: Annotated[TransformerSettings | BaselineMixerSettings, Field(discriminator="kind")] = TransformerSettings()
@@ -195,6 +195,8 @@ class FusionSettings(_Settings):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         names = [source.name for source in self.sources]
+        if not names:
+            raise ValueError("sources is empty; list one model or more")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two sources are called {twice[0]!r}; give each a name of its own")
         kinds = {source.name: source for source in self.sources}

@@ -283,7 +283,7 @@ def gallery(more="", sources=ONNX):
     ("content", "message"),
     [
         (gallery(sources=f"{ONNX}, {ONNX}"), "two sources are called 'a'; give each a name of its own"),
-        (gallery(sources=""), "at least 1 item"),
+        (gallery(sources=""), "sources is empty; list one model or more"),
         (gallery(", embedding_dim: 6, mixer: {kind: transformer, heads: 4}"), "6 is not divisible by 4 heads"),
         (gallery(", mixer: {kind: laff}"), "'transformer', 'mlp', 'concat'"),
         (gallery(", mixer: {kind: mlp, layers: 2}"), "layers: unknown key"),
@@ -298,7 +298,7 @@ def gallery(more="", sources=ONNX):
             "within reach in kinds single and onnx, not timm",
         ),
         (
-            gallery(sources=ONNX.replace("}", ", projection: {dim: 4, train: {epochs: 1, batch_size: 8, lr: 1}}}")),
+            gallery(sources=ONNX.replace("}", ", projection: {kind: whitening, dim: 4}}")),
             "source 'a' has a projection; leave it out",
         ),
         (gallery(sources="{kind: fusion, name: a, sources: []}"), "does not match any of the expected tags"),
