@@ -4,8 +4,8 @@
 
 Writes a bank of simulated features (a million pictures of four sources of 128 numbers are a gigabyte), reads all of it
 in order, trains the mixer for some steps on rows at random, and mixes all of it into an embedding of each picture, as a
-gallery is indexed. Prints pictures a second, of the clock and of the processor, and the most memory that the process has
-ever held above what it held before the first row was read. The bank is deleted afterwards.
+gallery is indexed. Prints pictures a second, of the clock and of the processor, and the most memory that the process
+has ever held above what it held before the first row was read. The bank is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -56,9 +56,8 @@ def measure(place: Path, count: int, sources: int, width: int) -> None:
         bank = simulated(place / "bank", count, sources, width)
     size = sum(file.stat().st_size for file in bank.folder.iterdir())
     mixer = TransformerMixer(bank.shapes, 128, layers=2, heads=4, expansion=2).eval()
-    print(
-        f"{count:,} pictures x {sources} sources x {width}: {size / 2**20:,.0f} MiB; mixer {mixer.macs / 1e6:.3f} MFLOPs"
-    )
+    print(f"{count:,} pictures x {sources} sources x {width}: {size / 2**20:,.0f} MiB of features")
+    print(f"mixer of {mixer.macs / 1e6:.3f} MFLOPs, {torch.get_num_threads()} threads")
     bank.read(np.arange(_CHUNK))
     before = peak()
     with timed("read in order", count):

@@ -26,7 +26,12 @@ def fusion_gallery(stages: Stages, settings: FusionSettings) -> FusionGallery:
     bank, path = _bank(stages, settings, sources), run.gallery / "model.pt"
     if settings.training == "joint" and agree(not (path.exists() and run.supernet.exists())):
         start, mixing = begin_mixing(settings, bank, stages.splits.pool, seed)
-        stages.train_supernet(start, mixing, lambda: save_mixing(mixing, path))
+
+        def keep() -> None:
+            (run.gallery / "key.json").unlink(missing_ok=True)  # what another mixer embedded is no longer good
+            save_mixing(mixing, path)
+
+        stages.train_supernet(start, mixing, keep)
     elif settings.train is not None and agree(not path.exists()):
         train, saved = stages.splits.train, run.gallery / "checkpoint.pt"
         stages.say(f"gallery: training mixer {settings.name!r} on {len(train):,} images")
