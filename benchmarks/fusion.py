@@ -6,9 +6,9 @@ Shop-shelf photos of classes that training never saw (recipe `grocery`, the offi
 29 classes). The gallery's sources are finished ImageNet encoders of 240 to 570 MFLOPs; the weak one knows insects. The
 query is the first seven convolutions of the smallest of them (53 MFLOPs, a twentieth of the gallery of three), frozen,
 and a trained head: so that its features too are computed once, and every arm has the same budget and takes seconds.
-Mixer and head learn together as in the paper, by labels alone and with momentum .9, unless an arm says otherwise. Scores
-are heterogeneous, M(q, g), in full mAP; differences are paired over queries, averaged over the seeds first. Arms are
-trained once and kept in the folder. Settings were chosen on the search split; --split test opens the other.
+Mixer and head learn together as in the paper, by labels alone and with momentum .9, unless an arm says otherwise.
+Scores are heterogeneous, M(q, g), in full mAP; differences are paired over queries, averaged over the seeds first. Arms
+are trained once and kept in the folder. Settings were chosen on the search split; --split test opens the other.
 """
 
 from __future__ import annotations

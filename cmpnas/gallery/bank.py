@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from cmpnas.problems import validate
 
 Kind = Literal["global", "local"]
 
+_KEPT = np.float16
 _MANIFEST, _ROWS = "manifest.json", "rows.npy"
 
 
@@ -176,20 +178,22 @@ def add_source(bank: Bank, entries: list[Entry], chunks: Iterable[list[np.ndarra
     for entry in entries:
         if entry.name in bank.names:
             raise DataError(f"{bank.folder} has a source {entry.name!r} already; give each a name of its own.")
-    arrays: list[np.ndarray] = []
+    files: list[BinaryIO] = []
     at = 0
-    for parts in chunks:
-        if not arrays:
-            arrays = [_begin(bank, entry, part) for entry, part in zip(entries, parts, strict=True)]
-        for entry, array, part in zip(entries, arrays, parts, strict=True):
-            if not (finite := np.isfinite(part).all((1, 2))).all():
-                row = bank.rows[at + int(finite.argmin())]
-                raise DataError(f"source {entry.name!r} gives NaN or infinity for row {row} of the data set; mend it.")
-            array[at : at + len(part)] = part.reshape(len(part), *array.shape[1:])
-        at += len(parts[0])
+    with ExitStack() as stack:
+        for parts in chunks:
+            if not files:
+                files = [stack.enter_context(_begin(bank, *pair)) for pair in zip(entries, parts, strict=True)]
+            for entry, file, part in zip(entries, files, parts, strict=True):
+                if not (finite := np.isfinite(part).all((1, 2))).all():
+                    row = bank.rows[at + int(finite.argmin())]
+                    raise DataError(
+                        f"source {entry.name!r} gives NaN or infinity for row {row} of the data set; mend it."
+                    )
+                file.write(part.astype(_KEPT).tobytes())  # not through a memory map, which would hold all of it
+            at += len(parts[0])
     if at != len(bank):
         raise DataError(f"source {entries[0].name!r} has {at} rows, the bank {len(bank)}; they must be as many.")
-    arrays.clear()  # which flushes
     for entry in entries:
         _partial(bank.folder / entry.file).replace(bank.folder / entry.file)
     manifest = bank.manifest.model_copy(update={"sources": (*bank.manifest.sources, *entries)})
@@ -197,10 +201,13 @@ def add_source(bank: Bank, entries: list[Entry], chunks: Iterable[list[np.ndarra
     return Bank.open(bank.folder)
 
 
-def _begin(bank: Bank, entry: Entry, part: np.ndarray) -> np.ndarray:
+def _begin(bank: Bank, entry: Entry, part: np.ndarray) -> BinaryIO:
+    """A new npy with the header of an array of as many rows as the bank, each like those of ``part``."""
     shape = part.shape[1:] if entry.kind == "local" else part.shape[2:]
-    path = _partial(bank.folder / entry.file)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(bank), *shape))
+    file = _partial(bank.folder / entry.file).open("wb")
+    header = {"descr": np.dtype(_KEPT).str, "fortran_order": False, "shape": (len(bank), *shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file
 
 
 def _partial(path: Path) -> Path:
