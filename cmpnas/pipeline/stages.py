@@ -193,7 +193,8 @@ class Stages:
     @cached_property
     def supernet(self) -> Supernet:
         """The trained supernet."""
-        _ = self.gallery  # which trains both, where they learn jointly
+        if isinstance(self.recipe.gallery, FusionSettings):
+            _ = self.gallery  # which trains both, where they learn jointly
         path = self.run.supernet
         if agree(path.exists()):
             return _load_supernet(self.space, path, self.supernet_key)
