@@ -61,12 +61,8 @@ def open_sources(stages: Stages, settings: FusionSettings) -> list[FeatureSource
 
 def fusion_key(stages: Stages, settings: FusionSettings) -> str:
     """Key of everything that the mixer is made of; joint training makes the query's side a part of it."""
-    recipe = stages.recipe
     made_of = [source.key for source in stages.sources]
-    if settings.training == "two_stage":
-        return hash_of(made_of)
-    query = recipe.query.model_dump(mode="json", exclude={"train"})
-    return hash_of(made_of, query, stages.space.fingerprint, recipe.search.budget.to_json())
+    return hash_of(made_of, *(stages.query_side if settings.training == "joint" else ()))
 
 
 def _trained(stages: Stages, source: SingleSettings, local: LocalSettings | None) -> FeatureSource:

@@ -86,14 +86,19 @@ class Stages:
         return hash_of(content, made_of, self.splits.fingerprint, recipe.seed)
 
     @cached_property
-    def supernet_key(self) -> str:
-        """Key of everything that the supernet was made of; how picks are finished is no part of it."""
+    def query_side(self) -> tuple[Any, ...]:
+        """Everything but the gallery option that the supernet is made of; how picks are finished is no part of it."""
         recipe = self.recipe
         query = recipe.query.model_dump(mode="json", exclude={"train"})
         space, limits = self.space.fingerprint, dict[str, Any](recipe.search.budget.to_json())
         if "latency_ms" in limits and self.space.latency_table is not None:
             limits["latency_table"] = self.space.latency_table.key
-        return hash_of(self.gallery_key, query, space, limits, recipe.seed)
+        return query, space, limits
+
+    @cached_property
+    def supernet_key(self) -> str:
+        """Key of everything that the supernet was made of."""
+        return hash_of(self.gallery_key, *self.query_side, self.recipe.seed)
 
     @cached_property
     def gallery(self) -> Gallery:
