@@ -153,11 +153,11 @@ def cut(path: Path, value: str, to: Path) -> None:
 def with_noise(bank: Bank, items: Items, data: str) -> Bank:
     """The bank with a source that knows nothing: another vector for every picture, the same each time."""
 
-    def saved(rows: np.ndarray) -> list[Tensor]:
-        drawn = [np.random.default_rng([2, row]).normal(size=(1, 1024)) for row in rows.tolist()]
+    def look(items: Items, indices: np.ndarray) -> list[Tensor]:
+        drawn = [np.random.default_rng([2, row]).normal(size=(1, 1024)) for row in items.rows[indices].tolist()]
         return [torch.from_numpy(np.stack(drawn).astype(np.float32))]
 
-    noise = FeatureSource("noise", ("global",), 0.0, "noise", saved=saved)
+    noise = FeatureSource("noise", ("global",), 0.0, "noise", look)
     return fill_bank(bank.folder, [noise], items, data) and Bank.open(bank.folder)
 
 

@@ -25,6 +25,8 @@ from cmpnas.gallery.single import SingleGallery
 from cmpnas.progress import track
 from cmpnas.train.device import autocast, device
 
+Encode = Callable[[Tensor], list[Tensor]]
+
 _BATCH = 64
 
 
@@ -36,16 +38,16 @@ class FeatureSource:
         kinds: ``global``, ``local`` or both, in the order of what is given.
         mflops: million multiply-adds an image, all kinds together.
         key: of everything that it is made of.
-        encode: float images ``(B, 3, S, S)`` in [-1, 1] to features ``(B, T, W)`` of each kind; None without a model.
-        saved: rows of the data set to the same; None with a model.
+        look: items and numbers of some, int64 ``(B,)``, to features ``(B, T, W)`` of each kind.
+        encode: the same of float images ``(B, 3, S, S)`` in [-1, 1]; None where there is no model.
     """
 
     name: str
     kinds: tuple[Kind, ...]
     mflops: float
     key: str
-    encode: Callable[[Tensor], list[Tensor]] | None = None
-    saved: Callable[[np.ndarray], list[Tensor]] | None = None
+    look: Callable[[Items, np.ndarray], list[Tensor]]
+    encode: Encode | None = None
 
     @property
     def names(self) -> list[str]:
@@ -57,11 +59,7 @@ class FeatureSource:
 
         A vector's own scale is left out: a mixer does not look at it, and so half precision holds any model's numbers.
         """
-        if self.encode is not None:
-            found = self.encode(to_float(items.images.read(indices)).to(device()))
-        elif self.saved is not None:
-            found = self.saved(items.rows[indices])
-        return [as_kept(part) for part in found]
+        return [as_kept(part) for part in self.look(items, indices)]
 
     def add_to(self, bank: Bank, items: Items) -> Bank:
         """Run over the pictures of ``bank``, which ``items`` are, and keep what comes out."""
@@ -105,7 +103,8 @@ def of_brought(
         features, maps = model.with_map(images)
         return [features[:, None], local_tokens(maps, local.tokens, local.by)]
 
-    return FeatureSource(settings.name, _kinds(local), model.mflops, _key(model.fingerprint, settings, local), encode)
+    key = _key(model.fingerprint, settings, local)
+    return FeatureSource(settings.name, _kinds(local), model.mflops, key, _looking(encode), encode)
 
 
 def of_single(option: SingleGallery, local: LocalSettings | None, made_of: str) -> FeatureSource:
@@ -121,7 +120,7 @@ def of_single(option: SingleGallery, local: LocalSettings | None, made_of: str) 
         return found
 
     key = _key(made_of, option.settings, local)
-    return FeatureSource(option.settings.name, _kinds(local), option.mflops, key, encode)
+    return FeatureSource(option.settings.name, _kinds(local), option.mflops, key, _looking(encode), encode)
 
 
 def of_saved(settings: PrecomputedSettings, data: DataSettings, given: str | None, total: int) -> FeatureSource:
@@ -139,12 +138,16 @@ def of_saved(settings: PrecomputedSettings, data: DataSettings, given: str | Non
             f"({total}, W) or ({total}, T, W) floats."
         )
 
-    def saved(rows: np.ndarray) -> list[Tensor]:
-        taken = torch.from_numpy(array[rows].astype(np.float32))
+    def look(items: Items, indices: np.ndarray) -> list[Tensor]:
+        taken = torch.from_numpy(array[items.rows[indices]].astype(np.float32))
         return [taken[:, None] if taken.ndim == 2 else taken]
 
     kind: Kind = "global" if array.ndim == 2 else "local"
-    return FeatureSource(settings.name, (kind,), settings.mflops, hash_of(hash_file(path)), saved=saved)
+    return FeatureSource(settings.name, (kind,), settings.mflops, hash_of(hash_file(path)), look)
+
+
+def _looking(encode: Encode) -> Callable[[Items, np.ndarray], list[Tensor]]:
+    return lambda items, indices: encode(to_float(items.images.read(indices)).to(device()))
 
 
 class _Input:
