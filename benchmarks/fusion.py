@@ -99,12 +99,12 @@ def main(
     data: str | None = None,
     folder: Path = Path("runs/fusion"),
     seeds: int = 3,
-    only: Annotated[list[str] | None, typer.Option(help="Arms whose name holds one of these.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Arms named so, beside the first.")] = None,
 ) -> None:
     torch.set_num_threads(1)
     recipe = load_recipe("grocery", ["data.train.official_split=[0, 1]"])
     splits = load_splits(recipe.data, data)
-    chosen = [arm for arm in ARMS if not only or any(word in arm.name for word in only)]
+    chosen = [arm for arm in ARMS if arm is FUSION or not only or any(word in arm.name for word in only)]
     bank, sources = features_of_learning(recipe, splits, data, folder)
     for arm in chosen:
         for seed in range(seeds):
@@ -236,17 +236,16 @@ def report(arms: list[Arm], bank: Bank, task: Protocol, folder: Path, seeds: int
     found = {arm.name: [score(arm, bank, task, folder, seed) for seed in range(seeds)] for arm in arms}
     print(f"{split} split: {len(task.query)} queries, {len(task.gallery)} gallery pictures, {seeds} seeds")
     print(f"{'':<43}{'M(q,g) mAP':>11}{'hit@1':>8}{'M(g,g) mAP':>12}   mAP of three sources minus this, points")
-    first = found.get(FUSION.name)
     for arm in arms:
         pairs = found[arm.name]
         numbers = [np.mean([pair[0][metric] for pair in pairs]) for metric in _METRICS]
         row = f"{arm.name:<43}{numbers[0]:>11.3f}{numbers[1]:>8.3f}{np.mean([p[1]['map_full'] for p in pairs]):>12.3f}"
-        print(row + told(first, pairs))
+        print(row + told(found[FUSION.name], pairs))
 
 
-def told(reference: list[tuple[Scores, Scores]] | None, pairs: list[tuple[Scores, Scores]]) -> str:
+def told(reference: list[tuple[Scores, Scores]], pairs: list[tuple[Scores, Scores]]) -> str:
     """The paired difference and its interval."""
-    if reference is None or reference is pairs:
+    if reference is pairs:
         return ""
     gained = [a[0].per_query("map_full") - b[0].per_query("map_full") for a, b in zip(reference, pairs, strict=True)]
     difference = Comparison(np.mean(gained, 0))
