@@ -76,7 +76,7 @@ def _phrase(mistake: Any, model: type[BaseModel]) -> str:
     message = message[:1].lower() + message[1:]
     if isinstance(mistake["input"], str | int | float | bool | None):
         return f"{place}: {message} (got {mistake['input']!r})"
-    return f"{place}: {message}"
+    return f"{place}: {message}" if place else message  # of the whole file
 
 
 def _fields_at(model: Any, loc: Iterable[Any]) -> list[str]:

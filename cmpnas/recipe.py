@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -15,7 +15,7 @@ from cmpnas.cost.latency import read_latency_table
 from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import RecipeError, unknown
-from cmpnas.gallery.settings import AnyGallery, BroughtSettings, SingleSettings
+from cmpnas.gallery.settings import AnyGallery, BroughtSettings, FusionSettings, SingleSettings
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.retrieval.metrics import get_metric
@@ -142,9 +142,21 @@ class Recipe(_Settings):
     def _metrics_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_metric(name) for name in value)
 
+    @model_validator(mode="after")
+    def _losses_bear_a_moving_gallery(self) -> Self:
+        if isinstance(self.gallery, FusionSettings) and self.gallery.training == "joint":
+            for name in self.query.loss:
+                if "frozen" in LOSSES[name].needs:
+                    others = ", ".join(other for other, loss in LOSSES.items() if "frozen" not in loss.needs)
+                    raise ValueError(
+                        f"query.loss.{name} needs a frozen gallery, and this one learns jointly; use gallery.training "
+                        f"two_stage, or of the losses: {others}"
+                    )
+        return self
+
     def space(self, embedding_dim: int | None = None) -> SearchSpace:
         """The query space at this recipe's input size and the gallery's embedding width, timed if there is a table."""
-        if isinstance(self.gallery, SingleSettings):
+        if isinstance(self.gallery, SingleSettings | FusionSettings):
             embedding_dim = self.gallery.embedding_dim
         elif isinstance(self.gallery, BroughtSettings) and self.gallery.projection is not None:
             embedding_dim = self.gallery.projection.dim

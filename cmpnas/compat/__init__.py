@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -52,7 +53,7 @@ class CompatLoss(nn.Module):
         super().__init__()
         helpless = [name for name in weights if "labels" in LOSSES[name].needs]
         if helpless and not (anchor.labels >= 0).any():
-            free = ", ".join(name for name, loss in LOSSES.items() if not loss.needs)
+            free = ", ".join(name for name, loss in LOSSES.items() if "labels" not in loss.needs)
             raise RecipeError(
                 f"query.loss.{helpless[0]} needs labels and no picture of data.pool has one; without them: {free}."
             )
@@ -66,3 +67,8 @@ class CompatLoss(nn.Module):
         for name, weight in self.weights.items():
             total = total + weight * self.parts[name](batch)
         return total
+
+    def follow(self, classifier: Tensor, momentum: float) -> None:
+        """Let what is kept of the gallery's classifier follow it, as AFF's query side does (`Loss.follow`)."""
+        for part in self.parts.values():
+            cast(Loss, part).follow(classifier, momentum)

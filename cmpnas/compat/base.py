@@ -61,13 +61,17 @@ class Batch:
 class Loss(nn.Module):
     """A compatibility loss: made from an anchor, called with a batch, a scalar.
 
-    ``needs`` names what it cannot do without, beyond the gallery embeddings: ``labels``.
+    ``needs`` names what it cannot do without, beyond the gallery embeddings: ``labels``; and ``frozen``, where it keeps
+    something of the gallery space that would grow stale if that still moved.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, anchor: Anchor) -> None:
         super().__init__()
+
+    def follow(self, classifier: Tensor, momentum: float) -> None:
+        """Move towards the gallery's ``classifier`` ``(K, D)``, which learns too; most losses keep none of it."""
 
 
 def labelled(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -32,3 +32,6 @@ class BCT(Loss):
         if not len(labels):
             return 0.0 * (batch.query.sum() + self.own.weight.sum())  # gradients for the same weights as ever
         return 0.5 * (self.frozen(query, labels) + self.own(query, labels))
+
+    def follow(self, classifier: Tensor, momentum: float) -> None:
+        self.frozen.follow(classifier, momentum)

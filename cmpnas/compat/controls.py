@@ -38,6 +38,8 @@ class KD(Loss):
     The own classifier starts at random, so the embedding space is free.
     """
 
+    needs = ("frozen",)
+
     def __init__(self, anchor: Anchor) -> None:
         super().__init__(anchor)
         self.register_buffer("theirs", anchor.classifier * anchor.scale, persistent=False)

@@ -22,6 +22,8 @@ class CSD(Loss):
     Needs no labels.
     """
 
+    needs = ("frozen",)
+
     def __init__(self, anchor: Anchor) -> None:
         super().__init__(anchor)
         some = torch.randperm(len(anchor.embeddings), generator=torch.Generator().manual_seed(0))[:_CONTEXT]

@@ -25,3 +25,6 @@ class Influence(Loss):
         """Scalar: mean cross-entropy of the labelled items; 0 where none is labelled."""
         query, _, labels = labelled(batch)
         return self.frozen(query, labels) if len(labels) else 0.0 * batch.query.sum()
+
+    def follow(self, classifier: Tensor, momentum: float) -> None:
+        self.frozen.follow(classifier, momentum)

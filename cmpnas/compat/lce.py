@@ -19,7 +19,7 @@ class LCE(Loss):
     class than the farthest gallery embedding of that class is. Needs labels.
     """
 
-    needs = ("labels",)
+    needs = ("labels", "frozen")
 
     def __init__(self, anchor: Anchor) -> None:
         super().__init__(anchor)

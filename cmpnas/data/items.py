@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cmpnas.data.images import Images, to_float
+from cmpnas.data.images import ArrayImages, Images, to_float
 from cmpnas.errors import DataError
 
 UNLABELLED = -1
@@ -62,6 +62,40 @@ class Items(Dataset[tuple[Tensor, Tensor]]):
     def _float_batches(self, order: np.ndarray, batch_size: int) -> Iterator[Tensor]:
         for start in range(0, len(order), batch_size):
             yield to_float(self.images.read(order[start : start + batch_size]))
+
+
+def blank(count: int) -> Items:
+    """Stand-ins for ``count`` items where saved features of theirs are learned from, not their pictures."""
+    nothing = ArrayImages(torch.zeros(count, 3, 1, 1, dtype=torch.uint8))
+    return Items(nothing, np.full(count, UNLABELLED), None, np.arange(count))
+
+
+def union(parts: Sequence[Items]) -> Items:
+    """All items of ``parts``, each once, in the order of their rows; without labels and sources."""
+    rows = np.concatenate([part.rows for part in parts])
+    rows, first = np.unique(rows, return_index=True)
+    ends = np.cumsum([len(part) for part in parts])
+    of = np.searchsorted(ends, first, side="right")
+    images = _Union([part.images for part in parts], of, first - (ends - [len(part) for part in parts])[of])
+    return Items(images, np.full(len(rows), UNLABELLED), None, rows)
+
+
+@dataclass(frozen=True)
+class _Union:
+    """Picture ``i`` is number ``index[i]`` of ``parts[of[i]]``."""
+
+    parts: Sequence[Images]
+    of: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def read(self, indices: np.ndarray) -> Tensor:
+        of, index = self.of[indices], self.index[indices]
+        order = np.argsort(of, kind="stable")
+        found = [self.parts[part].read(index[order][of[order] == part]) for part in np.unique(of)]
+        return torch.cat(found)[torch.from_numpy(np.argsort(order))]
 
 
 @dataclass(frozen=True)

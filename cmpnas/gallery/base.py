@@ -111,10 +111,7 @@ def anchor(option: Gallery, embedded: Embedded, pool: Items, views: np.ndarray |
     Without a classifier, class means of the embeddings stand in for its weights (the pseudo
     classifier of openBCT).
     """
-    known = pool.labels != UNLABELLED
-    classes, codes = np.unique(pool.labels[known], return_inverse=True)
-    labels = torch.full((len(pool),), UNLABELLED)
-    labels[torch.from_numpy(known)] = torch.from_numpy(codes.astype(np.int64))
+    classes, labels = coded(pool)
     embeddings = torch.from_numpy(embedded.pool)
     if option.classifier is None:
         weights = torch.zeros(len(classes), embeddings.shape[1])
@@ -129,6 +126,15 @@ def anchor(option: Gallery, embedded: Embedded, pool: Items, views: np.ndarray |
     head = option.settings.head
     unit = torch.nn.functional.normalize(weights)
     return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin, views)
+
+
+def coded(items: Items) -> tuple[np.ndarray, Tensor]:
+    """Distinct labels in order, and each item's number among them: int64 ``(N,)``, -1 where it has none."""
+    known = items.labels != UNLABELLED
+    classes, codes = np.unique(items.labels[known], return_inverse=True)
+    labels = torch.full((len(items),), UNLABELLED)
+    labels[torch.from_numpy(known)] = torch.from_numpy(codes.astype(np.int64))
+    return classes, labels
 
 
 def embed_views(option: Gallery, pool: Items, augmentation: Augment, views: int, path: Path) -> None:

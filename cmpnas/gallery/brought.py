@@ -40,8 +40,10 @@ class BroughtGallery:
         return embed(self.network, items, batch_size=BATCH, what=what)
 
 
-def open_model(settings: AnyBrought, data: DataSettings, given: str | None) -> FrozenModel:
-    """Open what the settings name; ``given`` is the data folder.
+def open_model(
+    settings: AnyBrought, data: DataSettings, given: str | None, map_output: str | None = None
+) -> FrozenModel:
+    """Open what the settings name; ``given`` is the data folder, ``map_output`` a feature map in an ONNX graph.
 
     Raises:
         DataError: it is missing, damaged, or no encoder of pictures.
@@ -55,7 +57,7 @@ def open_model(settings: AnyBrought, data: DataSettings, given: str | None) -> F
             return open_timm(settings, data.size)
         path = data_file(data, given, settings.file)
         if isinstance(settings, OnnxSettings):
-            return open_onnx(settings, path, data.size)
+            return open_onnx(settings, path, data.size, map_output)
         return open_torchscript(settings, path, data.size)
     except DataError as fault:
         raise DataError(f"gallery {settings.name!r}: {fault}") from None

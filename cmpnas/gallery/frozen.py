@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ class FrozenModel(nn.Module):
         count: multiply-adds of one picture; asked where the settings do not state them.
         fingerprint: hash of everything that the model is made of.
         mean, std: the model's own, where the settings state none.
+        run_with_map: as ``run``, with a feature map beside what it gives.
 
     Raises:
         DataError: ``run`` does not take such pictures or gives something else.
@@ -63,15 +64,30 @@ class FrozenModel(nn.Module):
         fingerprint: str,
         mean: Triple = HALF,
         std: Triple = HALF,
+        run_with_map: Callable[[Tensor], Sequence[Tensor]] | None = None,
     ) -> None:
         super().__init__()
-        self.run, self.size, self.fingerprint = run, size, fingerprint
+        self.run, self.run_with_map, self.size, self.fingerprint = run, run_with_map, size, fingerprint
         self.feed = Feed(size, settings.mean or mean, settings.std or std).to(device())
         self.width = self._try()
         self.mflops = settings.mflops or count() / 1e6
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.run(self.feed(images.to(device())))
+        return self._checked(self.run(self.feed(images.to(device()))), images)
+
+    def with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features as `forward` gives them, and a feature map ``(B, C, H, W)``.
+
+        Raises:
+            DataError: the model was opened without one.
+        """
+        if self.run_with_map is None:
+            raise DataError("the model was opened without a feature map; name the output that is one.")
+        features, found = self.run_with_map(self.feed(images.to(device())))
+        return self._checked(features, images), found.to(images.device, torch.float32)
+
+    @staticmethod
+    def _checked(features: object, images: Tensor) -> Tensor:
         if not isinstance(features, Tensor):
             raise DataError(f"the model gives a {type(features).__name__}, not one tensor; wrap it so that it does.")
         if features.ndim == 4 and features.shape[2:] == (1, 1):

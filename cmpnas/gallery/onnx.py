@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, helper, load
 from torch import Tensor
 
 from cmpnas.cost.onnx import ImageInput, agreed_size, count_onnx, image_input, read_onnx
@@ -30,14 +30,20 @@ class OnnxRun:
     session: Any
 
     def __call__(self, pictures: Tensor) -> Tensor:
+        return self.give(pictures, [self.output])[0]
+
+    def give(self, pictures: Tensor, names: list[str]) -> list[Tensor]:
+        """Several outputs at once."""
         pixels: np.ndarray = pictures.cpu().numpy().astype(_TYPES[self.taken.element])
         parts = np.split(pixels, len(pixels)) if self.taken.batch == 1 else [pixels]
-        found = [self.session.run([self.output], {self.taken.name: part})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(found).astype(np.float32))
+        found = zip(*(self.session.run(names, {self.taken.name: part}) for part in parts), strict=True)
+        return [torch.from_numpy(np.concatenate(of_parts).astype(np.float32)) for of_parts in found]
 
 
-def open_onnx(settings: OnnxSettings, path: Path, size: int) -> FrozenModel:
+def open_onnx(settings: OnnxSettings, path: Path, size: int, map_output: str | None = None) -> FrozenModel:
     """Open a model; ``size`` is for one that takes any and settings that state none.
+
+    ``map_output`` names any value of its graph that shall be given beside the embedding.
 
     Raises:
         DataError: the file is damaged, does not take pictures, or its cost is not known.
@@ -54,13 +60,42 @@ def open_onnx(settings: OnnxSettings, path: Path, size: int) -> FrozenModel:
     if output not in outputs:
         raise DataError(unknown("output", output, outputs))
     side = agreed_size(taken, settings.size) if settings.size or taken.size else size
-    run = OnnxRun(path, output, taken, _session(path))
+    wanted = [output]
+    if map_output is not None:
+        _give_too(model, map_output)
+        wanted.append(map_output)
+    for value in [value for value in model.graph.output if value.name not in wanted]:
+        model.graph.output.remove(value)  # what nobody asks for costs nothing
+    run = OnnxRun(path, output, taken, _session(path, map_output))
     fingerprint = hash_of(hash_file(path), [hash_file(path.parent / name) for name in _beside(model)])
-    return FrozenModel(settings, run, side, lambda: count_onnx(model, side, output).macs, fingerprint)
+    return FrozenModel(
+        settings,
+        run,
+        side,
+        lambda: count_onnx(model, side).macs,
+        fingerprint,
+        run_with_map=None if map_output is None else lambda pictures: run.give(pictures, wanted),
+    )
 
 
-def _session(path: Path):  # type: ignore[no-untyped-def]
-    """The model on the first GPU if this onnxruntime knows it, else on as many threads as torch has."""
+def _give_too(model: ModelProto, value: str) -> None:
+    """Make a value of the graph one of its outputs.
+
+    Raises:
+        DataError: no node gives it.
+    """
+    if value in {known.name for known in model.graph.output}:
+        return
+    given = [name for node in model.graph.node for name in node.output if name]
+    if value not in given:
+        last = ", ".join(given[-6:])
+        raise DataError(f"no node of the ONNX model gives {value!r}; the last give {last}.")
+    model.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
+
+
+def _session(path: Path, map_output: str | None = None):  # type: ignore[no-untyped-def]
+    """The model on the first GPU if this onnxruntime knows it, else on as many threads as torch has; it gives
+    ``map_output`` too."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -69,7 +104,12 @@ def _session(path: Path):  # type: ignore[no-untyped-def]
     known = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        source: str | bytes = str(path)
+        if map_output is not None:
+            whole = load(path)
+            _give_too(whole, map_output)
+            source = whole.SerializeToString()
+        return onnxruntime.InferenceSession(source, options, providers=providers)
     except Exception as fault:  # onnxruntime's own kinds
         raise DataError(f"{path} cannot be run ({reason_of(fault)}); export it again.") from None
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cmpnas.data.augment import Augment
-from cmpnas.data.images import ArrayImages
-from cmpnas.data.items import Items
+from cmpnas.data.items import Items, blank
 from cmpnas.distributed import first_alone
 from cmpnas.errors import RunError
 from cmpnas.gallery.brought import BATCH, BroughtGallery
@@ -20,6 +19,7 @@ from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.settings import AnyBrought, AnyProjection, SoftmaxProjection, WhiteningProjection
 from cmpnas.gallery.whitening import whitening
 from cmpnas.models.heads import MarginClassifier
+from cmpnas.models.mixer import levelled_linear
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
 from cmpnas.train.embed import embed
@@ -43,13 +43,13 @@ def make_projection(
             partial.replace(kept)
     features = np.load(kept, mmap_mode="r")
     torch.manual_seed(seed)
-    projection = _projection(model.width, plan.dim)
+    projection = levelled_linear(model.width, plan.dim)
     _, labels = np.unique(train.labels, return_inverse=True)
     if isinstance(plan, WhiteningProjection):
         classifier = _whiten(projection, plan, features, labels)
     else:
         what, saved = f"gallery {settings.name}", folder / "checkpoint.pt"
-        classifier = _train(projection, plan, features, train, labels, what, saved, seed)
+        classifier = _train(projection, plan, features, labels, what, saved, seed)
     with first_alone() as first:
         if first:
             state = {"model": model.fingerprint, "projection": projection.state_dict(), "classifier": classifier.cpu()}
@@ -66,18 +66,13 @@ def load_projected(settings: AnyBrought, plan: AnyProjection, model: FrozenModel
     """
     path = folder / "model.pt"
     state = checkpoint.load(path)
-    projection = _projection(model.width, plan.dim)
+    projection = levelled_linear(model.width, plan.dim)
     checkpoint.restore(projection, state, "projection", path, f"a projection to {plan.dim} numbers")
     if state.get("model") != model.fingerprint or not isinstance(state.get("classifier"), Tensor):
         raise RunError(f"{path} is of another model; delete it and repeat the command with --resume.")
     mflops = model.mflops + model.width * plan.dim / 1e6
     network = nn.Sequential(model, projection.to(device())).eval()
     return BroughtGallery(settings, mflops, plan.dim, network, state["classifier"].numpy())
-
-
-def _projection(width: int, dim: int) -> nn.Sequential:
-    """A linear layer that features of any length reach alike."""
-    return nn.Sequential(nn.RMSNorm(width, eps=1e-12, elementwise_affine=False), nn.Linear(width, dim))
 
 
 @torch.no_grad()
@@ -96,7 +91,6 @@ def _train(
     projection: nn.Sequential,
     plan: SoftmaxProjection,
     features: np.ndarray,
-    train: Items,
     labels: np.ndarray,
     what: str,
     saved: Path,
@@ -111,8 +105,6 @@ def _train(
         embeddings = projection(torch.from_numpy(features[indices.numpy()]).to(images.device))
         return head(embeddings, codes[indices].to(images.device))
 
-    # The loop deals out pictures; what is learned from are the features of the same indices.
-    blank = Items(ArrayImages(torch.zeros(len(train), 3, 1, 1, dtype=torch.uint8)), train.labels, None, train.rows)
     both = nn.ModuleDict({"projection": projection, "head": head})
-    fit(what, both, loss_at, blank, plan.train, augmentation=Augment(), seed=seed, saved=saved)
+    fit(what, both, loss_at, blank(len(labels)), plan.train, augmentation=Augment(), seed=seed, saved=saved)
     return head.weight.detach()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cmpnas.data.augment import Augment
+from cmpnas.errors import unknown
+from cmpnas.gallery.local import Choice
 from cmpnas.train.loop import Plan
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -132,5 +134,94 @@ class TimmSettings(BroughtSettings):
     model: str
 
 
+class TransformerSettings(_Settings):
+    """A learnable token that attends to all features (`cmpnas.models.mixer.TransformerMixer`)."""
+
+    kind: Literal["transformer"] = "transformer"
+    layers: Annotated[int, Field(ge=1)] = 2
+    heads: Annotated[int, Field(ge=1)] = 4
+    expansion: Annotated[int, Field(ge=1)] = 2
+
+
+class BaselineMixerSettings(_Settings):
+    """A hidden layer over all features side by side, or one linear map of them."""
+
+    kind: Literal["mlp", "concat"]
+
+
+class LocalSettings(_Settings):
+    """Local features of a source: ``tokens`` vectors of each picture, from a feature map.
+
+    ``by`` says which: the longest (``norm``), or means over a ``grid``. ``output`` names the map in an ONNX graph;
+    of a model trained here it is the map before the pooling.
+    """
+
+    tokens: Annotated[int, Field(ge=1)]
+    by: Choice = "norm"
+    output: str | None = None
+
+    @model_validator(mode="after")
+    def _grids_are_square(self) -> Self:
+        if self.by == "grid" and round(self.tokens**0.5) ** 2 != self.tokens:
+            raise ValueError(f"a grid has a square number of tokens, such as 4 or 9; tokens is {self.tokens}")
+        return self
+
+
 AnyBrought = OnnxSettings | TorchscriptSettings | TimmSettings
-AnyGallery = Annotated[SingleSettings | PrecomputedSettings | AnyBrought, Field(discriminator="kind")]
+Source = Annotated[SingleSettings | PrecomputedSettings | AnyBrought, Field(discriminator="kind")]
+
+
+class FusionSettings(_Settings):
+    """Features of several frozen models mixed into one embedding (AFF, CVPR 2023).
+
+    A ``precomputed`` source may be an npy of ``(N, W)`` global or ``(N, T, W)`` local features, row ``i`` for item
+    ``i`` of the data set. ``local`` adds local features to sources by name. ``momentum`` is how much of the query's
+    classifier stays in a step when mixer and query learn jointly; in two stages the mixer is trained first, by
+    ``train``. ``bank`` is the folder in which features are kept, by default in the run: another lets runs share them.
+    """
+
+    kind: Literal["fusion"]
+    name: Name
+    sources: tuple[Source, ...]
+    local: dict[str, LocalSettings] = {}
+    embedding_dim: Annotated[int, Field(gt=1)] = 128
+    mixer: Annotated[TransformerSettings | BaselineMixerSettings, Field(discriminator="kind")] = TransformerSettings()
+    head: MarginSettings = MarginSettings()
+    training: Literal["joint", "two_stage"] = "joint"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    train: Plan | None = None
+    bank: str | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        names = [source.name for source in self.sources]
+        if not names:
+            raise ValueError("sources is empty; list one model or more")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources are called {twice[0]!r}; give each a name of its own")
+        kinds = {source.name: source for source in self.sources}
+        for name, local in self.local.items():
+            source = kinds.get(name)
+            if source is None:
+                raise ValueError("local: " + unknown("source", name, names))
+            if not isinstance(source, SingleSettings | OnnxSettings):
+                raise ValueError(
+                    f"local features of {name!r} are within reach in kinds single and onnx, not {source.kind}; save "
+                    "them as an npy (N, T, W) and bring it as a precomputed source"
+                )
+            if isinstance(source, OnnxSettings) != (local.output is not None):
+                wanted = "must name" if isinstance(source, OnnxSettings) else "has no"
+                raise ValueError(f"local: source {name!r} of kind {source.kind} {wanted} output")
+        for source in self.sources:
+            if isinstance(source, BroughtSettings) and source.projection is not None:
+                raise ValueError(f"source {source.name!r} has a projection; leave it out, the mixer projects")
+        if isinstance(self.mixer, TransformerSettings) and self.embedding_dim % self.mixer.heads:
+            raise ValueError(f"embedding_dim {self.embedding_dim} is not divisible by {self.mixer.heads} heads")
+        if (self.training == "two_stage") != (self.train is not None):
+            raise ValueError(
+                "two_stage training needs train, a plan for the mixer; jointly it learns by the plan of query.supernet"
+            )
+        return self
+
+
+AnyGallery = Annotated[SingleSettings | PrecomputedSettings | AnyBrought | FusionSettings, Field(discriminator="kind")]

@@ -51,3 +51,8 @@ class MarginClassifier(nn.Module):
         cosine = F.normalize(embeddings.float()) @ F.normalize(self.weight).T
         logits = margin_logits(cosine, labels, kind=self.kind, margin=self.margin, scale=self.scale)
         return F.cross_entropy(logits, labels)
+
+    @torch.no_grad()
+    def follow(self, weights: Tensor, momentum: float) -> None:
+        """Become ``momentum`` times the own plus ``1 - momentum`` times these class weights."""
+        self.weight.lerp_(weights, 1 - momentum)

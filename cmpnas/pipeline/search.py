@@ -19,6 +19,7 @@ from cmpnas.files import write_json
 from cmpnas.gallery.settings import (
     BroughtSettings,
     FileSettings,
+    FusionSettings,
     PrecomputedSettings,
     SingleSettings,
     SoftmaxProjection,
@@ -109,20 +110,25 @@ def search(
 
 def check(recipe: Recipe, data: str | None = None) -> None:
     """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
-    gallery = recipe.gallery
+    gallery, views = recipe.gallery, recipe.query.views
     if recipe.search.controller.startswith("nni:"):
         require_nni()
-    if recipe.query.views and isinstance(gallery, PrecomputedSettings):
-        raise RecipeError(
-            f"query.views is {recipe.query.views}, but gallery {gallery.name!r} is embeddings without a model; use 0."
-        )
-    if isinstance(gallery, SingleSettings):
-        plan_single(gallery, recipe.data.size)
+    sources = gallery.sources if isinstance(gallery, FusionSettings) else (gallery,)
+    for source in sources:
+        if views and isinstance(source, PrecomputedSettings):
+            raise RecipeError(
+                f"query.views is {views}, but gallery {source.name!r} is embeddings without a model; use 0."
+            )
+        if isinstance(source, SingleSettings):
+            plan_single(source, recipe.data.size)
+        elif isinstance(source, TimmSettings):
+            require_timm()
+        elif isinstance(source, FileSettings) and (Path(source.file).is_absolute() or named_folder(data)):
+            data_file(recipe.data, data, source.file)
+    if isinstance(gallery, FusionSettings) and gallery.training == "joint" and views:
+        raise RecipeError(f"query.views is {views}, but what is jointly trained sees unchanged pictures; use 0.")
+    if isinstance(gallery, SingleSettings | FusionSettings):
         recipe.space().require_reachable(recipe.search.budget)
-    elif isinstance(gallery, TimmSettings):
-        require_timm()
-    elif isinstance(gallery, FileSettings) and (Path(gallery.file).is_absolute() or named_folder(data)):
-        data_file(recipe.data, data, gallery.file)
 
 
 def _check_engine(engine: str, workers: int | None, storage: str | None, nni_config: Path | None) -> None:
@@ -144,7 +150,9 @@ def _check_engine(engine: str, workers: int | None, storage: str | None, nni_con
 def _check_batches(recipe: Recipe, splits: Splits) -> None:
     """Raise before anything is trained if a batch is larger than what there is to train on, or cannot be shared."""
     plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
-    if isinstance(recipe.gallery, SingleSettings):
+    options = recipe.gallery.sources if isinstance(recipe.gallery, FusionSettings) else (recipe.gallery,)
+    plans += [(option.train, splits.train) for option in options if isinstance(option, SingleSettings)]
+    if isinstance(recipe.gallery, FusionSettings) and recipe.gallery.train is not None:
         plans.append((recipe.gallery.train, splits.train))
     elif isinstance(recipe.gallery, BroughtSettings) and isinstance(recipe.gallery.projection, SoftmaxProjection):
         plans.append((recipe.gallery.projection.train, splits.train))

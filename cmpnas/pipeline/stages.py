@@ -22,10 +22,12 @@ from cmpnas.gallery.brought import as_it_is, open_model
 from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.precomputed import load_precomputed
 from cmpnas.gallery.projection import load_projected, make_projection
-from cmpnas.gallery.settings import AnyBrought, BroughtSettings, PrecomputedSettings, SingleSettings
+from cmpnas.gallery.settings import AnyBrought, BroughtSettings, FusionSettings, PrecomputedSettings, SingleSettings
 from cmpnas.gallery.single import load_single, plan_single, train_single
+from cmpnas.gallery.sources import FeatureSource
 from cmpnas.models.network import Network, build_network
 from cmpnas.models.supernet import Supernet
+from cmpnas.pipeline.fusion import fusion_gallery, fusion_key, open_sources
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import Evaluator, score_pair
@@ -33,6 +35,7 @@ from cmpnas.search.records import Record
 from cmpnas.space import Arch, SearchSpace
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
+from cmpnas.train.mixing import Mixing
 from cmpnas.train.supernet import train_supernet
 
 Say = Callable[[str], None]
@@ -76,19 +79,27 @@ class Stages:
         elif isinstance(settings, PrecomputedSettings):
             file = data_folder(recipe.data, self.data) / settings.file
             made_of = hash_file(file)
+        elif isinstance(settings, FusionSettings):
+            made_of = fusion_key(self, settings)
         else:
             made_of = self.brought.fingerprint
-        return hash_of(settings.model_dump(mode="json"), made_of, self.splits.fingerprint, recipe.seed)
+        content = settings.model_dump(mode="json", exclude={"bank"})  # where features are kept changes nothing
+        return hash_of(content, made_of, self.splits.fingerprint, recipe.seed)
 
     @cached_property
-    def supernet_key(self) -> str:
-        """Key of everything that the supernet was made of; how picks are finished is no part of it."""
+    def query_side(self) -> tuple[Any, ...]:
+        """Everything but the gallery option that the supernet is made of; how picks are finished is no part of it."""
         recipe = self.recipe
         query = recipe.query.model_dump(mode="json", exclude={"train"})
         space, limits = self.space.fingerprint, dict[str, Any](recipe.search.budget.to_json())
         if "latency_ms" in limits and self.space.latency_table is not None:
             limits["latency_table"] = self.space.latency_table.key
-        return hash_of(self.gallery_key, query, space, limits, recipe.seed)
+        return query, space, limits
+
+    @cached_property
+    def supernet_key(self) -> str:
+        """Key of everything that the supernet was made of."""
+        return hash_of(self.gallery_key, *self.query_side, self.recipe.seed)
 
     @cached_property
     def gallery(self) -> Gallery:
@@ -99,6 +110,8 @@ class Stages:
             return load_precomputed(settings, data_folder(self.recipe.data, self.data), self.splits.total)
         if isinstance(settings, BroughtSettings):
             return self._brought_gallery(settings)
+        if isinstance(settings, FusionSettings):
+            return fusion_gallery(self, settings)
         if agree(not (folder / "model.pt").exists()):
             self.say(f"gallery: training {settings.name!r} on {len(self.splits.train):,} images")
             with self.run.timed("gallery"):
@@ -106,6 +119,11 @@ class Stages:
                     settings, self.splits.train, size, folder, seed=self.recipe.seed, workers=self.recipe.workers
                 )
         return load_single(settings, size, folder)
+
+    @cached_property
+    def sources(self) -> list[FeatureSource]:
+        """What a fusion mixes."""
+        return open_sources(self, cast(FusionSettings, self.recipe.gallery))
 
     @cached_property
     def brought(self) -> FrozenModel:
@@ -181,14 +199,23 @@ class Stages:
     @cached_property
     def supernet(self) -> Supernet:
         """The trained supernet."""
-        recipe, path = self.recipe, self.run.supernet
+        if isinstance(self.recipe.gallery, FusionSettings):
+            _ = self.gallery  # which trains both, where they learn jointly
+        path = self.run.supernet
         if agree(path.exists()):
             return _load_supernet(self.space, path, self.supernet_key)
+        return self.train_supernet(self.anchor)
+
+    def train_supernet(
+        self, anchor: Anchor, mixing: Mixing | None = None, keep: Callable[[], None] | None = None
+    ) -> Supernet:
+        """Train the supernet and keep it; ``keep`` writes what is left of a ``mixing`` before the checkpoint goes."""
+        recipe = self.recipe
         self.say(f"supernet: training {self.space.name!r} against {recipe.gallery.name!r}")
         with self.run.timed("supernet"):
             supernet = train_supernet(
                 self.space,
-                self.anchor,
+                anchor,
                 dict(recipe.query.loss),
                 self.splits.pool,
                 recipe.query.supernet,
@@ -197,10 +224,13 @@ class Stages:
                 seed=recipe.seed,
                 saved=self.run.supernet_checkpoint,
                 workers=recipe.workers,
+                mixing=mixing,
             )
             with first_alone() as first:
                 if first:
-                    checkpoint.save({"key": self.supernet_key, "shared": supernet.state_dict()}, path)
+                    if keep is not None:
+                        keep()
+                    checkpoint.save({"key": self.supernet_key, "shared": supernet.state_dict()}, self.run.supernet)
                     self.run.supernet_checkpoint.unlink()
         return supernet.eval()
 

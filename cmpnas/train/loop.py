@@ -88,6 +88,7 @@ def fit(
     seed: int,
     saved: Path,
     workers: int = 0,
+    after_step: Callable[[], None] | None = None,
 ) -> None:
     """Train ``modules`` in place; continue from ``saved`` if it is there.
 
@@ -98,6 +99,7 @@ def fit(
             ``view`` of the pictures ``indices``, int64 ``(B,)``.
         views: how many augmented views of a picture there are, one an epoch in turn; 0 for a fresh one each.
         saved: checkpoint of step, weights and optimiser; the caller removes it at the end.
+        after_step: changes weights of ``modules`` that no gradient does, once the optimiser has stepped.
 
     Raises:
         RunError: the loss is not finite, or ``saved`` is damaged or of another training.
@@ -129,6 +131,8 @@ def fit(
             average_gradients(modules)
             nn.utils.clip_grad_norm_(modules.parameters(), 5.0)
             optimiser.step()
+            if after_step is not None:
+                after_step()
             state.average()
             if time.monotonic() - last_saved > _SAVE_EVERY:
                 state.save(step + 1, saved)

@@ -12,6 +12,7 @@ from cmpnas.data.augment import Augment
 from cmpnas.data.items import Items
 from cmpnas.train.device import autocast
 from cmpnas.train.loop import Plan, fit
+from cmpnas.train.mixing import Frozen, Mixing
 
 
 def train_network(
@@ -25,18 +26,23 @@ def train_network(
     seed: int,
     saved: Path,
     workers: int = 0,
+    mixing: Mixing | None = None,
 ) -> None:
-    """Train ``network`` in place against ``anchor``; calibrate it afterwards."""
+    """Train ``network`` in place; calibrate it afterwards.
+
+    The gallery space is ``anchor``, or learns in a ``mixing`` that began as it.
+    """
     torch.manual_seed(seed)
-    loss = CompatLoss(losses, anchor)
+    loss, teacher = CompatLoss(losses, anchor), mixing or Frozen(anchor)
 
     def loss_at(images: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
         with autocast(network, plan.precision):
             query = network(images).float()
-        return loss(Batch(query, *(known.to(images.device) for known in anchor.look(indices, view))))
+        gallery, labels, own = teacher(indices, view, images.device)
+        return own + loss(Batch(query, gallery, labels))
 
-    both = nn.ModuleDict({"network": network, "loss": loss})
+    together = nn.ModuleDict({"network": network, "loss": loss, "teacher": teacher})
     fit(
-        "query", both, loss_at, train, plan,
-        augmentation=augmentation, views=anchor.n_views, seed=seed, saved=saved, workers=workers,
+        "query", together, loss_at, train, plan, augmentation=augmentation, views=anchor.n_views,
+        seed=seed, saved=saved, workers=workers, after_step=lambda: teacher.lead(loss),
     )  # fmt: skip

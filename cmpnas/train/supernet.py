@@ -20,6 +20,7 @@ from cmpnas.models.supernet import Supernet
 from cmpnas.space import SearchSpace
 from cmpnas.train.device import autocast
 from cmpnas.train.loop import Plan, fit
+from cmpnas.train.mixing import Frozen, Mixing
 from cmpnas.train.paths import Sampling, paths_at
 
 
@@ -58,18 +59,22 @@ def train_supernet(
     seed: int,
     saved: Path,
     workers: int = 0,
+    mixing: Mixing | None = None,
 ) -> Supernet:
-    """Train paths of one set of shared weights, all within ``budget``, each as if it were alone."""
+    """Train paths of one set of shared weights, all within ``budget``, each as if it were alone.
+
+    The gallery space is ``anchor``, or learns in a ``mixing`` that began as it.
+    """
     torch.manual_seed(seed)
     supernet = Supernet(space)
-    loss = CompatLoss(losses, anchor)
+    loss, teacher = CompatLoss(losses, anchor), mixing or Frozen(anchor)
     steps = plan.steps(len(train))
     paths = paths_at(space, budget, plan.sampling, steps=steps, paths=plan.paths, seed=seed)
     with torch.device("meta"):
         example = Network(space.layers(space.extremes()[1]))
 
     def loss_at(images: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
-        gallery, labels = (known.to(images.device) for known in anchor.look(indices, view))
+        gallery, labels, own = teacher(indices, view, images.device)
         total, largest = images.new_zeros(()), None
         for arch in paths(step):
             with autocast(example, plan.precision):
@@ -79,11 +84,11 @@ def train_supernet(
                 largest = F.normalize(query.detach())
             elif largest is not None:
                 total = total + plan.in_place * (1 - (F.normalize(query) * largest).sum(1)).mean()
-        return total / plan.paths
+        return own + total / plan.paths
 
-    both = nn.ModuleDict({"supernet": supernet, "loss": loss})
+    together = nn.ModuleDict({"supernet": supernet, "loss": loss, "teacher": teacher})
     fit(
-        "supernet", both, loss_at, train, plan,
-        augmentation=augmentation, views=anchor.n_views, seed=seed, saved=saved, workers=workers,
+        "supernet", together, loss_at, train, plan, augmentation=augmentation, views=anchor.n_views,
+        seed=seed, saved=saved, workers=workers, after_step=lambda: teacher.lead(loss),
     )  # fmt: skip
     return supernet

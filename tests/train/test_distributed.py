@@ -23,8 +23,12 @@ from cmpnas.distributed import gather, mean, rank, together
 from cmpnas.errors import RecipeError
 from cmpnas.gallery.settings import SingleSettings
 from cmpnas.gallery.single import train_single
+from cmpnas.models.mixer import TransformerMixer
+from cmpnas.models.network import build_network
 from cmpnas.space import load_space
 from cmpnas.train.loop import Plan
+from cmpnas.train.mixing import Mixing
+from cmpnas.train.network import train_network
 from cmpnas.train.supernet import SupernetPlan, train_supernet
 from tests.conftest import QUICK
 
@@ -39,7 +43,7 @@ def items() -> Items:
 
 
 def learn(folder: Path) -> None:
-    """A supernet on relational losses, then a gallery model, a few steps each, all in double precision.
+    """A supernet on relational losses, a gallery model, a mixer and a query, a few steps each, all in double precision.
 
     Single precision leaves noise where BatchNorm cancels a direction, which Adam makes as large as any gradient.
     """
@@ -61,6 +65,16 @@ def learn(folder: Path) -> None:
     )  # fmt: skip
     train_single(settings, items(), 16, folder / "gallery", seed=0)
     torch.save(supernet.state_dict(), f"{own}.pt")
+    features = [torch.randn(48, 2, 5, generator=generator), torch.randn(48, 1, 3, generator=generator)]
+    start = Anchor(torch.empty(0, 8), torch.arange(48) % 5 - 1, centres, "arcface", 8.0, 0.1)  # some have no label
+    mixer = TransformerMixer([(2, 5), (1, 3)], 8, layers=1, heads=2, expansion=2)
+    mixing = Mixing(mixer, lambda rows: [part[rows] for part in features], start, 0.9)
+    network = build_network(space := load_space("tiny", size=16, embedding_dim=8), space.extremes()[0])
+    train_network(
+        network, start, {"influence": 1.0, "raml": 1.0}, items(), Plan(epochs=1, batch_size=16, lr=1e-2),
+        augmentation=AUGMENT, seed=1, saved=folder / "joint", mixing=mixing,
+    )  # fmt: skip
+    torch.save({**network.state_dict(), **mixing.state_dict()}, f"{own}.joint.pt")
 
 
 def work(number: int, processes: int, port: int, folder: str) -> None:
@@ -106,6 +120,13 @@ def test_two_processes_train_the_gallery_model_that_one_does_with_the_double_bat
     both, alone = (torch.load(run / "gallery" / "model.pt", weights_only=True) for run in together_and_alone)
     close(both["network"], alone["network"])  # running statistics too
     close({"classifier": both["classifier"]}, {"classifier": alone["classifier"]})
+
+
+def test_two_processes_train_the_mixer_and_query_that_one_does_with_the_double_batch(together_and_alone):
+    two, one = together_and_alone
+    alone = torch.load(one / "0.joint.pt", weights_only=True)
+    for number in (0, 1):
+        close(torch.load(two / f"{number}.joint.pt", weights_only=True), alone)
 
 
 def test_rows_are_gathered_in_order_and_gradients_find_their_own(together_and_alone):

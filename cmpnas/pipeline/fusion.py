@@ -1,0 +1,90 @@
+"""The stages of a gallery of kind ``fusion``: sources, their bank, the mixer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmpnas.data.items import union
+from cmpnas.distributed import agree, first_alone
+from cmpnas.files import hash_of
+from cmpnas.gallery.bank import Bank
+from cmpnas.gallery.fusion import FusionGallery, begin_mixing, fill_bank, load_fusion, save_mixing
+from cmpnas.gallery.settings import FusionSettings, LocalSettings, PrecomputedSettings, SingleSettings
+from cmpnas.gallery.single import load_single, plan_single, train_single
+from cmpnas.gallery.sources import FeatureSource, of_brought, of_saved, of_single
+from cmpnas.train.mixing import train_mixer
+
+if TYPE_CHECKING:
+    from cmpnas.pipeline.stages import Stages
+
+
+def fusion_gallery(stages: Stages, settings: FusionSettings) -> FusionGallery:
+    """The gallery option, trained if it is not there yet; where it is trained jointly, the supernet is too."""
+    run, seed = stages.run, stages.recipe.seed
+    sources = stages.sources
+    bank, path = _bank(stages, settings, sources), run.gallery / "model.pt"
+    if settings.training == "joint" and agree(not (path.exists() and run.supernet.exists())):
+        start, mixing = begin_mixing(settings, bank, stages.splits.pool, seed)
+
+        def keep() -> None:
+            (run.gallery / "key.json").unlink(missing_ok=True)  # what another mixer embedded is no longer good
+            save_mixing(mixing, path)
+
+        stages.train_supernet(start, mixing, keep)
+    elif settings.train is not None and agree(not path.exists()):
+        train, saved = stages.splits.train, run.gallery / "checkpoint.pt"
+        stages.say(f"gallery: training mixer {settings.name!r} on {len(train):,} images")
+        with run.timed("gallery"):
+            _, mixing = begin_mixing(settings, bank, train, seed)
+            train_mixer(f"gallery {settings.name}", mixing, len(train), settings.train, seed=seed, saved=saved)
+        with first_alone() as first:
+            if first:
+                save_mixing(mixing, path)
+                saved.unlink()
+    return load_fusion(settings, sources, bank, path)
+
+
+def open_sources(stages: Stages, settings: FusionSettings) -> list[FeatureSource]:
+    """All sources, in their order; a model that is to be trained here is, if it is not there yet."""
+    recipe, found = stages.recipe, []
+    for source in settings.sources:
+        local = settings.local.get(source.name)
+        if isinstance(source, PrecomputedSettings):
+            found.append(of_saved(source, recipe.data, stages.data, stages.splits.total))
+        elif isinstance(source, SingleSettings):
+            found.append(_trained(stages, source, local))
+        else:
+            found.append(of_brought(source, local, recipe.data, stages.data))
+    return found
+
+
+def fusion_key(stages: Stages, settings: FusionSettings) -> str:
+    """Key of everything that the mixer is made of; joint training makes the query's side a part of it."""
+    made_of = [source.key for source in stages.sources]
+    return hash_of(made_of, *(stages.query_side if settings.training == "joint" else ()))
+
+
+def _trained(stages: Stages, source: SingleSettings, local: LocalSettings | None) -> FeatureSource:
+    """A source that is trained here, if it is not there yet."""
+    recipe, folder = stages.recipe, stages.run.gallery / source.name
+    if agree(not (folder / "model.pt").exists()):
+        stages.say(f"gallery: training source {source.name!r} on {len(stages.splits.train):,} images")
+        with stages.run.timed("gallery"):
+            train_single(
+                source, stages.splits.train, recipe.data.size, folder, seed=recipe.seed, workers=recipe.workers
+            )
+    made_of = hash_of(plan_single(source, recipe.data.size)[0].fingerprint, stages.splits.fingerprint, recipe.seed)
+    return of_single(load_single(source, recipe.data.size, folder), local, made_of)
+
+
+def _bank(stages: Stages, settings: FusionSettings, sources: list[FeatureSource]) -> Bank:
+    """Features of all pictures but those of the test, each source's computed once."""
+    splits = stages.splits
+    folder = stages.run.gallery / "bank" if settings.bank is None else Path(settings.bank)
+    items = union([splits.train, splits.pool, splits.search.query, splits.search.gallery])
+    with first_alone() as first:
+        if first:
+            stages.say(f"gallery: the features of {len(sources)} sources on {len(items):,} images")
+        with stages.run.timed("features"):  # the others find nothing left to do
+            return fill_bank(folder, sources, items, splits.fingerprint)

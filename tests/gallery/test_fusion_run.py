@@ -1,0 +1,99 @@
+"""Whole runs whose gallery is mixed of several models."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cmpnas.cli.app import main
+from cmpnas.models import build_network
+from cmpnas.models.mixer import TransformerMixer
+from cmpnas.space import load_space
+from tests.conftest import QUICK, to_onnx
+
+JOINT = "query.loss={influence: 1, regression: 5}"
+STAGED = ", training: two_stage, train: {epochs: 2, batch_size: 32, lr: 0.01}"
+TOTAL = 24 * 6 + 8 * 8 + 2 * 8 * 8  # pictures of the shrunk shop
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An encoder that nobody trained, of 24 px, and saved local features of every picture."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    space = load_space("resnet_small", size=24, embedding_dim=20)
+    to_onnx(build_network(space, space.extremes()[0]), 24, folder / "big.onnx")
+    np.save(folder / "saved.npy", np.random.default_rng(0).normal(size=(TOTAL, 3, 5)).astype(np.float16))
+    return folder
+
+
+def search(run, folder, more="", *overrides):
+    single = "{kind: single, name: own, space: resnet_small, arch: smallest, embedding_dim: 12, "
+    single += "train: {epochs: 1, batch_size: 32, lr: 0.004}}"
+    brought = "{kind: onnx, name: big, file: big.onnx}"
+    saved = "{kind: precomputed, name: saved, file: saved.npy, mflops: 7}"
+    gallery = f"gallery={{kind: fusion, name: mixed, embedding_dim: 16, bank: {folder / 'bank'}, "
+    gallery += f"sources: [{single}, {brought}, {saved}], local: {{own: {{tokens: 4, by: grid}}}}{more}}}"
+    shrunk = [override for override in QUICK if not override.startswith("gallery.")]
+    parts = [part for override in (*shrunk, gallery, *overrides) for part in ("--set", override)]
+    return ["search", "--run", str(run), "--data", str(folder), "--budget-mflops", "2", *parts]
+
+
+def cost(path, capsys):
+    capsys.readouterr()
+    assert main(["cost", *path, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("more", "loss"), [("", JOINT), (STAGED, "query.loss={csd: 1, bct: 1}")], ids=["joint", "two"])
+def test_search_resume_train_evaluate(more, loss, folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    command = search(run, folder, more, loss)
+    bank = folder / "bank" / "big.npy"
+    before = bank.stat().st_mtime_ns if bank.exists() else None
+    assert main([*command, "--json"]) == 0
+    front = json.loads(capsys.readouterr().out)
+    if before is not None:  # another run has embedded it
+        assert bank.stat().st_mtime_ns == before
+    shapes = [(1, 12), (4, 256), (1, 20), (3, 5)]
+    mixer = TransformerMixer(shapes, 16, layers=2, heads=4, expansion=2)
+    own = load_space("resnet_small", size=32, embedding_dim=12)
+    mflops = own.cost(own.extremes()[0]).mflops + cost([str(folder / "big.onnx")], capsys)["mflops"] + 7
+    assert front["paragon"]["mflops"] == pytest.approx(mflops + mixer.macs / 1e6, abs=1e-9)
+    assert front["pairs"][0]["gallery"]["kind"] == "fusion"
+    assert not list(run.rglob("*checkpoint*"))
+
+    records, pool = (run / "records.jsonl").read_bytes(), np.load(run / "gallery" / "mixed" / "pool.npy")
+    for file in ("supernet.pt", "front.json", "records.jsonl"):
+        (run / file).unlink()
+    assert main([*command, "--resume"]) == 0
+    assert (run / "records.jsonl").read_bytes() == records
+    assert np.array_equal(np.load(run / "gallery" / "mixed" / "pool.npy"), pool)
+
+    assert main(["train", str(run), "--data", str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--data", str(folder), "--json"]) == 0
+    systems = json.loads(capsys.readouterr().out)["systems"]
+    assert systems[0]["mflops"] == front["paragon"]["mflops"]
+    assert 0 < systems[1]["scores"]["hit@1"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([JOINT, "query.views=2"], "query.views is 2, but gallery 'saved' is embeddings without a model; use 0"),
+        (["query.loss={csd: 1}"], "query.loss.csd needs a frozen gallery, and this one learns jointly"),
+        ([JOINT, "gallery.bank=MODELS"], "has no manifest.json, so it is no bank"),
+        ([JOINT, "data.seed=2"], "is a bank of another list of images"),
+        ([JOINT, "data.train_shots=[2, 5]"], "source 'saved': saved.npy holds float16 (336, 3, 5)"),
+    ],
+)
+def test_mistakes_end_in_one_line(overrides, message, folder, tmp_path, capsys):
+    """After the runs above, which have filled the bank."""
+    assert (folder / "bank" / "manifest.json").exists()
+    assert main(search(tmp_path / "run", folder, "", *(text.replace("MODELS", str(folder)) for text in overrides))) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert message in last
