@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -15,7 +15,7 @@ from cmpnas.cost.latency import read_latency_table
 from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import RecipeError, unknown
-from cmpnas.gallery.settings import AnyGallery, BroughtSettings, SingleSettings
+from cmpnas.gallery.settings import AnyGallery, AnyOption, BroughtSettings, EnsembleSettings, SingleSettings
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.retrieval.metrics import get_metric
@@ -70,9 +70,12 @@ class QuerySettings(_Settings):
 class SearchSettings(_Settings):
     """The search: who proposes, how many, judged how, under what limit.
 
-    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise; the front is of M(q, g) always.
-    ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where ``budget_latency_ms`` is given,
-    latency is what the controller lowers and what the front is over, instead of MFLOPs.
+    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise, against the anchor; the front is
+    of M(q, g) always. ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where
+    ``budget_latency_ms`` is given, latency is what the controller lowers and what the front is over, instead of MFLOPs.
+    ``indexed_per_query``: gallery images that are indexed for each query served; what a pair costs in all is its
+    query's multiply-adds and so many times those of indexing an image. ``keep_mb``: how much of the run folder may hold
+    query embeddings, for gallery options that are added later.
     """
 
     controller: str = "predictor"
@@ -85,6 +88,8 @@ class SearchSettings(_Settings):
     budget_params_m: float | None = None
     budget_latency_ms: float | None = None
     latency_table: str | None = None
+    indexed_per_query: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    keep_mb: PositiveInt = 1024
 
     @field_validator("controller")
     @classmethod
@@ -123,13 +128,17 @@ class SearchSettings(_Settings):
 
 
 class Recipe(_Settings):
-    """The whole experiment."""
+    """The whole experiment.
+
+    ``gallery`` is the anchor, whose space query networks learn; ``galleries`` are further options, each mapped into it.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[int, Field(ge=0)] = 0
     data: AnyData
     gallery: AnyGallery
+    galleries: tuple[AnyOption, ...] = ()
     query: QuerySettings
     search: SearchSettings = SearchSettings()
     report: Annotated[tuple[str, ...], Field(min_length=1)] = ("map@r", "map_full", "hit@1", "hit@10")
@@ -138,6 +147,26 @@ class Recipe(_Settings):
     @classmethod
     def _metrics_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_metric(name) for name in value)
+
+    @model_validator(mode="after")
+    def _galleries_fit(self) -> Self:
+        options = (self.gallery, *self.galleries)
+        named = [option.name for option in options]
+        if twice := [name for n, name in enumerate(named) if name in named[:n]]:
+            raise ValueError(f"two gallery options are called {twice[0]!r}; give each its own name")
+        if self.gallery.transform is not None:
+            raise ValueError(
+                f"gallery {self.gallery.name!r} is the anchor, whose space is learned: it has no transform"
+            )
+        models = [option.name for option in options if not isinstance(option, EnsembleSettings)]
+        for option in self.galleries:
+            if isinstance(option, EnsembleSettings):
+                for name in option.members:
+                    if name not in models:
+                        raise ValueError(f"gallery {option.name!r}: {unknown('member', name, models)}")
+            elif option.transform is None:
+                raise ValueError(f"gallery {option.name!r} needs a transform into the space of {self.gallery.name!r}")
+        return self
 
     def space(self, embedding_dim: int | None = None) -> SearchSpace:
         """The query space at this recipe's input size and the gallery's embedding width, timed if there is a table."""

@@ -18,6 +18,7 @@ from cmpnas.compat.lce import LCE
 from cmpnas.compat.raml import RAML
 from cmpnas.compat.rank_order import RankOrder
 from cmpnas.compat.regression import Regression
+from cmpnas.compat.shared_head import SharedHead
 from cmpnas.distributed import gather
 from cmpnas.errors import RecipeError
 
@@ -37,6 +38,7 @@ LOSSES: dict[str, type[Loss]] = {
     "rank_order": RankOrder,
     "regression": Regression,
     "rkd": RKD,
+    "shared_head": SharedHead,
     "vanilla": Vanilla,
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ from cmpnas.data.load import data_file, named_folder
 from cmpnas.distributed import first_alone, together
 from cmpnas.errors import BudgetError, RecipeError, RunError
 from cmpnas.files import write_json
+from cmpnas.gallery.base import Indexed
 from cmpnas.gallery.settings import (
+    AnyGallery,
     BroughtSettings,
+    EnsembleSettings,
     FileSettings,
     PrecomputedSettings,
     SingleSettings,
@@ -24,6 +29,7 @@ from cmpnas.gallery.settings import (
 )
 from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.timm import require_timm
+from cmpnas.pipeline.options import open_options, summary
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.progress import track
 from cmpnas.recipe import Recipe
@@ -32,7 +38,9 @@ from cmpnas.report.results import Searched
 from cmpnas.run import RunFolder
 from cmpnas.search.controllers import make_controller
 from cmpnas.search.controllers.by_nni import require_nni
+from cmpnas.search.evaluator import score_against
 from cmpnas.search.front import build_front
+from cmpnas.search.kept import KeptQueries
 from cmpnas.search.records import Record, RecordLog
 from cmpnas.space import SearchSpace
 from cmpnas.space.counting import count
@@ -62,18 +70,21 @@ def search(
     with run.locked():
         say(describe_budget(stages.space, recipe))
         stages.prepare()
+        options = open_options(stages)
+        indexed = {name: option.indexed for name, option in options.items()}
         if not first:
             return {}
         with run.timed("search"):
-            records = _search(stages)
+            records = _search(stages, indexed)
         with run.timed("front"):
             front = build_front(
                 records,
                 recipe=recipe.name,
                 budget=recipe.search.budget,
                 metric=recipe.search.metric,
-                galleries={recipe.gallery.name: stages.gallery_summary()},
+                galleries={name: summary(option) for name, option in options.items()},
                 paragon=stages.paragon(),
+                indexed_per_query=recipe.search.indexed_per_query,
             )
             write_json(run.front, front)
             plot_front([Searched(run.path.name, front, records)], run.path / "front.png")
@@ -90,21 +101,31 @@ def check(recipe: Recipe, data: str | None = None) -> None:
             f"query.views is {recipe.query.views}, but gallery {gallery.name!r} is embeddings without a model; use 0."
         )
     if isinstance(gallery, SingleSettings):
-        plan_single(gallery, recipe.data.size)
         recipe.space().require_reachable(recipe.search.budget)
-    elif isinstance(gallery, TimmSettings):
-        require_timm()
-    elif isinstance(gallery, FileSettings) and (Path(gallery.file).is_absolute() or named_folder(data)):
-        data_file(recipe.data, data, gallery.file)
+    for model in _models(recipe):
+        if isinstance(model, SingleSettings):
+            plan_single(model, recipe.data.size)
+        elif isinstance(model, TimmSettings):
+            require_timm()
+        elif isinstance(model, FileSettings) and (Path(model.file).is_absolute() or named_folder(data)):
+            data_file(recipe.data, data, model.file)
+
+
+def _models(recipe: Recipe) -> list[AnyGallery]:
+    """Every gallery model: the anchor and those beside it."""
+    return [recipe.gallery, *(option for option in recipe.galleries if not isinstance(option, EnsembleSettings))]
 
 
 def _check_batches(recipe: Recipe, splits: Splits) -> None:
     """Raise before anything is trained if a batch is larger than what there is to train on, or cannot be shared."""
     plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
-    if isinstance(recipe.gallery, SingleSettings):
-        plans.append((recipe.gallery.train, splits.train))
-    elif isinstance(recipe.gallery, BroughtSettings) and isinstance(recipe.gallery.projection, SoftmaxProjection):
-        plans.append((recipe.gallery.projection.train, splits.train))
+    for model in _models(recipe):
+        if isinstance(model, SingleSettings):
+            plans.append((model.train, splits.train))
+        elif isinstance(model, BroughtSettings) and isinstance(model.projection, SoftmaxProjection):
+            plans.append((model.projection.train, splits.train))
+        if model.transform is not None:
+            plans.append((model.transform.train, splits.pool))
     for plan, items in plans:
         plan.check_shares()
         Steps(len(items), plan.batch_size, recipe.seed, 0, 0)
@@ -131,16 +152,17 @@ def _feasible(space: SearchSpace, budget: Budget) -> str:
         return "an uncounted number"
 
 
-def _search(stages: Stages) -> list[Record]:
+def _search(stages: Stages, galleries: Mapping[str, Indexed]) -> list[Record]:
     """Ask, evaluate, record, tell; records of an earlier start are told without being evaluated."""
     settings, name = stages.recipe.search, stages.recipe.gallery.name
     log = RecordLog(stages.run.records, stages.space)
     log.drop_partial_line()
-    known = log.read()
+    kept = KeptQueries(stages.run.queries, settings.keep_mb * 2**20)
+    known = _complete(log.read(), log, kept, stages, galleries)
     controller = make_controller(
         settings.controller, stages.space, settings.budget, population=settings.population, seed=stages.recipe.seed
     )
-    evaluator = stages.evaluator()
+    evaluator = stages.evaluator(galleries, kept.save)
     stages.say(f"search: {max(0, settings.trials - len(known))} of {settings.trials} architectures to evaluate")
     records: list[Record] = []
     trials = max(settings.trials, len(known))
@@ -159,8 +181,33 @@ def _search(stages: Stages) -> list[Record]:
         else:
             record = evaluator(n, arch)
             log.append(record)
+            kept.prune([*records, record])
         controller.tell(arch, record.reward(name, settings.reward), record.cost(settings.budget))
         records.append(record)
+    return records
+
+
+def _complete(
+    records: list[Record], log: RecordLog, kept: KeptQueries, stages: Stages, galleries: Mapping[str, Indexed]
+) -> list[Record]:
+    """Records scored against gallery options that came after them too, from the query embeddings that were kept."""
+    metric, scored, left = stages.recipe.search.metric, 0, 0
+    for place, record in enumerate(records):
+        later = {name: known for name, known in galleries.items() if name not in record.galleries}
+        query = kept.load(record.n) if later else None
+        if query is None:
+            left += bool(later)
+            continue
+        found = {**record.galleries, **score_against(query, later, stages.splits.search, metric)}
+        records[place] = replace(
+            record, galleries={name: found[name] for name in [*galleries, *found] if name in found}
+        )
+        scored += 1
+    if scored:
+        stages.say(f"search: {scored} architectures scored against gallery options that are new, no network was run")
+        log.rewrite(records)
+    if left:
+        stages.say(f"search: of {left} architectures no query embeddings are kept; new gallery options do without them")
     return records
 
 
@@ -181,6 +228,7 @@ def dry_run(recipe: Recipe, data: str | None = None) -> dict[str, Any]:
         "controller": recipe.search.controller,
         "evaluations": recipe.search.trials,
         "gallery": recipe.gallery.name,
+        "galleries": [option.name for option in recipe.galleries],
         "stages": ["gallery", "embed", "supernet", "search", "front"],
         "device": str(device()),
         "threads": torch.get_num_threads(),

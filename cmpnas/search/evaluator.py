@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from torch import nn
 
 from cmpnas.data.items import Items, Protocol
-from cmpnas.gallery.base import Embedded
+from cmpnas.gallery.base import Indexed
 from cmpnas.models.calibrate import calibrate
 from cmpnas.models.supernet import Supernet
-from cmpnas.retrieval import Scores, evaluate_retrieval
+from cmpnas.retrieval.evaluate import Scores, score
+from cmpnas.retrieval.relevance import Relevance
+from cmpnas.retrieval.similarity import Cosine, Without
 from cmpnas.search.records import PairScore, Record
 from cmpnas.space import Arch
 from cmpnas.train.device import device
@@ -25,7 +27,8 @@ class Evaluator:
 
     Args:
         pool: what the supernet learned from; ``calibration_images`` of it give the BatchNorm statistics.
-        galleries: by name; the search gallery as each gallery option embedded it.
+        galleries: by name; the search gallery as each gallery option indexes it.
+        keep: called with the number of a record and its query embeddings, for gallery options to come.
     """
 
     def __init__(
@@ -33,13 +36,14 @@ class Evaluator:
         supernet: Supernet,
         pool: Items,
         search: Protocol,
-        galleries: Mapping[str, Embedded],
+        galleries: Mapping[str, Indexed],
         *,
         metric: str,
         calibration_images: int,
+        keep: Callable[[int, np.ndarray], None] | None = None,
     ) -> None:
         self.supernet, self.search, self.galleries, self.metric = supernet, search, galleries, metric
-        self._pool, self._calibration_images = pool, calibration_images
+        self._pool, self._calibration_images, self._keep = pool, calibration_images, keep
 
     def __call__(self, n: int, arch: Arch) -> Record:
         """Evaluate ``arch`` with the supernet's weights, as record number ``n``."""
@@ -49,16 +53,15 @@ class Evaluator:
         """Calibrate and score ``network``, which is of ``arch``, as record number ``n``."""
         calibrate_on(network, self._pool, self._calibration_images)
         query, gallery = embed(network, self.search.query), embed(network, self.search.gallery)
-        against = {
-            name: score_pair(query, known.gallery, self.search, [self.metric]) for name, known in self.galleries.items()
-        }
+        if self._keep is not None:
+            self._keep(n, query)
         cost = self.supernet.space.cost(arch)
         return Record(
             n,
             arch,
             cost.mflops,
             cost.params_m,
-            {name: PairScore(scores[self.metric], scores.interval(self.metric)) for name, scores in against.items()},
+            score_against(query, self.galleries, self.search, self.metric),
             score_pair(query, gallery, self.search, [self.metric])[self.metric],
             cost.latency_ms,
         )
@@ -70,9 +73,24 @@ def calibrate_on(network: nn.Module, pool: Items, images: int) -> nn.Module:
     return calibrate(network, (batch.to(where) for batch in pool.sample_batches(_BATCH, images)))
 
 
-def score_pair(query: np.ndarray, gallery: np.ndarray, task: Protocol, metrics: list[str]) -> Scores:
-    """Scores of embeddings of ``task``; items of a query's own source are ignored."""
-    sources = None
-    if task.query.sources is not None and task.gallery.sources is not None:
-        sources = (task.query.sources, task.gallery.sources)
-    return evaluate_retrieval(query, gallery, task.query.labels, task.gallery.labels, metrics, sources)
+def score_against(
+    query: np.ndarray, galleries: Mapping[str, Indexed], task: Protocol, metric: str
+) -> dict[str, PairScore]:
+    """M(q, g) of query embeddings and every gallery."""
+    against = {
+        name: score_pair(query, known.gallery, task, [metric], known.rejected) for name, known in galleries.items()
+    }
+    return {name: PairScore(scores[metric], scores.interval(metric)) for name, scores in against.items()}
+
+
+def score_pair(
+    query: np.ndarray, gallery: np.ndarray, task: Protocol, metrics: list[str], rejected: np.ndarray | None = None
+) -> Scores:
+    """Scores of embeddings of ``task``; items of a query's own source are ignored.
+
+    Rows of the gallery that are ``rejected`` come last in every ranking, so that scores with and without rejection are
+    of one task: a query loses what it can no longer find.
+    """
+    cosine = Cosine(query, gallery)
+    relevance = Relevance.of_labels(task.query.labels, task.gallery.labels, task.own_sources, *cosine.shape)
+    return score(cosine if rejected is None else Without(cosine, rejected), relevance, metrics)
