@@ -56,7 +56,7 @@ class CompatLoss(nn.Module):
         if helpless and not (anchor.labels >= 0).any():
             free = ", ".join(name for name, loss in LOSSES.items() if not loss.needs)
             raise RecipeError(
-                f"query.loss.{helpless[0]} needs labels and no picture of data.pool has one; without them: {free}."
+                f"loss {helpless[0]!r} needs labels and no picture of data.pool has one; without them: {free}."
             )
         self.weights = dict(weights)
         self.parts = nn.ModuleDict({name: LOSSES[name](anchor) for name in weights})

@@ -134,8 +134,7 @@ def _checked(vectors: np.ndarray, name: str, start: int) -> np.ndarray:
         row = start + int(np.flatnonzero(~np.isfinite(lengths))[0])
         raise DataError(f"member {name!r} holds NaN or infinity, first in row {row}; embed again.")
     if (np.abs(lengths - 1) > 1e-2).any():
-        row = start + int(np.flatnonzero(np.abs(lengths - 1) > 1e-2)[0])
-        raise DataError(
-            f"member {name!r} has a vector of length {lengths[row - start] ** 0.5:.4g} in row {row}, not 1."
-        )
+        row = int(np.flatnonzero(np.abs(lengths - 1) > 1e-2)[0])
+        length = f"{lengths[row] ** 0.5:.4g}"
+        raise DataError(f"member {name!r} has a vector of length {length} in row {start + row}; scale all to 1.")
     return vectors

@@ -35,7 +35,8 @@ class _Bottleneck(nn.Sequential):
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__(*layers)
         last = [layer for layer in layers if isinstance(layer, nn.Linear | nn.BatchNorm1d)][-1]
-        nn.init.zeros_(last.weight)
+        for values in last.parameters():
+            nn.init.zeros_(values)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)
@@ -173,25 +174,32 @@ def train_transform(name: str, settings: TransformSettings, source: np.ndarray, 
     torch.manual_seed(settings.seed)
     transform = Transform(settings.kind, source.shape[1], anchor.embeddings.shape[1])
     transform.start_at(source, anchor.embeddings.numpy())
+    saved = path.with_name("checkpoint.pt")
+    learn(name, transform, settings, source, anchor, saved)
+    with first_alone() as first:
+        if first:
+            checkpoint.save({"transform": transform.state_dict()}, path)
+            saved.unlink()
+
+
+def learn(
+    name: str, module: nn.Module, settings: TransformSettings, source: np.ndarray, anchor: Anchor, saved: Path
+) -> None:
+    """Teach ``module`` in place to take rows of ``source`` to the anchor's embeddings of the same pictures."""
     loss = CompatLoss(settings.loss, anchor)
 
     def loss_at(images: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
-        mapped = transform(torch.from_numpy(np.asarray(source[indices.numpy()], np.float32)).to(images.device))
+        mapped = module(torch.from_numpy(np.asarray(source[indices.numpy()], np.float32)).to(images.device))
         return loss(Batch(mapped, *(known.to(images.device) for known in anchor.look(indices, view))))
 
     # The loop deals out pictures; what is learned from are the embeddings of the same indices.
     blank = torch.zeros(len(source), 3, 1, 1, dtype=torch.uint8)
     items = Items(ArrayImages(blank), anchor.labels.numpy(), None, np.arange(len(source)))
-    both = nn.ModuleDict({"transform": transform, "loss": loss})
-    saved = path.with_name("checkpoint.pt")
+    both = nn.ModuleDict({"transform": module, "loss": loss})
     fit(
         f"transform {name}", both, loss_at, items, settings.train,
         augmentation=Augment(), seed=settings.seed, saved=saved,
     )  # fmt: skip
-    with first_alone() as first:
-        if first:
-            checkpoint.save({"transform": transform.state_dict()}, path)
-            saved.unlink()
 
 
 def load_transform(settings: TransformSettings, width: int, dim: int, path: Path) -> Transform:

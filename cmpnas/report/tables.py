@@ -97,8 +97,8 @@ def _rejection(found: dict[str, Any]) -> str:
         f"{found['query']} against {found['gallery']}: without the {100 * (1 - found['coverage']):.1f}% of its images "
         f"that its members disagree on most, 1 - hit@1 is {found['error']:.4f} instead of {found['error_before']:.4f} "
         f"(hit@1 {100 * found['gain']:+.2f} points [{low:+.2f}, {high:+.2f}], {found['queries']} queries); "
-        f"area below the risk-coverage curve {areas['risk']:.4f}, by chance {areas['random']:.4f}, oracle {areas['oracle']:.4f}"
-        + ("" if share is None else f": {100 * share:.0f}% of the way")
+        f"area below the risk-coverage curve {areas['risk']:.4f}, by chance {areas['random']:.4f}, "
+        f"oracle {areas['oracle']:.4f}" + ("" if share is None else f": {100 * share:.0f}% of the way")
     )
 
 

@@ -101,7 +101,7 @@ def without(
     before, after, counted = (np.zeros(len(query), bool) for _ in range(3))
     for queries, own, others in _best(similarity, relevance):
         before[queries] = own.max(1) > others.max(1)
-        own, others = own[:, stays].max(1), others[:, stays].max(1)
+        own, others = (side[:, stays].max(1, initial=-np.inf) for side in (own, others))
         after[queries], counted[queries] = own > others, own > -np.inf
     if not counted.any():
         raise DataError("no query has a relevant item left; reject fewer.")

@@ -181,6 +181,32 @@ def test_lce_equals_a_naive_loop(anchor, batch):
     assert loss(batch).item() == pytest.approx(own + moved + sum(outside) / 12, rel=1e-5)
 
 
+def test_shared_head_equals_a_naive_loop(anchor, batch):
+    loss = LOSSES["shared_head"](anchor)
+    with torch.no_grad():
+        loss.head.weight[0] *= -1.5  # a head that has learned
+    heads, total = unit(loss.head.weight), 0.0
+    for q, g, label in zip(unit(batch.query), batch.gallery.tolist(), batch.labels.tolist(), strict=True):
+        chances = []
+        for side in (q, g):
+            logits = [8 * dot(side, head) for head in heads]
+            chances.append([math.exp(x) / sum(map(math.exp, logits)) for x in logits])
+            logits[label] = 8 * math.cos(math.acos(logits[label] / 8) + 0.2)
+            total += 0.5 * (math.log(sum(map(math.exp, logits))) - logits[label])
+        total += sum(w * math.log(w / s) for s, w in zip(*chances, strict=True))
+    assert loss(batch).item() == pytest.approx(total / 12, rel=1e-4)
+
+
+def test_shared_head_learns_from_both_sides_and_its_target_stays(anchor, batch):
+    loss = LOSSES["shared_head"](anchor)
+    there = replace(batch, query=anchor.embeddings.clone().requires_grad_())
+    own = loss.head(there.gallery, there.labels).item()
+    assert loss(there).item() == pytest.approx(own, rel=1e-5)  # no divergence, and the same cross-entropy twice
+    loss(batch).backward()
+    assert loss.head.weight.grad.abs().sum() > 0
+    assert not batch.gallery.requires_grad
+
+
 def test_rkd_and_pkt_equal_naive_loops(anchor, batch):
     sides = unit(batch.query), batch.gallery.tolist()
     distance, angle, near = [], [], []
@@ -245,7 +271,7 @@ def test_losses_that_need_labels_say_so_and_leave_the_rest_out(name, anchor, bat
     none.backward()
     assert none.item() == pytest.approx(0, abs=1e-6)
     assert batch.query.grad is not None
-    with pytest.raises(RecipeError, match=f"query.loss.{name} needs labels and no picture of data.pool has one"):
+    with pytest.raises(RecipeError, match=f"loss {name!r} needs labels and no picture of data.pool has one"):
         CompatLoss({"regression": 1.0, name: 1.0}, replace(anchor, labels=torch.full((12,), -1)))
 
 
@@ -256,7 +282,7 @@ def test_every_loss_pulls_a_query_to_its_gallery_embedding(name, anchor):
     query = torch.randn(12, 6, requires_grad=True)
     loss = LOSSES[name](anchor)
     means = torch.stack([anchor.embeddings[anchor.labels == label].mean(0) for label in range(4)])
-    by_class = dict.fromkeys(("bct", "influence", "lce"), anchor.classifier) | {"contrastive": means}
+    by_class = dict.fromkeys(("bct", "influence", "lce", "shared_head"), anchor.classifier) | {"contrastive": means}
     target = by_class[name][anchor.labels] if name in by_class else anchor.embeddings
     optimiser = torch.optim.SGD([query], lr=0.5)
 
