@@ -3,10 +3,11 @@ way of combining; what rejection brings; what a fifth member costs.
 
     python benchmarks/ensemble.py [--run RUN --pick 20x] [--split search] [--data DIR] [--folder DIR] [--out FILE]
 
-The data are those of recipe ``grocery``, the gallery models the five ONNX files of ``pretrained``, the anchor the first
-of them. The query model is the finished pick of RUN, whose gallery must be that anchor; without a run, a network of
-8 MFLOPs at 96 px is trained against the anchor (seed 0, 40 epochs). Embeddings, transforms and that network are kept in
-FOLDER. Transforms learn from the training pictures alone; a difference is paired over queries.
+The data are those of recipe ``grocery``, the gallery models the five ONNX files of ``pretrained``, each whitened as the
+recipe whitens the first of them, which is the anchor. The query model is the finished pick of RUN, a run of that recipe;
+without a run, a network of 4 MFLOPs at 64 px is trained against the anchor (seed 0, 32 epochs). Embeddings, transforms
+and that network are kept in FOLDER, which is of one query model. Transforms learn from the training pictures alone; a
+difference is paired over queries.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from torch.nn import functional as F
 from cmpnas.compat import Anchor
 from cmpnas.cost import Budget
 from cmpnas.data import Items, Protocol, load_splits
-from cmpnas.gallery.base import Embedded, anchor
-from cmpnas.gallery.brought import as_it_is, open_model
+from cmpnas.gallery.base import Embedded, Gallery, anchor
+from cmpnas.gallery.brought import open_model
 from cmpnas.gallery.ensemble import combine, rejected
+from cmpnas.gallery.projection import load_projected, make_projection
 from cmpnas.gallery.settings import OnnxSettings, RejectSettings, TransformSettings
 from cmpnas.gallery.transform import Transform, learn, load_transform, train_transform
 from cmpnas.models.network import build_network
@@ -51,7 +53,7 @@ _FILES = {
 }  # fmt: skip
 _METRICS = ["map_full", "hit@1"]
 _TRAIN = {"epochs": 20, "batch_size": 64, "lr": 1e-4}
-_QUERY = Plan(epochs=40, batch_size=32, lr=0.004)
+_QUERY = Plan(epochs=32, batch_size=32, lr=0.004)
 _RULE = RejectSettings(coverage=0.9)
 
 
@@ -63,20 +65,20 @@ class Bench:
     task: Protocol
     train: Items
     folder: Path
-    open: Callable[[str], object]
+    open: Callable[[str], Gallery]
 
     def own(self, name: str, part: str) -> np.ndarray:
         """A model's own embeddings of ``train``, or of the split's ``gallery`` or ``query``."""
         path = self.folder / f"{name}.{part if part == 'train' else f'{self.split}.{part}'}.npy"
         if not path.exists():
             items = self.train if part == "train" else getattr(self.task, part)
-            np.save(path, self.open(name).embed(items, f"embed {name}"))  # type: ignore[attr-defined]
+            np.save(path, self.open(name).embed(items, f"embed {name}"))
         return np.load(path)
 
     @property
     def anchor(self) -> Anchor:
         known = self.own(_ANCHOR, "train")
-        return anchor(self.open(_ANCHOR), Embedded(known, known, known), self.train)  # type: ignore[arg-type]
+        return anchor(self.open(_ANCHOR), Embedded(known, known, known), self.train)
 
     def mapped(self, name: str, seed: int = 0, kind: str = "parallel") -> np.ndarray:
         """A model's gallery in the anchor's space, which for the anchor is its own."""
@@ -144,17 +146,23 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     recipe = load_recipe("grocery")
     splits = load_splits(recipe.data, data)
-    opened: dict[str, object] = {}
+    stages = Stages.of_run(run, data, print) if run else None
+    opened: dict[str, Gallery] = {_ANCHOR: stages.gallery} if stages else {}
 
-    def open_once(name: str) -> object:
+    def open_once(name: str) -> Gallery:
         if name not in opened:
-            settings = OnnxSettings(kind="onnx", name=name, file=f"pretrained/{_FILES[name]}.onnx")
-            opened[name] = as_it_is(settings, open_model(settings, recipe.data, data))
+            plan = recipe.gallery.projection  # type: ignore[union-attr]
+            file = f"pretrained/{_FILES[name]}.onnx"
+            settings = OnnxSettings(kind="onnx", name=name, file=file, projection=plan)
+            model, own = open_model(settings, recipe.data, data), folder / name
+            if not (own / "model.pt").exists():
+                make_projection(settings, plan, model, splits.train, own, seed=0)  # type: ignore[arg-type]
+            opened[name] = load_projected(settings, plan, model, own)  # type: ignore[arg-type]
         return opened[name]
 
     task = splits.test if split == "test" else splits.search
     bench = Bench(split, task, splits.train, folder, open_once)
-    query, mflops = found(run, pick_, split, data) if run else small(bench, data)
+    query, mflops = found(stages, pick_, task) if stages else small(bench, data)
     tables = measure(bench, query)
     print(f"grocery, {split} split, query model of {mflops:.2f} MFLOPs, anchor {_ANCHOR}; map_full, hit@1")
     for title, rows in tables.items():
@@ -165,23 +173,21 @@ def main(
         out.write_text(json.dumps({"split": split, "query_mflops": mflops, "tables": tables}, indent=1) + "\n")
 
 
-def found(run: Path, pick_: str, split: str, data: str | None) -> tuple[np.ndarray, float]:
+def found(stages: Stages, pick_: str, task: Protocol) -> tuple[np.ndarray, float]:
     """Query embeddings of a run's finished pick."""
-    stages = Stages.of_run(run, data, print)
     if _FILES[_ANCHOR] not in str(stages.recipe.gallery):
-        raise typer.BadParameter(f"the gallery of {run} is not {_FILES[_ANCHOR]}.onnx")
+        raise typer.BadParameter(f"the gallery of this run is not {_FILES[_ANCHOR]}.onnx")
     arch = stages.space.from_json(pick(stages.run.read_front(), pick_)["query"]["arch"])
     network = load_finished(stages, Finish.by(stages.recipe, arch))
-    task = stages.splits.test if split == "test" else stages.splits.search
     return embed(network, task.query), stages.space.cost(arch).mflops
 
 
 def small(bench: Bench, data: str | None) -> tuple[np.ndarray, float]:
     """Query embeddings of a network trained alone against the anchor."""
-    recipe = load_recipe("grocery", ["data.size=96"])
+    recipe = load_recipe("grocery", ["data.size=64"])
     splits = load_splits(recipe.data, data)
-    space = load_space("mobile_small", size=96, embedding_dim=bench.anchor.embeddings.shape[1])
-    arch = space.nearest(dict(space.extremes()[1].choices), Budget(mflops=8))
+    space = load_space("mobile_small", size=64, embedding_dim=bench.anchor.embeddings.shape[1])
+    arch = space.nearest(dict(space.extremes()[1].choices), Budget(mflops=4))
     torch.manual_seed(0)
     network, path = build_network(space, arch), bench.folder / "small.pt"
     if not path.exists():
