@@ -63,7 +63,8 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
             told = name if called == anchor else f"{name} against {called}"
             verdicts.append(_verdict(told, called, arch, pair, own, paragon, first, recipe.search.metric, reduction))
             if known.distance is not None:
-                rejections.append({"query": f"q{number}", "gallery": called} | _rejection(query, known, task))
+                found = _rejection(query, known, task, recipe.search.metric)
+                rejections.append({"query": f"q{number}", "gallery": called} | found)
         systems.append(_system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics))
         if arch not in controls:
             untrained = _untrained(stages, arch, task.query)
@@ -142,12 +143,13 @@ def _verdict(
     }
 
 
-def _rejection(query: np.ndarray, known: Indexed, task: Protocol) -> dict[str, Any]:
-    """What leaving out the images that an ensemble disagrees on most does to hit@1: those of its rule, else a tenth."""
+def _rejection(query: np.ndarray, known: Indexed, task: Protocol, metric: str) -> dict[str, Any]:
+    """What leaving out the images that an ensemble disagrees on most does: those of its rule, else a tenth of all."""
     distance = cast(np.ndarray, known.distance)
     out = rejected(distance, _A_TENTH)[0] if known.rejected is None else known.rejected
     about = (query, known.gallery, task.query.labels, task.gallery.labels)
-    gained, before = without(*about, out, task.own_sources)
+    gained, before = without(*about, out, exclude=task.own_sources)
+    other, _ = without(*about, out, metric, task.own_sources)
     curve = risk_coverage(*about, distance, task.own_sources)
     return {
         "coverage": 1 - len(out) / len(distance),
@@ -157,6 +159,9 @@ def _rejection(query: np.ndarray, known: Indexed, task: Protocol) -> dict[str, A
         "error": 1 - before - gained.difference,
         "gain": gained.difference,
         "gain_interval": list(gained.interval),
+        "metric": metric,
+        "metric_gain": other.difference,
+        "metric_gain_interval": list(other.interval),
         "areas": curve.areas,
         "share_of_oracle": None if np.isnan(curve.share) else curve.share,
         "curve": {"coverage": COVERAGES.tolist(), **{name: getattr(curve, name).tolist() for name in curve.areas}},

@@ -92,11 +92,13 @@ def print_evaluation(result: dict[str, Any]) -> None:
 
 def _rejection(found: dict[str, Any]) -> str:
     low, high = (100 * value for value in found["gain_interval"])
+    least, most = (100 * value for value in found["metric_gain_interval"])
     areas, share = found["areas"], found["share_of_oracle"]
     return (
         f"{found['query']} against {found['gallery']}: without the {100 * (1 - found['coverage']):.1f}% of its images "
         f"that its members disagree on most, 1 - hit@1 is {found['error']:.4f} instead of {found['error_before']:.4f} "
-        f"(hit@1 {100 * found['gain']:+.2f} points [{low:+.2f}, {high:+.2f}], {found['queries']} queries); "
+        f"(hit@1 {100 * found['gain']:+.2f} points [{low:+.2f}, {high:+.2f}], {found['metric']} "
+        f"{100 * found['metric_gain']:+.2f} [{least:+.2f}, {most:+.2f}], {found['queries']} queries); "
         f"area below the risk-coverage curve {areas['risk']:.4f}, by chance {areas['random']:.4f}, "
         f"oracle {areas['oracle']:.4f}" + ("" if share is None else f": {100 * share:.0f}% of the way")
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from cmpnas.errors import DataError
 from cmpnas.retrieval.compare import Comparison
+from cmpnas.retrieval.evaluate import evaluate_retrieval
 from cmpnas.retrieval.ranking import rank_relevant
 from cmpnas.retrieval.relevance import NOBODY, Relevance
 from cmpnas.retrieval.similarity import Cosine
@@ -82,31 +83,27 @@ def without(
     query_labels: np.ndarray,
     gallery_labels: np.ndarray,
     rejected: np.ndarray,
+    metric: str = "hit@1",
     exclude: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[Comparison, float]:
-    """hit@1 of the task that remains without the ``rejected`` rows, minus hit@1 before, over the same queries.
+    """A metric of the task that remains without the ``rejected`` rows, minus the same before, over the same queries.
 
     The queries are those that have a relevant item left.
 
     Returns:
-        The comparison, and hit@1 of these queries before.
+        The comparison, and the metric of these queries before.
 
     Raises:
         DataError: no query has a relevant item left.
     """
-    similarity = Cosine(query, gallery)
-    relevance = Relevance.of_labels(query_labels, gallery_labels, exclude, *similarity.shape)
-    stays = np.ones(len(gallery), bool)
-    stays[rejected] = False
-    before, after, counted = (np.zeros(len(query), bool) for _ in range(3))
-    for queries, own, others in _best(similarity, relevance):
-        before[queries] = own.max(1) > others.max(1)
-        own, others = (side[:, stays].max(1, initial=-np.inf) for side in (own, others))
-        after[queries], counted[queries] = own > others, own > -np.inf
-    if not counted.any():
+    kept = np.delete(np.arange(len(gallery)), rejected)
+    sources = None if exclude is None else (exclude[0], exclude[1][kept])
+    before = evaluate_retrieval(query, gallery, query_labels, gallery_labels, [metric], exclude)
+    if not np.isin(gallery_labels[kept], query_labels).any():
         raise DataError("no query has a relevant item left; reject fewer.")
-    gained = after[counted].astype(np.float64) - before[counted]
-    return Comparison(gained), float(before[counted].mean())
+    after = evaluate_retrieval(query, gallery[kept], query_labels, gallery_labels[kept], [metric], sources)
+    known = before.per_query(metric)[after.counted[before.counted]]
+    return Comparison(after.per_query(metric) - known), float(known.mean())
 
 
 def _best(similarity: Cosine, relevance: Relevance) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
