@@ -159,8 +159,8 @@ class MappedStage:
         option = self.option
 
         def make() -> None:
-            vectors = option.transform.apply_to(self.own.embedded.gallery)
-            np.save(self.folder / "gallery.npy", vectors)
+            source = self.own.embedded.gallery
+            vectors = option.transform.apply_to(source, _new(self.folder, len(source), option.embedding_dim))
             _save_index(GalleryIndex.build(vectors), self.folder)
 
         _once(self.folder, make)
@@ -201,9 +201,9 @@ class EnsembleStage:
         members = {name: member.indexed.gallery for name, member in self.members.items()}
 
         def make() -> None:
-            mean, distance = combine(members)
+            shape = next(iter(members.values())).shape
+            mean, distance = combine(members, _new(self.folder, *shape))
             out, limit = self.rejects(distance)
-            np.save(self.folder / "gallery.npy", mean)
             np.save(self.folder / "distance.npy", distance)
             if out is not None:
                 items = self.stages.splits.search.gallery.rows[out]
@@ -242,6 +242,11 @@ def _once(folder: Path, make: Callable[[], None]) -> None:
         with first_alone() as first:
             if first:
                 make()
+
+
+def _new(folder: Path, n: int, width: int) -> np.ndarray:
+    """The file of an option's vectors, still to be written."""
+    return np.lib.format.open_memmap(folder / "gallery.npy", mode="w+", dtype=np.float32, shape=(n, width))
 
 
 def _save_index(index: GalleryIndex, folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from cmpnas.cli.app import main
+from cmpnas.gallery.precomputed import PrecomputedGallery
 from cmpnas.search.evaluator import Evaluator
 
 TRANSFORM = {"kind": "linear", "train": {"epochs": 2, "batch_size": 8, "lr": 0.001}}
@@ -176,6 +177,27 @@ def test_a_member_more_computes_its_own_vectors_alone(data, run, tmp_path):
     )
     mean = total / np.linalg.norm(total, axis=1, keepdims=True)
     assert vectors(folder / "run", "four") == pytest.approx(mean, abs=1e-6)
+
+
+def test_a_query_model_of_another_space_needs_new_transforms_alone(data, run, tmp_path, monkeypatch):
+    """Gallery models are not asked again: what they said of the images was kept."""
+    for name in ("b", "c"):
+        shutil.copytree(run / "gallery" / name, tmp_path / "kept" / name, ignore=shutil.ignore_patterns("mapped"))
+    plain = PrecomputedGallery.embed
+
+    def embed(self, *about):
+        if self.settings.name != "d":
+            raise RuntimeError("a gallery model was run")
+        return plain(self, *about)
+
+    anchor = {"kind": "precomputed", "name": "d", "file": "d.npz", "mflops": 60}
+    more = [mapped("b"), mapped("c"), ensemble("two", ["b", "c"])]
+    assert search(data, tmp_path, [], "--trials", "2", gallery=anchor) == 0
+    for name in ("b", "c"):
+        shutil.copytree(tmp_path / "kept" / name, tmp_path / "run" / "gallery" / name)
+    monkeypatch.setattr(PrecomputedGallery, "embed", embed)
+    assert search(data, tmp_path, more, "--trials", "2", "--resume", gallery=anchor) == 0
+    assert vectors(tmp_path / "run", "two").shape == (16, 9)
 
 
 def test_the_index_leaves_out_what_is_rejected_and_says_why(run):
