@@ -191,7 +191,7 @@ def test_a_query_model_of_another_space_needs_new_transforms_alone(data, run, tm
         return plain(self, *about)
 
     anchor = {"kind": "precomputed", "name": "d", "file": "d.npz", "mflops": 60}
-    more = [mapped("b"), mapped("c"), ensemble("two", ["b", "c"])]
+    more = [mapped("b"), mapped("c", mflops=30), ensemble("two", ["b", "c"])]
     assert search(data, tmp_path, [], "--trials", "2", gallery=anchor) == 0
     for name in ("b", "c"):
         shutil.copytree(tmp_path / "kept" / name, tmp_path / "run" / "gallery" / name)
