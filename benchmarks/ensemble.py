@@ -272,12 +272,12 @@ def rejection(bench: Bench, query: np.ndarray, members: dict[str, np.ndarray]) -
     for metric in _METRICS:
         gained, before = without(*about, rejected(distance, _RULE)[0], metric, task.own_sources)
         low, high = (100 * value for value in gained.interval)
-        drawn = [np.random.default_rng(seed).permutation(len(mean))[: len(mean) // 10] for seed in range(20)]
+        drawn = [np.random.default_rng(seed).permutation(len(mean))[: len(mean) // 10] for seed in range(5)]
         by_chance = 100 * np.mean([without(*about, out, metric, task.own_sources)[0].difference for out in drawn])
         text = (
             f"the most uncertain 10% out: {metric} {before:.4f} -> {before + gained.difference:.4f}, "
             f"{100 * gained.difference:+.2f} points [{low:+.2f}, {high:+.2f}], {len(gained.gained)} queries; "
-            f"a random 10% (20 draws) {by_chance:+.2f}"
+            f"a random 10% (5 draws) {by_chance:+.2f}"
         )
         rows.append({"text": text, "metric": metric, "gained": gained.difference, "interval": gained.interval})
     curve = risk_coverage(*about, distance, task.own_sources)
