@@ -27,8 +27,8 @@ class RiskCoverage:
     Attributes:
         risk: the most uncertain items are left out first.
         random: expected where items are left out by chance, each with the same probability.
-        oracle: the order of one that knows all labels: first what stands before the best relevant item of the most
-            queries, less the queries that it is the best relevant item of. It does not look ahead: a better one may be.
+        oracle: the order of one that knows all labels: first what has most to do with queries that fail, last what
+            queries that succeed rest on. It does not look ahead, so a better one may be.
     """
 
     risk: np.ndarray
@@ -150,12 +150,18 @@ def _random(similarity: Cosine, relevance: Relevance) -> np.ndarray:
 
 
 def _harm(similarity: Cosine, relevance: Relevance) -> np.ndarray:
-    """Queries that each item comes before the best relevant item of, less those that it is that item of: ``(N,)``."""
-    harm = np.zeros(similarity.shape[1], np.int64)
+    """What each item has to do with queries that fail, less with those that succeed: float64 ``(N,)``.
+
+    A query that fails blames the items before its best relevant one in equal shares; one that succeeds thanks the
+    relevant items before its best other one.
+    """
+    harm = np.zeros(similarity.shape[1])
     for _, own, others in _best(similarity, relevance):
-        best = own.max(1, keepdims=True)
-        harm += ((others >= best) & (best > -np.inf)).sum(0)
-        harm -= ((own == best) & (best > -np.inf)).sum(0)
+        best, rival = own.max(1, keepdims=True), others.max(1, keepdims=True)
+        blamed = (others >= best) & (best > -np.inf)
+        thanked = own > rival
+        for sign, involved in ((1, blamed), (-1, thanked)):
+            harm += sign * (involved / np.maximum(1, involved.sum(1, keepdims=True))).sum(0)
     return harm
 
 
