@@ -28,7 +28,7 @@ class KeptQueries:
     def save(self, n: int, query: np.ndarray) -> None:
         """Keep the query embeddings of record ``n``."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / "partial.npy"
+        partial = self.folder / f"partial.{n}.npy"  # several processes may evaluate
         np.save(partial, query)
         partial.replace(self._path(n))
 
