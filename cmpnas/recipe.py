@@ -15,7 +15,14 @@ from cmpnas.cost.latency import read_latency_table
 from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import RecipeError, unknown
-from cmpnas.gallery.settings import AnyGallery, BroughtSettings, FusionSettings, SingleSettings
+from cmpnas.gallery.settings import (
+    AnyGallery,
+    AnyOption,
+    BroughtSettings,
+    EnsembleSettings,
+    FusionSettings,
+    SingleSettings,
+)
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.retrieval.metrics import get_metric
@@ -70,9 +77,12 @@ class QuerySettings(_Settings):
 class SearchSettings(_Settings):
     """The search: who proposes, how many, judged how, under what limit.
 
-    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise; the front is of M(q, g) always.
-    ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where ``budget_latency_ms`` is given,
-    latency is what the controller lowers and what the front is over, instead of MFLOPs.
+    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise, against the anchor; the front is
+    of M(q, g) always. ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where
+    ``budget_latency_ms`` is given, latency is what the controller lowers and what the front is over, instead of MFLOPs.
+    ``indexed_per_query``: gallery images that are indexed for each query served; what a pair costs in all is its
+    query's multiply-adds and so many times those of indexing an image. ``keep_mb``: how much of the run folder may hold
+    query embeddings, for gallery options that are added later.
     ``batch``: how many architectures are proposed before the first of them must be scored, so how many workers can be
     busy; by default as many as make no difference to the controller, which is a generation or one.
     """
@@ -88,6 +98,8 @@ class SearchSettings(_Settings):
     budget_params_m: float | None = None
     budget_latency_ms: float | None = None
     latency_table: str | None = None
+    indexed_per_query: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    keep_mb: PositiveInt = 1024
 
     @field_validator("controller")
     @classmethod
@@ -126,13 +138,17 @@ class SearchSettings(_Settings):
 
 
 class Recipe(_Settings):
-    """The whole experiment."""
+    """The whole experiment.
+
+    ``gallery`` is the anchor, whose space query networks learn; ``galleries`` are further options, each mapped into it.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[int, Field(ge=0)] = 0
     data: AnyData
     gallery: AnyGallery
+    galleries: tuple[AnyOption, ...] = ()
     query: QuerySettings
     search: SearchSettings = SearchSettings()
     report: Annotated[tuple[str, ...], Field(min_length=1)] = ("map@r", "map_full", "hit@1", "hit@10")
@@ -152,6 +168,26 @@ class Recipe(_Settings):
                         f"query.loss.{name} needs a frozen gallery, and this one learns jointly; use gallery.training "
                         f"two_stage, or of the losses: {others}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _galleries_fit(self) -> Self:
+        options = (self.gallery, *self.galleries)
+        named = [option.name for option in options]
+        if twice := [name for n, name in enumerate(named) if name in named[:n]]:
+            raise ValueError(f"two gallery options are called {twice[0]!r}; give each its own name")
+        if self.gallery.transform is not None:
+            raise ValueError(
+                f"gallery {self.gallery.name!r} is the anchor, whose space is learned: it has no transform"
+            )
+        models = [option.name for option in options if not isinstance(option, EnsembleSettings)]
+        for option in self.galleries:
+            if isinstance(option, EnsembleSettings):
+                for name in option.members:
+                    if name not in models:
+                        raise ValueError(f"gallery {option.name!r}: {unknown('member', name, models)}")
+            elif option.transform is None:
+                raise ValueError(f"gallery {option.name!r} needs a transform into the space of {self.gallery.name!r}")
         return self
 
     def space(self, embedding_dim: int | None = None) -> SearchSpace:

@@ -57,6 +57,10 @@ class RunFolder:
         return f"{self.recipe.name}-{manifest.get('id', manifest['recipe_hash'])}"
 
     @property
+    def queries(self) -> Path:
+        return self.path / "queries"
+
+    @property
     def front(self) -> Path:
         return self.path / "front.json"
 
@@ -193,9 +197,10 @@ def _mapping(path: Path, key: str) -> dict[str, Any]:
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    """What makes a run another run: not more trials, nor how picks are finished and reported."""
-    content = recipe.model_dump(mode="json", exclude={"workers", "report"})
-    content["search"].pop("trials")
+    """What makes a run another run: not more trials or gallery options, nor how picks are finished and reported."""
+    content = recipe.model_dump(mode="json", exclude={"workers", "report", "galleries"})
+    for name in ("trials", "indexed_per_query", "keep_mb"):
+        content["search"].pop(name)
     content["query"].pop("train")
     return content
 

@@ -7,7 +7,7 @@ import yaml
 
 from cmpnas.errors import RecipeError
 from cmpnas.gallery.single import plan_single
-from cmpnas.pipeline.search import dry_run
+from cmpnas.pipeline.check import dry_run
 from cmpnas.recipe import check_recipe, list_recipes, load_recipe
 from cmpnas.resources import find
 
