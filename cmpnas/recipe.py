@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -22,6 +22,8 @@ from cmpnas.retrieval.metrics import get_metric
 from cmpnas.search.controllers import find_controller
 from cmpnas.search.records import Reward
 from cmpnas.space import SearchSpace, list_spaces, load_space
+from cmpnas.text.settings import AnyRegions, CaptionSettings, CoarseSettings, FineSettings, KarpathySettings
+from cmpnas.text.space import TextSpace
 from cmpnas.train.loop import Plan
 from cmpnas.train.supernet import SupernetPlan
 
@@ -67,35 +69,21 @@ class QuerySettings(_Settings):
         return value
 
 
-class SearchSettings(_Settings):
-    """The search: who proposes, how many, judged how, under what limit.
-
-    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise; the front is of M(q, g) always.
-    ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where ``budget_latency_ms`` is given,
-    latency is what the controller lowers and what the front is over, instead of MFLOPs.
-    ``batch``: how many architectures are proposed before the first of them must be scored, so how many workers can be
-    busy; by default as many as make no difference to the controller, which is a generation or one.
-    """
+class ControllerSettings(_Settings):
+    """Who proposes, how many, under what limit."""
 
     controller: str = "predictor"
     trials: PositiveInt = 200
     population: Annotated[int, Field(ge=4)] = 40
-    batch: PositiveInt | None = None
-    metric: str = "map@r"
-    reward: Reward = "r2"
-    calibration_images: Annotated[int, Field(ge=2)] = 512
     budget_mflops: float | None = None
     budget_params_m: float | None = None
     budget_latency_ms: float | None = None
-    latency_table: str | None = None
 
     @field_validator("controller")
     @classmethod
     def _controller_exists(cls, value: str) -> str:
         find_controller(value)
         return value
-
-    _metric_exists = field_validator("metric")(_metric)
 
     @field_validator("budget_mflops")
     @classmethod
@@ -112,6 +100,30 @@ class SearchSettings(_Settings):
     def _milliseconds_are_positive(cls, value: float | None) -> float | None:
         return Budget(latency_ms=value).latency_ms
 
+    @property
+    def budget(self) -> Budget:
+        """The limit on every architecture."""
+        return Budget(self.budget_mflops, self.budget_params_m, self.budget_latency_ms)
+
+
+class SearchSettings(ControllerSettings):
+    """The search: who proposes, how many, judged how, under what limit.
+
+    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise; the front is of M(q, g) always.
+    ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where ``budget_latency_ms`` is given,
+    latency is what the controller lowers and what the front is over, instead of MFLOPs.
+    ``batch``: how many architectures are proposed before the first of them must be scored, so how many workers can be
+    busy; by default as many as make no difference to the controller, which is a generation or one.
+    """
+
+    batch: PositiveInt | None = None
+    metric: str = "map@r"
+    reward: Reward = "r2"
+    calibration_images: Annotated[int, Field(ge=2)] = 512
+    latency_table: str | None = None
+
+    _metric_exists = field_validator("metric")(_metric)
+
     @model_validator(mode="after")
     def _budget_can_be_kept(self) -> SearchSettings:
         if self.budget_latency_ms is not None and self.latency_table is None:
@@ -119,18 +131,72 @@ class SearchSettings(_Settings):
         _ = self.budget
         return self
 
-    @property
-    def budget(self) -> Budget:
-        """The limit on every architecture."""
-        return Budget(self.budget_mflops, self.budget_params_m, self.budget_latency_ms)
+
+class TextSearchSettings(ControllerSettings):
+    """The search of a text recipe: ``budget_mflops`` is of a whole query, candidates included.
+
+    An encoder is judged with each number of candidates in ``ks``. The number that a run works with is planned once the
+    encoder is finished: the smallest that comes ``within`` of the fine model's share of hits over the whole gallery, and
+    takes no more than ``max_milliseconds``.
+    """
+
+    ks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (5, 10, 20, 50, 100)
+    within: Annotated[float, Field(ge=0, lt=1)] = 0.005
+    max_milliseconds: Annotated[float, Field(gt=0)] | None = None
 
 
-class Recipe(_Settings):
-    """The whole experiment."""
+class Experiment(_Settings):
+    """What every recipe says."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[int, Field(ge=0)] = 0
+
+    def identity(self) -> dict[str, Any]:
+        """What makes a run another run: not more trials, nor how picks are finished and reported."""
+        raise NotImplementedError
+
+    def to_yaml(self) -> str:
+        """The resolved recipe as a file that `load_recipe` reads."""
+        content = self.model_dump(mode="json", by_alias=True)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+class TextRecipe(Experiment):
+    """Texts ask for pictures: a coarse and a fine model, and the coarse text encoder that is searched."""
+
+    task: Literal["text"]
+    data: Annotated[AnyData | KarpathySettings, Field(discriminator="reader")]
+    captions: CaptionSettings = CaptionSettings()
+    regions: AnyRegions
+    fine: FineSettings
+    coarse: CoarseSettings
+    search: TextSearchSettings = TextSearchSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        brought = isinstance(self.data, KarpathySettings)
+        if brought != (self.regions.kind == "given"):
+            raise ValueError("regions of kind 'given' belong to reader 'karpathy', and other kinds to other readers")
+        if not brought and not self.captions.query:
+            raise ValueError("captions.query: a template on the data's columns is required, as '{name}'")
+        return self
+
+    def space(self) -> SearchSpace:
+        """The coarse text encoders, at this recipe's number of tokens."""
+        return SearchSpace(TextSpace(self.coarse.space, self.captions.max_tokens), embedding_dim=self.coarse.dim)
+
+    def identity(self) -> dict[str, Any]:
+        content = self.model_dump(mode="json", exclude={"workers"})
+        for key in ("trials", "within", "max_milliseconds"):
+            content["search"].pop(key)
+        content["coarse"].pop("train")
+        return content
+
+
+class Recipe(Experiment):
+    """The whole experiment."""
+
     data: AnyData
     gallery: AnyGallery
     query: QuerySettings
@@ -164,10 +230,11 @@ class Recipe(_Settings):
         table = self.search.latency_table
         return space if table is None else space.timed(read_latency_table(Path(table)))
 
-    def to_yaml(self) -> str:
-        """The resolved recipe as a file that `load_recipe` reads."""
-        content = self.model_dump(mode="json", by_alias=True)
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    def identity(self) -> dict[str, Any]:
+        content = self.model_dump(mode="json", exclude={"workers", "report"})
+        content["search"].pop("trials")
+        content["query"].pop("train")
+        return content
 
 
 def list_recipes() -> list[str]:
@@ -179,8 +246,18 @@ def load_recipe(name: str, overrides: Sequence[str] = (), flags: dict[str, Any] 
     """Read a recipe by name or path, with ``key.key=value`` overrides and then ``flags``.
 
     Raises:
-        RecipeError: it does not exist, or something in it is wrong; all mistakes are listed.
+        RecipeError: it does not exist, is of texts, or something in it is wrong; all mistakes are listed.
     """
+    found = load_any_recipe(name, overrides, flags)
+    if isinstance(found, TextRecipe):
+        raise RecipeError(f"{name} is a recipe of texts (task: text); here one of pictures is needed.")
+    return found
+
+
+def load_any_recipe(
+    name: str, overrides: Sequence[str] = (), flags: dict[str, Any] | None = None
+) -> Recipe | TextRecipe:
+    """`load_recipe` of pictures or of texts."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else find("recipes", name)
     if path is None:
         raise RecipeError(unknown("recipe", name, list_recipes(), "Try: cmpnas ls recipes, or give a .yaml file."))
@@ -196,8 +273,10 @@ def load_recipe(name: str, overrides: Sequence[str] = (), flags: dict[str, Any] 
     return check_recipe(content, str(path))
 
 
-def check_recipe(content: dict[str, Any], where: str) -> Recipe:
+def check_recipe(content: dict[str, Any], where: str) -> Recipe | TextRecipe:
     """Check the content of a recipe; ``where`` names it in the error."""
+    if "task" in content:
+        return validate(TextRecipe, content, where, RecipeError)
     return validate(Recipe, content, where, RecipeError)
 
 
