@@ -136,8 +136,8 @@ class TextSearchSettings(ControllerSettings):
     """The search of a text recipe: ``budget_mflops`` is of a whole query, candidates included.
 
     An encoder is judged with each number of candidates in ``ks``. The number that a run works with is planned once the
-    encoder is finished: the smallest that comes ``within`` of the fine model's share of hits over the whole gallery, and
-    takes no more than ``max_milliseconds``.
+    encoder is finished: the smallest that comes ``within`` of the fine model's share of hits over the whole gallery,
+    and takes no more than ``max_milliseconds``.
     """
 
     ks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (5, 10, 20, 50, 100)

@@ -101,7 +101,8 @@ def mixed(coarse: np.ndarray, fine: np.ndarray, mix: Mix, weight: float, there: 
         return fine
     if mix == "weighted":
         return (1 - weight) * _stretched(fine, there) + weight * _stretched(coarse, there)
-    return -(_ranks(fine, there) + _ranks(coarse, there)) / 2 + 1e-6 * _stretched(fine, there)  # the fine one breaks ties
+    # The fine score breaks ties of mean ranks, which are halves apart.
+    return -(_ranks(fine, there) + _ranks(coarse, there)) / 2 + 0.1 * _stretched(fine, there)
 
 
 def _stretched(scores: np.ndarray, there: np.ndarray) -> np.ndarray:

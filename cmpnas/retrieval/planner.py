@@ -51,7 +51,9 @@ class Times:
         return asdict(self)
 
 
-def hits_by_k(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> tuple[np.ndarray, np.ndarray]:
+def hits_by_k(
+    coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Of cascades of 1 to ``deepest`` candidates that the fine score orders, which queries find what first.
 
     Args:
@@ -136,7 +138,7 @@ def plan(
                 f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
-    measured = np.minimum(hits.shape[1], np.ceil(1 + (np.arange(deepest)) * ratio - 1e-9).astype(int))  # for k = 1, 2, ..
+    measured = np.minimum(hits.shape[1], np.ceil(1 + np.arange(deepest) * ratio - 1e-9).astype(int))  # of k = 1, 2, ..
     reaches = np.flatnonzero(curve[measured - 1] >= wanted - 1e-12)
     k, binding = (int(reaches[0]) + 1, "accuracy") if len(reaches) else (deepest, "nothing")
     if k > affordable:

@@ -52,7 +52,7 @@ class Positions(nn.Module):
         self.table = nn.Parameter(torch.zeros(layer.integer("tokens"), layer.cout))
 
     def forward(self, words: Words) -> Words:
-        return Words(words.vectors + self.table, words.there)
+        return Words(words.vectors + self.table[: words.vectors.shape[1]], words.there)
 
 
 class Transformer(nn.Module):

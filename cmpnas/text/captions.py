@@ -10,11 +10,10 @@ from importlib import import_module
 from string import Formatter
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cmpnas.data.augment import draws
-from cmpnas.data.images import Images, in_memory
+from cmpnas.data.images import in_memory
 from cmpnas.data.items import Items, fingerprint
 from cmpnas.data.load import data_folder
 from cmpnas.data.settings import AnyData, ShopSettings

@@ -73,9 +73,14 @@ class FineModel(nn.Module):
         mean = agreement.sum(2) / there.sum(1)[:, None]
         return self.scale * (mean + self.judge(together)[..., 0])
 
+    @property
+    def dim(self) -> int:
+        """Numbers of a word's and a region's vector."""
+        return self.local.in_features
+
     def macs(self, length: int, regions: int) -> int:
         """Multiply-adds of one score at ``length`` words and ``regions`` regions, the encoders aside."""
-        dim, similarity = self.local.in_features, self.local.out_features
+        dim, similarity = self.dim, self.local.out_features
         attention = 2 * length * regions * dim
         return attention + (length + 1) * (dim * similarity + 2 * similarity) + similarity
 

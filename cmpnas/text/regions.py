@@ -55,17 +55,10 @@ def open_map(settings: OnnxRegions, path: Path, size: int) -> Regioner:
     Raises:
         DataError: the file is damaged, takes no pictures, has no such tensor, or it is no map.
     """
-    import onnx
-
     model = read_onnx(path)
     taken = image_input(model)
-    made = {name for node in model.graph.node for name in node.output}
-    if settings.output not in made:
-        raise DataError(f"{path} computes no tensor {settings.output!r}; its last are {', '.join(_last(model))}.")
-    if settings.output not in {value.name for value in model.graph.output}:
-        model.graph.output.append(onnx.ValueInfoProto(name=settings.output))
     side = agreed_size(taken, settings.size) if settings.size or taken.size else size
-    session = open_session(model.SerializeToString())
+    session = open_session(path, settings.output)
 
     def regions(images: Tensor) -> Tensor:
         if images.shape[-1] != side:
@@ -76,10 +69,6 @@ def open_map(settings: OnnxRegions, path: Path, size: int) -> Regioner:
         return F.adaptive_avg_pool2d(found, settings.grid).flatten(2).transpose(1, 2)
 
     return regions
-
-
-def _last(model) -> list[str]:  # type: ignore[no-untyped-def]
-    return [node.output[0] for node in model.graph.node[-6:]]
 
 
 @torch.inference_mode()
@@ -98,7 +87,6 @@ def save_regions(regioner: Regioner, items: Items, path: Path) -> None:
         raise DataError("there are no pictures to find regions in.")
     saved.flush()
     partial.replace(path)
-
 
 
 def read_regions(rows: np.ndarray, indices: np.ndarray) -> Tensor:

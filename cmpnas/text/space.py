@@ -109,12 +109,12 @@ class TextSpace:
 
 def _layer(kind: str, cin: int, cout: int, size: int, position: str = "", **options: Value) -> Layer:
     own = {"tokens": size} if kind == "positions" else {}
-    return Layer(
-        position or kind, f"{__name__}:{kind.upper()}", cin, cout, 1, size, tuple((own | options).items())
-    )
+    return Layer(position or kind, f"{__name__}:{kind.upper()}", cin, cout, 1, size, tuple((own | options).items()))
 
 
-def _join(lattice: Lattice, origin: int, target: int, layer: Layer | None, choices: tuple[tuple[str, Value], ...]) -> None:
+def _join(
+    lattice: Lattice, origin: int, target: int, layer: Layer | None, choices: tuple[tuple[str, Value], ...]
+) -> None:
     cost = Cost() if layer is None else _BLOCKS[layer.kind].cost(layer)
     lattice.join(origin, target, cost, layer, choices)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from cmpnas.errors import CmpnasError, DataError, RunError
 
@@ -112,6 +113,11 @@ class Tokeniser:
         found.no_truncation()
         found.no_padding()
         return Tokeniser(found, limit)
+
+
+def trimmed(ids: Tensor) -> Tensor:
+    """``ids`` ``(N, L)`` as far as any of these texts goes: padding changes no result, it only costs time."""
+    return ids[:, : int((ids != PAD).sum(1).max())]
 
 
 def require_tokenizers() -> None:

@@ -21,7 +21,7 @@ from cmpnas.text.fine import FineModel, summary
 from cmpnas.text.losses import follow, hardest, infonce, triplet
 from cmpnas.text.regions import MapEncoder, read_regions
 from cmpnas.text.settings import CoarseLoss, EncoderRegions, FineSettings
-from cmpnas.text.tokeniser import PAD, UNKNOWN, Tokeniser
+from cmpnas.text.tokeniser import PAD, UNKNOWN, Tokeniser, trimmed
 from cmpnas.train.device import autocast, device
 from cmpnas.train.loop import Plan, descend, fit
 
@@ -76,7 +76,7 @@ def train_fine(
     def loss_of(seen: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
         rows = torch.from_numpy(pairs.pick(indices, view))
         with autocast(fine, plan.precision):
-            words = fine.words(drop_words(ids[rows], drop, seed, step).to(seen.device))
+            words = fine.words(drop_words(trimmed(ids[rows]), drop, seed, step).to(seen.device))
             found = fine.regions(seen)
             same = (caption_labels[rows][:, None] == labels[indices][None]).to(seen.device)
             cosine = summary(words) @ F.normalize(found.mean(1)).T
@@ -156,7 +156,7 @@ class CoarseTraining:
             pictures, teacher, total = pool(seen), None, seen.new_zeros(())
             turns = encoders(step)
             for vocabulary, encode in turns:
-                ids = drop_words(self.texts.ids(vocabulary)[rows], self._drop, self._seed, step)
+                ids = drop_words(trimmed(self.texts.ids(vocabulary)[rows]), self._drop, self._seed, step)
                 with autocast(example, plan.precision):
                     queries = encode(ids.to(seen.device)).float()
                 cosine = F.normalize(queries) @ pictures.T
@@ -176,7 +176,7 @@ class CoarseTraining:
         """Each caption's hardest candidates in the batch, and what the fine model thinks of them: ``(B, K)`` each."""
         fine: FineModel = self.fine  # type: ignore[assignment]
         candidates = hardest(cosine, same, self._candidates)
-        words = fine.words(self.texts.ids(self._fine_vocabulary)[rows].to(seen.device))
+        words = fine.words(trimmed(self.texts.ids(self._fine_vocabulary)[rows]).to(seen.device))
         return candidates, fine(words, fine.regions(seen)[candidates])
 
 

@@ -18,8 +18,10 @@ _PIXELS_AT_ONCE = 64 * 64 * 64  # a batch that stays in the processor's cache
 
 
 def read(settings: ShopSettings, root: Path | None = None) -> Table:
-    """Train, search, test and unlabelled identities in this order; of each, catalogue then consumer shots; the ``caption`` says what
-    is to be seen, and identities may share one."""
+    """Train, search, test and unlabelled identities in this order; of each, catalogue then consumer shots.
+
+    The ``caption`` says what is to be seen; identities may share one.
+    """
     parts_of = {
         "train": (settings.train_identities, settings.train_shots),
         "search": (settings.search_identities, settings.other_shots),

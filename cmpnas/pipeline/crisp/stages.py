@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cmpnas.cost import Budget
 from cmpnas.data.load import data_file
 from cmpnas.distributed import world_size
 from cmpnas.errors import RecipeError, RunError
@@ -197,8 +198,7 @@ class TextStages:
         settings = self.recipe.regions
         if isinstance(settings, OnnxRegions):
             return open_map(settings, self._onnx_file, self.recipe.data.size)  # type: ignore[union-attr]
-        encoder = self._trained[1]
-        return encoder  # type: ignore[return-value]
+        return self._trained[1]  # type: ignore[return-value]
 
     # The coarse model
 
@@ -227,7 +227,7 @@ class TextStages:
             self.say(f"coarse: training a supernet of {self.space.count():,} text encoders")
             with self.run.timed("supernet"):
                 paths = paths_at(
-                    self.space, recipe.text_budget(0), plan.sampling,
+                    self.space, Budget(params_m=recipe.search.budget_params_m), plan.sampling,
                     steps=plan.steps(len(self.splits.train)), paths=plan.paths, seed=recipe.seed,
                 )  # fmt: skip
                 self.training().supernet(supernet, pool, paths, plan, saved)
