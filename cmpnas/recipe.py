@@ -137,12 +137,14 @@ class TextSearchSettings(ControllerSettings):
 
     An encoder is judged with each number of candidates in ``ks``. The number that a run works with is planned once the
     encoder is finished: the smallest that comes ``within`` of the fine model's share of hits over the whole gallery,
-    and takes no more than ``max_milliseconds``.
+    and takes no more than ``max_milliseconds``. ``queries`` limits how many captions of a split ask, spread over all:
+    the fine model looks at the whole gallery for each.
     """
 
     ks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (5, 10, 20, 50, 100)
     within: Annotated[float, Field(ge=0, lt=1)] = 0.005
     max_milliseconds: Annotated[float, Field(gt=0)] | None = None
+    queries: PositiveInt | None = None
 
 
 class Experiment(_Settings):
@@ -188,7 +190,7 @@ class TextRecipe(Experiment):
 
     def identity(self) -> dict[str, Any]:
         content = self.model_dump(mode="json", exclude={"workers"})
-        for key in ("trials", "within", "max_milliseconds"):
+        for key in ("trials", "within", "max_milliseconds", "queries"):
             content["search"].pop(key)
         content["coarse"].pop("train")
         return content

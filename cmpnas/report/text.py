@@ -41,8 +41,8 @@ def print_text_evaluation(result: dict[str, Any]) -> None:
     """Coarse alone, fine alone, cascades; and whether the plan held."""
     out, table = console(), Table(box=box.SIMPLE_HEAD)
     out.print(
-        f"{result['recipe']}: {result['split']} split, {result['queries']} queries, {result['gallery_items']} pictures, "
-        f"encoder {result['id']}; milliseconds of one thread, encoding included",
+        f"{result['recipe']}: {result['split']} split, {result['queries']} queries, {result['gallery_items']} "
+        f"pictures, encoder {result['id']}; milliseconds of one thread, encoding included",
         highlight=False,
     )
     table.add_column("system", no_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from string import Formatter
@@ -52,6 +52,13 @@ class Captioned:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def asking(self, count: int | None) -> Captioned:
+        """The same pictures with at most ``count`` captions, spread over all of them."""
+        if count is None or count >= len(self.captions):
+            return self
+        rows = np.linspace(0, len(self.captions) - 1, count).astype(np.int64)
+        return replace(self, captions=[self.captions[row] for row in rows], caption_labels=self.caption_labels[rows])
 
     @cached_property
     def _own(self) -> Neighbours:

@@ -35,7 +35,7 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
     with stages.run.locked():
         arch, network, pool, _ = picked(stages)
         settings, before = stages.recipe.search, Searcher.over(stages, "search", arch, network, pool)
-        times = measure_times(before.encoder, before.index, before.fine, stages.splits.search.captions)
+        times = measure_times(before.encoder, before.index, before.fine, stages.pairs("search").captions)
         hits, scan_hits, _ = search_hits(stages, before)
         open_split(stages, split)
         pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)

@@ -104,7 +104,7 @@ class Searcher:
 def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPool) -> dict[str, Any]:
     """Measure the search split and plan for its gallery: the times, the coarse model's own hits, the plan."""
     searcher, settings = Searcher.over(stages, "search", arch, network, pool), stages.recipe.search
-    times = measure_times(searcher.encoder, searcher.index, searcher.fine, stages.splits.search.captions)
+    times = measure_times(searcher.encoder, searcher.index, searcher.fine, stages.pairs("search").captions)
     hits, scan, alone = search_hits(stages, searcher)
     n = len(stages.splits.search)
     found = plan(hits, scan, n, times, n, within=settings.within, max_milliseconds=settings.max_milliseconds)
@@ -113,7 +113,7 @@ def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPo
 
 def search_hits(stages: TextStages, searcher: Searcher) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """On the search split: hits of cascades of 1, 2, ... candidates, of the whole scan, of the coarse model alone."""
-    pairs, fine = stages.splits.search, fine_table(stages)
+    pairs, fine = stages.pairs("search"), fine_table(stages)
     table = searcher.encoder(pairs.captions) @ searcher.vectors.T
     right = relevant(pairs)
     hits, _ = hits_by_k(table, fine, right, min(_DEEPEST, len(pairs)))

@@ -110,7 +110,7 @@ class TextEvaluator:
     """
 
     def __init__(self, stages: TextStages) -> None:
-        self.stages, self.pairs = stages, stages.splits.search
+        self.stages, self.pairs = stages, stages.pairs("search")
         self.supernet: Supernet = stages.supernet[0]
         self.pictures = stages.vectors(stages.supernet[1], "search")
         self.fine = fine_table(stages)
@@ -202,7 +202,7 @@ def _front(stages: TextStages, costs: QueryCosts, records: list[Record]) -> dict
     budget = stages.recipe.search.budget_mflops
     points = [(record, *point) for record in records for point in _points(record, costs, budget)]
     scores, spent = (np.array([point[column] for point in points]) for column in (1, 2))
-    first, _ = hits_by_k(table := fine_table(stages), table, relevant(stages.splits.search), 1)
+    first, _ = hits_by_k(table := fine_table(stages), table, relevant(stages.pairs("search")), 1)
     scan_hit, pairs = float(first.mean()), []
     for index in non_dominated(scores, spent):
         record, score, mflops, k = points[index]

@@ -189,9 +189,9 @@ class TextStages:
             raise RunError(f"{path} cannot be read ({fault}); delete {key} and repeat the command.") from None
 
     def pairs(self, split: str) -> Captioned:
-        """The pictures and captions of one split."""
+        """The pictures of one split, and the captions that ask for them or that they are trained with."""
         found: Captioned = getattr(self.splits, split)
-        return found
+        return found if split == "train" else found.asking(self.recipe.search.queries)
 
     @cached_property
     def _regioner(self) -> Regioner:
