@@ -94,7 +94,7 @@ class Gru(nn.Module):
         weights = [torch.cat([gate.weight for gate in gates]) for gates in (came, remembered)]
         weights += [torch.cat([gate.bias for gate in gates]) for gates in (came, remembered)]
         x = self.before(words.vectors)
-        start = x.new_zeros(1, len(x), x.shape[2])
+        start = x.new_zeros(1, x.shape[0], x.shape[2])
         mixed = torch.gru(x, start, weights, True, 1, 0.0, self.training, False, True)[0]
         return Words(words.vectors + mixed, words.there)
 

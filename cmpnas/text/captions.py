@@ -13,7 +13,6 @@ import numpy as np
 from torch import Tensor
 
 from cmpnas.data.augment import draws
-from cmpnas.data.images import in_memory
 from cmpnas.data.items import Items, fingerprint
 from cmpnas.data.load import data_folder
 from cmpnas.data.settings import AnyData, ShopSettings
@@ -93,7 +92,8 @@ class CaptionedSplits:
 def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None) -> CaptionedSplits:
     """Read pictures by ``data`` and say of them what ``how`` says.
 
-    Pictures are trained on by ``train``; in a task the captions of its ``query`` pictures ask for its ``gallery``.
+    Pictures are trained on by ``train``; in a task the captions of its ``query`` pictures ask for its ``gallery``. No
+    picture is read before it is needed.
 
     Raises:
         DataError: data are missing or damaged, splits share labels, or a template names no column.
@@ -110,7 +110,7 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
 
     def captioned(part: str, asking: np.ndarray, templates: tuple[str, ...]) -> Captioned:
         own = rows[part]
-        items = Items(in_memory(Part(table.images, own), data.size), labels[own], None, own)
+        items = Items(Part(table.images, own), labels[own], None, own)
         said = {(int(labels[row]), texts[template][row]): None for template in templates for row in asking}
         names = [texts[how.query][row] for row in own]
         return Captioned(items, None, labels[own], [t for _, t in said], np.array([n for n, _ in said]), names)

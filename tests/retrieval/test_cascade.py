@@ -71,7 +71,9 @@ def test_pictures_re_ranked_for_pictures_as_by_hand(vectors, tables, mix, k):
 def test_texts_are_encoded_first(vectors, tables):
     names = [f"query {n}" for n in range(Q)]
     coarse = Encoded(lambda texts: vectors[0][[names.index(text) for text in texts]], GalleryIndex.build(vectors[1]))
-    cascade = Cascade(coarse, lambda texts, rows: np.take_along_axis(tables[1][[names.index(t) for t in texts]], rows, 1), 5)
+    cascade = Cascade(
+        coarse, lambda texts, rows: np.take_along_axis(tables[1][[names.index(t) for t in texts]], rows, 1), 5
+    )
     assert cascade.search(names[3:4]).rows[0].tolist() == by_hand(tables[0][3], tables[1][3], 5, "fine", 0)
 
 
@@ -88,7 +90,11 @@ def test_places_that_an_index_leaves_empty_come_last():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((0,), "of 0 candidates"), ((3, "rank"), "unknown mix 'rank'. Did you mean 'ranks'"), ((3, "weighted", 2.0), "weigh 2")],
+    [
+        ((0,), "of 0 candidates"),
+        ((3, "rank"), "unknown mix 'rank'. Did you mean 'ranks'"),
+        ((3, "weighted", 2.0), "weigh 2"),
+    ],
 )
 def test_what_a_cascade_cannot_be(arguments, message):
     with pytest.raises(CmpnasError, match=message):

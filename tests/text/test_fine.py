@@ -95,8 +95,12 @@ def test_multiply_adds_of_a_score_are_fvcores_of_its_products(fine):
     from fvcore.nn import FlopCountAnalysis
 
     class Untupled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fine = fine
+
         def forward(self, vectors, there, pictures):
-            return fine(Words(vectors, there), pictures)
+            return self.fine(Words(vectors, there), pictures)
 
     inputs = torch.randn(1, LENGTH, 10), torch.ones(1, LENGTH, dtype=torch.bool), torch.randn(1, 1, REGIONS, 10)
     counted = FlopCountAnalysis(Untupled(), inputs).unsupported_ops_warnings(False)
@@ -124,7 +128,10 @@ def test_losses_are_their_loops():
     same[torch.arange(5), torch.arange(5)] = True
     same[1, 0] = same[2, 5] = True
     ways = ((cosine, same), (cosine.T, same.T))
-    nce = [[-np.log(sum(np.exp(r[s])) / sum(np.exp(r))) for r, s in zip(c.numpy(), m.numpy(), strict=True)] for c, m in ways]
+    nce = [
+        [-np.log(sum(np.exp(r[s])) / sum(np.exp(r))) for r, s in zip(c.numpy(), m.numpy(), strict=True)]
+        for c, m in ways
+    ]
     assert infonce(cosine, same).item() == pytest.approx((np.mean(nce[0]) + np.mean(nce[1])) / 2, abs=1e-6)
     hinges = [
         [max(0.0, 0.2 + r[~s].max() - r[s].min()) for r, s in zip(c.numpy(), m.numpy(), strict=True)] for c, m in ways

@@ -95,5 +95,5 @@ def test_the_gru_is_torchs(space):
 def test_the_space_is_loaded_by_its_import_path_and_told_of_in_tokens():
     space = load_space("cmpnas.text.space:TextSpace", size=16)
     assert space.cost(space.extremes()[0]).macs == 64 * 128
-    with pytest.raises(BudgetError, match="at 16 tokens fits 0.001 MFLOPs"):
+    with pytest.raises(BudgetError, match=r"at 16 tokens fits 0\.001 MFLOPs"):
         space.require_reachable(Budget(0.001))

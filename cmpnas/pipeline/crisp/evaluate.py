@@ -41,7 +41,7 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)
         n = len(pairs)
         planned = plan(
-            hits, scan_hits, len(stages.splits.search), times, n,
+            hits, scan_hits, len(stages.pairs("search")), times, n,
             within=settings.within, max_milliseconds=settings.max_milliseconds,
         )  # fmt: skip
         coarse, fine = searcher.encoder(pairs.captions) @ searcher.vectors.T, fine_table(stages, split)

@@ -106,7 +106,7 @@ def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPo
     searcher, settings = Searcher.over(stages, "search", arch, network, pool), stages.recipe.search
     times = measure_times(searcher.encoder, searcher.index, searcher.fine, stages.pairs("search").captions)
     hits, scan, alone = search_hits(stages, searcher)
-    n = len(stages.splits.search)
+    n = len(stages.pairs("search"))
     found = plan(hits, scan, n, times, n, within=settings.within, max_milliseconds=settings.max_milliseconds)
     return {"coarse_hit@1": float(alone.mean()), "times": times.to_json(), "plan": found.to_json()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from cmpnas.cost import Budget
+from cmpnas.data.images import in_memory
 from cmpnas.data.load import data_file
 from cmpnas.distributed import world_size
 from cmpnas.errors import RecipeError, RunError
@@ -158,11 +159,14 @@ class TextStages:
         return fine.to(device()).eval(), encoder
 
     def _train_fine(self, fine: FineModel, encoder: MapEncoder | None, path: Path) -> None:
-        recipe, saved = self.recipe, path.with_name("fine.checkpoint.pt")
+        recipe, saved, pairs = self.recipe, path.with_name("fine.checkpoint.pt"), self.splits.train
+        if encoder is not None and pairs.items is not None:
+            images = in_memory(pairs.items.images, recipe.data.size)  # type: ignore[union-attr]
+            pairs = replace(pairs, items=replace(pairs.items, images=images))
         self.say(f"fine: training on {len(self.splits.train):,} pictures")
         with self.run.timed("fine"):
             train_fine(
-                fine, encoder, self.splits.train, self.texts, recipe.fine,
+                fine, encoder, pairs, self.texts, recipe.fine,
                 recipe.regions if isinstance(recipe.regions, EncoderRegions) else None,
                 None if encoder is not None else self.regions("train"),
                 drop=recipe.captions.drop, seed=recipe.seed, saved=saved, workers=recipe.workers,
