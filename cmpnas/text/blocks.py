@@ -68,8 +68,8 @@ class Transformer(nn.Module):
 
     def forward(self, words: Words) -> Words:
         x = self.before(words.vectors)
-        parts = (self._split(part(x)) for part in (self.query, self.key, self.value))
-        mixed = F.scaled_dot_product_attention(*parts, attn_mask=words.there[:, None, None])
+        query, key, value = (self._split(part(x)) for part in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=words.there[:, None, None])
         x = words.vectors + self.out(mixed.transpose(1, 2).flatten(2))
         return Words(x + self.narrow(F.gelu(self.widen(self.between(x)))), words.there)
 

@@ -61,8 +61,8 @@ class Captioned:
 
     @cached_property
     def _own(self) -> Neighbours:
-        labels = self.labels, self.caption_labels
-        return Neighbours.of_equal(*labels, *map(len, labels), "labels")
+        own, of_captions = self.labels, self.caption_labels
+        return Neighbours.of_equal(own, of_captions, len(own), len(of_captions), "labels")
 
     def pick(self, indices: Tensor, view: int) -> np.ndarray:
         """For each of the pictures ``indices``, int64 ``(B,)``, one of its captions, another in another view."""

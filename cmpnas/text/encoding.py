@@ -18,7 +18,8 @@ from cmpnas.text.tokeniser import Tokeniser, trimmed
 from cmpnas.train.device import device
 
 _TEXTS, _PICTURES = 256, 256  # encoded at once
-_QUERIES, _CANDIDATES = 8, 256  # scored at once: what stays in a processor's cache
+_CANDIDATES = 256  # of one query, scored at once: what stays in a processor's cache
+_QUERIES, _SHARED = 4, 64  # queries that look at the same pictures
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class FineScorer:
     def scan(self, texts: Sequence[str]) -> np.ndarray:
         """Scores of every text against every picture: float32 ``(Q, N)``."""
         words, table = self._words(texts), np.empty((len(texts), len(self.stored)), np.float32)
-        starts = range(0, len(self.stored), _CANDIDATES)
+        starts = range(0, len(self.stored), _SHARED)
         for first in track(starts, "fine scan", total=len(starts)):
-            last = min(first + _CANDIDATES, len(self.stored))
+            last = min(first + _SHARED, len(self.stored))
             pictures = read_regions(self.stored, np.arange(first, last)).to(device())[None]
             for query in range(0, len(texts), _QUERIES):
                 some = Words(*(part[query : query + _QUERIES] for part in words))

@@ -71,7 +71,8 @@ class FineModel(nn.Module):
         weights = weights * torch.cat([there.new_ones(len(there), 1), there], 1)[:, None]
         together = torch.einsum("qkl,qkls->qks", weights / weights.sum(2, keepdim=True), every)
         mean = agreement.sum(2) / there.sum(1)[:, None]
-        return self.scale * (mean + self.judge(together)[..., 0])
+        alike = torch.einsum("qkd,qd->qk", picture, text)  # as summaries alone would say
+        return self.scale * (mean + alike + self.judge(together)[..., 0])
 
     @property
     def dim(self) -> int:
@@ -82,7 +83,7 @@ class FineModel(nn.Module):
         """Multiply-adds of one score at ``length`` words and ``regions`` regions, the encoders aside."""
         dim, similarity = self.dim, self.local.out_features
         attention = 2 * length * regions * dim
-        return attention + (length + 1) * (dim * similarity + 2 * similarity) + similarity
+        return attention + (length + 1) * (dim * similarity + 2 * similarity) + similarity + dim
 
 
 def summary(words: Words) -> Tensor:

@@ -12,7 +12,7 @@ padded to it), the width ``W`` and the embedding's ``D``, in multiply-adds:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -29,7 +29,7 @@ def _listed(value: object) -> object:
     return (value,) if isinstance(value, str | int | float) else value
 
 
-def _choice(of: object) -> object:
+def _choice(of: Any) -> Any:
     return Annotated[tuple[of, ...], Field(min_length=1), BeforeValidator(_listed)]
 
 

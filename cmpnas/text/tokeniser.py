@@ -107,7 +107,7 @@ class Tokeniser:
 
         try:
             found = Tokenizer.from_file(str(path))
-            limit = int(found.truncation["max_length"])
+            limit = int((found.truncation or {})["max_length"])
         except Exception as fault:  # tokenizers raises bare Exception
             raise RunError(f"{path} cannot be read as a tokeniser ({fault}); delete it and use --resume.") from None
         found.no_truncation()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +135,7 @@ class CoarseTraining:
         example = Network(supernet.space.layers(supernet.space.extremes()[1]))
 
         def encoders(step: int) -> list[tuple[int, Callable[[Tensor], Tensor]]]:
-            return [(vocabulary_of(arch), lambda ids, arch=arch: supernet(ids, arch)) for arch in paths(step)]
+            return [(vocabulary_of(arch), partial(supernet, arch=arch)) for arch in paths(step)]
 
         modules = nn.ModuleDict({"supernet": supernet, "pool": pool})
         self._train("supernet", modules, example, pool, encoders, plan, saved)

@@ -48,7 +48,7 @@ def one_score(fine: FineModel, words: torch.Tensor, regions: torch.Tensor) -> fl
     vectors.insert(0, whole / whole.norm())
     gates = [torch.sigmoid(fine.filter(vector)) for vector in vectors]
     together = sum(g * v for g, v in zip(gates, vectors, strict=True)) / sum(gates)
-    return float(fine.scale * (np.mean(cosines) + fine.judge(together)[0]))
+    return float(fine.scale * (np.mean(cosines) + text @ picture + fine.judge(together)[0]))
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cmpnas.pipeline.crisp.search import QueryCosts, fine_table
 from cmpnas.pipeline.crisp.stages import Say, TextStages
 from cmpnas.pipeline.crisp.times import asked, measure_times, milliseconds, one_thread
 from cmpnas.retrieval import Scores, evaluate_scores
-from cmpnas.retrieval.cascade import cascade_table
+from cmpnas.retrieval.cascade import Cascade, Found, cascade_table
 from cmpnas.retrieval.compare import compare
 from cmpnas.retrieval.planner import plan
 
@@ -118,6 +119,9 @@ def _time(searcher: Searcher, captions: list[str], names: Any) -> dict[str, floa
             elif name == "fine":
                 taken[name] = milliseconds(lambda text: searcher.fine([text], every), texts[:_SCANNED])
             else:
-                cascade = searcher.cascade(int(name.split()[1]))
-                taken[name] = milliseconds(lambda text, cascade=cascade: cascade.search([text]), texts)
+                taken[name] = milliseconds(partial(_ask, searcher.cascade(int(name.split()[1]))), texts)
     return taken
+
+
+def _ask(cascade: Cascade[list[str]], text: str) -> Found:
+    return cascade.search([text])

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -46,6 +47,10 @@ def milliseconds(work: Callable[[str], object], texts: Sequence[str]) -> float:
     return 1000 * statistics.median(spent)
 
 
+def _score(fine: FineScorer, rows: np.ndarray, text: str) -> np.ndarray:
+    return fine([text], rows)
+
+
 def asked(captions: Sequence[str], count: int = _TEXTS) -> list[str]:
     """Some captions, spread over all of them."""
     return [captions[place] for place in np.linspace(0, len(captions) - 1, min(count, len(captions))).astype(int)]
@@ -61,7 +66,7 @@ def measure_times(encoder: TextEncoder, index: GalleryIndex, fine: FineScorer, c
         calls = []
         for count in (count for count in _CALLS if count <= n):
             rows = rng.choice(n, count, replace=False)[None]
-            calls.append((count, milliseconds(lambda text, rows=rows: fine([text], rows), texts)))
+            calls.append((count, milliseconds(partial(_score, fine, rows), texts)))
     if len(calls) < 2:
         calls = [(0, calls[0][1] / 2), calls[0]]  # a single picture: nothing to tell a call from a candidate by
     return Times.fit(text, (n, search), calls)
