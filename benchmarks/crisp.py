@@ -60,7 +60,7 @@ def main(
         for measure in _MEASURES:
             low, high = line[measure]["interval"]
             typer.echo(
-                f"    {measure:18s} {line[measure]['value']:.4f}   minus found {100 * line[measure]['difference']:+.2f} "
+                f"    {measure:18s} {line[measure]['value']:.4f}   vs found {100 * line[measure]['difference']:+.2f} "
                 f"points [{100 * low:+.2f}, {100 * high:+.2f}]"
             )
     if out is not None:
