@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cmpnas.export.text import export_text
-from cmpnas.pipeline.crisp.finish import picked
+from cmpnas.pipeline.crisp.finish import indexed, picked
 from cmpnas.pipeline.crisp.stages import Say, TextStages
 from cmpnas.text.train import vocabulary_of
 
@@ -38,6 +38,6 @@ def export_text_run(
         "versions": stages.run.manifest()["versions"],
     }
     tokeniser = stages.tokeniser.limited(vocabulary_of(arch))
-    pictures = stages.vectors(pool, "search")
+    pictures = indexed(stages, "search", arch, pool)
     check = export_text(network, tokeniser, pairs.captions[:64], pictures, pairs.names, manifest, folder)
     return {"out": str(folder), "id": arch.id, "check": check}

@@ -91,14 +91,25 @@ class Searcher:
 
     @staticmethod
     def over(stages: TextStages, split: str, arch: Arch, network: nn.Module, pool: RegionPool) -> Searcher:
-        """Index the pictures of ``split``."""
+        """Over the pictures of ``split``, whose vectors are computed once."""
         encoder = TextEncoder(network, stages.tokeniser.limited(vocabulary_of(arch)))
-        vectors = stages.vectors(pool, split)
+        vectors = indexed(stages, split, arch, pool)
         return Searcher(encoder, vectors, GalleryIndex.build(vectors), fine_scorer(stages, split))
 
     def cascade(self, k: int) -> Cascade[list[str]]:
         """Both stages together."""
         return Cascade(Encoded(self.encoder, self.index), self.fine, k)
+
+
+def indexed(stages: TextStages, split: str, arch: Arch, pool: RegionPool) -> np.ndarray:
+    """Unit vectors of the pictures of ``split`` by the pooling that was finished with ``arch``: float32 ``(N, D)``."""
+    path = stages.run.path / "index" / f"{split}.{arch.id}.npy"
+    key, made_of = path.with_suffix(".json"), _key(stages, arch)
+    if not (key.exists() and read_json(key) == made_of):
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, stages.vectors(pool, split))
+        write_json(key, made_of)
+    return np.load(path)
 
 
 def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPool) -> dict[str, Any]:
