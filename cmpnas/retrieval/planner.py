@@ -64,7 +64,10 @@ def hits_by_k(
         Two bool ``(Q, deepest)``: a relevant picture comes first; one is among the candidates (the ceiling). A picture
         that is not relevant wins a tie.
     """
-    order = np.argsort(-coarse, axis=1, kind="stable")[:, :deepest]
+    deepest = min(deepest, coarse.shape[1])
+    order = np.argpartition(-coarse, deepest - 1, axis=1)[:, :deepest]
+    nearest = np.argsort(-np.take_along_axis(coarse, order, 1), axis=1, kind="stable")
+    order = np.take_along_axis(order, nearest, 1)
     scores, right = np.take_along_axis(fine, order, 1), np.take_along_axis(relevant, order, 1)
     best_right = np.maximum.accumulate(np.where(right, scores, -np.inf), 1)
     best_wrong = np.maximum.accumulate(np.where(right, -np.inf, scores), 1)
