@@ -103,7 +103,7 @@ class FineSettings(_Settings):
     @field_validator("text")
     @classmethod
     def _is_one(cls, text: TextSpec) -> TextSpec:
-        if many := [name for name in TextSpec.model_fields if len(getattr(text, name)) > 1 and name != "pool"]:
+        if many := [name for name in text.open_decisions if name != "pool"]:
             raise ValueError(f"the fine model's encoder is one architecture; {many[0]} has several values")
         return text
 

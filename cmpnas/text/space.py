@@ -12,9 +12,9 @@ padded to it), the width ``W`` and the embedding's ``D``, in multiply-adds:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cmpnas.cost.value import Cost, linear
 from cmpnas.space import Block, Lattice, Layer
@@ -47,13 +47,22 @@ class TextSpec(BaseModel):
     ratio: _choice(_Whole) = (1, 2, 4)  # type: ignore[valid-type]
     pool: _choice(Pooling) = ("weighted", "mean")  # type: ignore[valid-type]
 
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        odd = [(width, heads) for width in self.width for heads in self.heads if width % heads]
+        if odd and "transformer" in self.mixer:
+            raise ValueError(f"a width of {odd[0][0]} cannot be cut into {odd[0][1]} heads")
+        return self
+
+    @property
+    def open_decisions(self) -> list[str]:
+        """Decisions with several values that matter to some encoder."""
+        idle = {"bag": {"layers", "heads", "ratio"}, "gru": {"heads", "ratio"}}.get("+".join(self.mixer), set())
+        return [name for name in TextSpec.model_fields if len(getattr(self, name)) > 1 and name not in idle]
+
 
 class TextSpace:
-    """A blueprint of text encoders; its ``size`` is the number of tokens.
-
-    Raises:
-        ValueError: a width cannot be cut into every number of heads.
-    """
+    """A blueprint of text encoders; its ``size`` is the number of tokens."""
 
     name, unit, embedding_dim = "text", "tokens", 128
 

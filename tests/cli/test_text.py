@@ -117,8 +117,9 @@ def test_budgets_are_of_the_whole_query(run, capsys, tmp_path):
 
 
 def test_wrong_recipes_list_every_mistake(capsys):
-    wrong = ["coarse.pool=max", "fine.text.width=[16, 32]", "search.within=2"]
+    wrong = ["coarse.pool=max", "fine.text.width=[16, 32]", "search.within=2", "coarse.space.heads=5"]
     assert main(["search", "--recipe", "shop_text", *(p for w in wrong for p in ("--set", w))]) == 2
     message = capsys.readouterr().err
-    assert "has 3 mistakes" in message
+    assert "has 4 mistakes" in message
+    assert "a width of 32 cannot be cut into 5 heads" in message
     assert "width has several values" in message

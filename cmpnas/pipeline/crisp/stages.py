@@ -25,7 +25,7 @@ from cmpnas.text.captions import Captioned, CaptionedSplits, load_captioned
 from cmpnas.text.coarse import RegionPool
 from cmpnas.text.fine import FineModel
 from cmpnas.text.karpathy import load_karpathy
-from cmpnas.text.regions import MapEncoder, Regioner, open_map, save_regions
+from cmpnas.text.regions import MapEncoder, Regioner, open_map, read_regions, save_regions
 from cmpnas.text.settings import EncoderRegions, KarpathySettings, OnnxRegions
 from cmpnas.text.tokeniser import Tokeniser
 from cmpnas.text.train import CoarseTraining, Texts, train_fine
@@ -250,6 +250,6 @@ class TextStages:
         """Unit vectors of the pictures of ``split``: float32 ``(N, D)``."""
         rows, parts = self.regions(split), []
         for first in range(0, len(rows), 256):
-            part = torch.from_numpy(np.asarray(rows[first : first + 256], np.float32))
+            part = read_regions(rows, np.arange(first, min(first + 256, len(rows))))
             parts.append(pool(part.to(device())).cpu().numpy())
         return np.concatenate(parts)
