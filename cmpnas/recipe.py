@@ -137,14 +137,18 @@ class TextSearchSettings(ControllerSettings):
 
     An encoder is judged with each number of candidates in ``ks``. The number that a run works with is planned once the
     encoder is finished: the smallest that comes ``within`` of the fine model's share of hits over the whole gallery,
-    and takes no more than ``max_milliseconds``. ``queries`` limits how many captions of a split ask, spread over all:
-    the fine model looks at the whole gallery for each.
+    and takes no more than ``budget_latency_ms``, of which one thread counts. ``queries`` limits how many captions of a
+    split ask, spread over all: the fine model looks at the whole gallery for each.
     """
 
     ks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (5, 10, 20, 50, 100)
     within: Annotated[float, Field(ge=0, lt=1)] = 0.005
-    max_milliseconds: Annotated[float, Field(gt=0)] | None = None
     queries: PositiveInt | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """The limit that encoders are searched under; the plan keeps to the milliseconds."""
+        return Budget(self.budget_mflops, self.budget_params_m)
 
 
 class Experiment(_Settings):
@@ -190,7 +194,7 @@ class TextRecipe(Experiment):
 
     def identity(self) -> dict[str, Any]:
         content = self.model_dump(mode="json", exclude={"workers"})
-        for key in ("trials", "within", "max_milliseconds", "queries"):
+        for key in ("trials", "within", "budget_latency_ms", "queries"):
             content["search"].pop(key)
         content["coarse"].pop("train")
         return content

@@ -43,7 +43,7 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         n = len(pairs)
         planned = plan(
             hits, scan_hits, len(stages.pairs("search")), times, n,
-            within=settings.within, max_milliseconds=settings.max_milliseconds,
+            within=settings.within, max_milliseconds=settings.budget_latency_ms,
         )  # fmt: skip
         coarse, fine = searcher.encoder(pairs.captions) @ searcher.vectors.T, fine_table(stages, split)
         costs = QueryCosts.of(stages, n)

@@ -118,7 +118,7 @@ def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPo
     times = measure_times(searcher.encoder, searcher.index, searcher.fine, stages.pairs("search").captions)
     hits, scan, alone = search_hits(stages, searcher)
     n = len(stages.pairs("search"))
-    found = plan(hits, scan, n, times, n, within=settings.within, max_milliseconds=settings.max_milliseconds)
+    found = plan(hits, scan, n, times, n, within=settings.within, max_milliseconds=settings.budget_latency_ms)
     return {"coarse_hit@1": float(alone.mean()), "times": times.to_json(), "plan": found.to_json()}
 
 
