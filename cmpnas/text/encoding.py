@@ -15,7 +15,6 @@ from cmpnas.text.blocks import Words
 from cmpnas.text.fine import FineModel
 from cmpnas.text.regions import read_regions
 from cmpnas.text.tokeniser import Tokeniser, trimmed
-from cmpnas.train.device import device
 
 _TEXTS, _PICTURES = 256, 256  # encoded at once
 _CANDIDATES = 256  # of one query, scored at once: what stays in a processor's cache
@@ -32,9 +31,9 @@ class TextEncoder:
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors: float32 ``(Q, D)``."""
-        ids, parts = torch.from_numpy(self.tokeniser.encode(texts)), []
+        ids, parts, where = torch.from_numpy(self.tokeniser.encode(texts)), [], _where(self.network)
         for some in ids.split(_TEXTS):
-            parts.append(F.normalize(self.network(trimmed(some).to(device())).float()).cpu())
+            parts.append(F.normalize(self.network(trimmed(some).to(where)).float()).cpu())
         return torch.cat(parts).numpy()
 
 
@@ -44,7 +43,7 @@ def store_regions(fine: FineModel, regions: np.ndarray) -> np.ndarray:
     stored = np.empty((len(regions), regions.shape[1], fine.dim), np.float16)
     for first in range(0, len(regions), _PICTURES):
         rows = np.arange(first, min(first + _PICTURES, len(regions)))
-        stored[rows] = fine.regions(read_regions(regions, rows).to(device())).cpu().numpy()
+        stored[rows] = fine.regions(read_regions(regions, rows).to(_where(fine))).cpu().numpy()
     return stored
 
 
@@ -66,7 +65,7 @@ class FineScorer:
         words = self._words(texts)
         parts = []
         for first in range(0, rows.shape[1], _CANDIDATES):
-            candidates = read_regions(self.stored, rows[:, first : first + _CANDIDATES]).to(device())
+            candidates = read_regions(self.stored, rows[:, first : first + _CANDIDATES]).to(_where(self.fine))
             parts.append(self.fine(words, candidates).float().cpu())
         return torch.cat(parts, 1).numpy()
 
@@ -77,7 +76,7 @@ class FineScorer:
         starts = range(0, len(self.stored), _SHARED)
         for first in track(starts, "fine scan", total=len(starts)):
             last = min(first + _SHARED, len(self.stored))
-            pictures = read_regions(self.stored, np.arange(first, last)).to(device())[None]
+            pictures = read_regions(self.stored, np.arange(first, last)).to(_where(self.fine))[None]
             for query in range(0, len(texts), _QUERIES):
                 some = Words(*(part[query : query + _QUERIES] for part in words))
                 scores = self.fine(some, pictures.expand(len(some.there), -1, -1, -1))
@@ -86,5 +85,10 @@ class FineScorer:
 
     def _words(self, texts: Sequence[str]) -> Words:
         ids = trimmed(torch.from_numpy(self.tokeniser.encode(texts)))
-        parts = [self.fine.words(some.to(device())) for some in ids.split(_TEXTS)]
+        parts = [self.fine.words(some.to(_where(self.fine))) for some in ids.split(_TEXTS)]
         return Words(torch.cat([part.vectors for part in parts]), torch.cat([part.there for part in parts]))
+
+
+def _where(module: nn.Module) -> torch.device:
+    """Where a module is: asking it is quicker, for a single query, than asking whether there are GPUs."""
+    return next(module.parameters()).device
