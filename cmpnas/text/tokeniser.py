@@ -63,7 +63,10 @@ class Tokeniser:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Numbers of tokens, int64 ``(N, max_tokens)``: cut to that length, filled up with `PAD`."""
         numbers = np.full((len(texts), self.max_tokens), PAD, np.int64)
-        for row, encoding in zip(numbers, self._tokenizer.encode_batch(list(texts)), strict=True):
+        # A batch wakes a pool of threads, which costs more than a single text does.
+        one = len(texts) == 1
+        encodings = [self._tokenizer.encode(texts[0])] if one else self._tokenizer.encode_batch(list(texts))
+        for row, encoding in zip(numbers, encodings, strict=True):
             ids = encoding.ids[: self.max_tokens]
             row[: len(ids)] = ids
         return numbers
