@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cmpnas.cli.options import Data, Json, Pick, Run, print_json, say
+from cmpnas.errors import CmpnasError
 
 EPILOG = "Example: cmpnas export runs/quickstart --pick 20x --out bundle --int8 --preprocess nhwc:480x640"
 
@@ -36,6 +37,8 @@ def command(
     from cmpnas.run import TextRunFolder, open_run
 
     if isinstance(open_run(run), TextRunFolder):
+        if int8 or preprocess or gallery:
+            raise CmpnasError("--int8, --preprocess and --gallery are for runs of pictures; leave them out.")
         _export_text(run, out, data, as_json)
         return
     from cmpnas.pipeline.export import export
