@@ -19,7 +19,8 @@ def unreachable(space: SearchSpace, budget: Budget) -> BudgetError:
         if not space.lattice.reachable(alone := Budget(**{name: limit})):
             return BudgetError(
                 f"no architecture of space {space.name!r} at {space.size} {space.unit} fits {alone}: the smallest "
-                f"reachable is {floors[name]} ({space.nearest({}, floors[name]).id}); raise --budget-{name.replace('_', '-')}."
+                f"reachable is {floors[name]} ({space.nearest({}, floors[name]).id}); raise "
+                f"--budget-{name.replace('_', '-')}."
             )
     first, second = budget.limits
     near = space.lattice.frontier(first, second).nearest(*budget.limits.values())
