@@ -36,15 +36,16 @@ class Times:
         return self.base + n * self.fine
 
     @staticmethod
-    def fit(text: float, search: tuple[int, float], fine: Sequence[tuple[int, float]]) -> Times:
-        """From measured times: of encoding, of a search among so many, and of fine calls with so many candidates.
+    def fit(text: float, search: tuple[int, float], cascades: Sequence[tuple[int, float]]) -> Times:
+        """From measured times: of encoding, of a search among so many, and of whole cascades of so many candidates.
 
-        The line through the fine calls minimises relative errors, so that short calls count as much as long ones.
+        Parts that run one after the other take longer than each alone, caches being what they are; so ``base`` is what
+        cascades take beyond the others. The line through them minimises relative errors.
         """
-        counts, spent = (np.array(column, float) for column in zip(*fine, strict=True))
+        counts, spent = (np.array(column, float) for column in zip(*cascades, strict=True))
         design = np.stack([np.ones_like(counts), counts], 1) / spent[:, None]
-        base, slope = np.linalg.lstsq(design, np.ones_like(spent), rcond=None)[0]
-        return Times(text, search[1] / search[0], max(float(base), 0.0), max(float(slope), 0.0))
+        whole, slope = np.linalg.lstsq(design, np.ones_like(spent), rcond=None)[0]
+        return Times(text, search[1] / search[0], max(float(whole) - text - search[1], 0.0), max(float(slope), 0.0))
 
     def to_json(self) -> dict[str, float]:
         """By name."""

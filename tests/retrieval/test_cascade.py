@@ -116,8 +116,8 @@ TIMES = Times(text=0.5, dot=0.0001, base=1.0, fine=0.02)
 
 
 def test_times_are_fitted_and_add_up():
-    calls = [(k, 1.0 + 0.02 * k) for k in (1, 10, 100)]
-    fitted = Times.fit(0.5, (1000, 0.1), calls)
+    cascades = [(k, 0.5 + 0.1 + 1.0 + 0.02 * k) for k in (1, 10, 100)]
+    fitted = Times.fit(0.5, (1000, 0.1), cascades)
     assert fitted.to_json() == pytest.approx(TIMES.to_json())
     assert fitted.cascade(1000, 50) == pytest.approx(0.5 + 0.1 + 1 + 1)
     assert fitted.scan(1000) == pytest.approx(21)

@@ -13,9 +13,9 @@ from cmpnas.files import write_json
 from cmpnas.pipeline.crisp.finish import Searcher, picked, search_hits
 from cmpnas.pipeline.crisp.search import QueryCosts, fine_table
 from cmpnas.pipeline.crisp.stages import Say, TextStages
-from cmpnas.pipeline.crisp.times import asked, measure_times, milliseconds, one_thread
+from cmpnas.pipeline.crisp.times import ask, asked, measure_times, milliseconds, one_thread
 from cmpnas.retrieval import Scores, evaluate_scores
-from cmpnas.retrieval.cascade import Cascade, Found, cascade_table
+from cmpnas.retrieval.cascade import cascade_table
 from cmpnas.retrieval.compare import compare
 from cmpnas.retrieval.planner import plan
 
@@ -119,9 +119,5 @@ def _time(searcher: Searcher, captions: list[str], names: Any) -> dict[str, floa
             elif name == "fine":
                 taken[name] = milliseconds(lambda text: searcher.fine([text], every), texts[:_SCANNED])
             else:
-                taken[name] = milliseconds(partial(_ask, searcher.cascade(int(name.split()[1]))), texts)
+                taken[name] = milliseconds(partial(ask, searcher.cascade(int(name.split()[1]))), texts)
     return taken
-
-
-def _ask(cascade: Cascade[list[str]], text: str) -> Found:
-    return cascade.search([text])

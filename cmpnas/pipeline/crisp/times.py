@@ -11,12 +11,13 @@ from functools import partial
 import numpy as np
 import torch
 
+from cmpnas.retrieval.cascade import Cascade, Encoded, Found
 from cmpnas.retrieval.index import GalleryIndex
 from cmpnas.retrieval.planner import Times
 from cmpnas.text.encoding import FineScorer, TextEncoder
 
 _TEXTS, _GOES = 24, 4  # queries that a time is the median of, and goes at each
-_CALLS = (1, 10, 30, 100, 300)  # candidates of fine calls
+_CANDIDATES = (1, 3, 10, 30, 100, 300)  # of cascades that are timed
 _TOP = 10
 
 
@@ -51,8 +52,9 @@ def milliseconds(work: Callable[[str], object], texts: Sequence[str]) -> float:
     return 1000 * statistics.median(best)
 
 
-def _score(fine: FineScorer, rows: np.ndarray, text: str) -> np.ndarray:
-    return fine([text], rows)
+def ask(cascade: Cascade[list[str]], text: str) -> Found:
+    """One query."""
+    return cascade.search([text])
 
 
 def asked(captions: Sequence[str], count: int = _TEXTS) -> list[str]:
@@ -61,16 +63,12 @@ def asked(captions: Sequence[str], count: int = _TEXTS) -> list[str]:
 
 
 def measure_times(encoder: TextEncoder, index: GalleryIndex, fine: FineScorer, captions: Sequence[str]) -> Times:
-    """The parts of a cascade's time, each measured alone on texts of the search split."""
-    texts, n, rng = asked(captions), len(index), np.random.default_rng(0)
+    """The parts of a cascade's time, measured on texts of the search split."""
+    texts, n = asked(captions), len(index)
     with one_thread():
         text = milliseconds(lambda text: encoder([text]), texts)
         vector = encoder(texts[:1])
         search = milliseconds(lambda _: index.search(vector, min(_TOP, n)), texts)
-        calls = []
-        for count in (count for count in _CALLS if count <= n):
-            rows = rng.choice(n, count, replace=False)[None]
-            calls.append((count, milliseconds(partial(_score, fine, rows), texts)))
-    if len(calls) < 2:
-        calls = [(0, calls[0][1] / 2), calls[0]]  # a single picture: nothing to tell a call from a candidate by
-    return Times.fit(text, (n, search), calls)
+        counts = [count for count in _CANDIDATES if count <= n]
+        cascades = [(k, milliseconds(partial(ask, Cascade(Encoded(encoder, index), fine, k)), texts)) for k in counts]
+    return Times.fit(text, (n, search), cascades)
