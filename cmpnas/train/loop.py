@@ -106,7 +106,6 @@ def fit(
         RunError: the loss is not finite, or ``saved`` is damaged or of another training.
         RecipeError: the batch cannot be shared by the processes and parts.
     """
-    keep_freed_memory()
     where = device()
 
     def losses(batch: tuple[Tensor, Tensor], step: int) -> Iterator[Tensor]:
@@ -119,7 +118,7 @@ def fit(
 
     descend(
         what, modules, losses, lambda order: batches(items, order, workers), plan,
-        n=len(items), seed=seed, saved=saved,
+        n=len(items), seed=seed, saved=saved, after_step=after_step,
     )  # fmt: skip
 
 
@@ -133,6 +132,7 @@ def descend(
     n: int,
     seed: int,
     saved: Path,
+    after_step: Callable[[], None] | None = None,
 ) -> None:
     """`fit` on whatever ``feed`` makes of the order of ``n`` items.
 
@@ -143,6 +143,7 @@ def descend(
     Raises:
         RunError, RecipeError: as `fit`.
     """
+    keep_freed_memory()
     modules.to(device()).train()
     steps = plan.steps(n)
     state = _State(modules, plan)
