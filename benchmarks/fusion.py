@@ -88,6 +88,14 @@ ARMS = [
     replace(FUSION, name="three and insects", sources=(*_THREE, "insects")),
     *(replace(FUSION, name=f"three sources, momentum {a:g}", momentum=a) for a in (0.0, 0.99, 0.999)),
     *(replace(FUSION, name=f"three sources, {kind}", mixer=kind) for kind in ("mlp", "concat")),
+    *(
+        replace(FUSION, name=f"{name}, concat", sources=sources, mixer="concat")
+        for name, sources in (
+            ("v1 alone", ("v1",)),
+            ("three and noise", (*_THREE, "noise")),
+            ("three and insects", (*_THREE, "insects")),
+        )
+    ),
     *(replace(arm, name=f"{arm.name}, two stages", training="two_stage") for arm in (FUSION, TOLD)),
     TOLD,
     replace(FUSION, name="three and their local features", sources=(*_THREE, *(f"{name}.local" for name in _THREE))),
@@ -232,20 +240,22 @@ def score(arm: Arm, bank: Bank, task: Protocol, folder: Path, seed: int) -> tupl
 
 
 def report(arms: list[Arm], bank: Bank, task: Protocol, folder: Path, seeds: int, split: str) -> None:
-    """The table: every arm against the three sources mixed jointly."""
+    """The table: every arm against the three sources, those of one linear map against that of the three."""
     found = {arm.name: [score(arm, bank, task, folder, seed) for seed in range(seeds)] for arm in arms}
     print(f"{split} split: {len(task.query)} queries, {len(task.gallery)} gallery pictures, {seeds} seeds")
     print(f"{'':<43}{'M(q,g) mAP':>11}{'hit@1':>8}{'M(g,g) mAP':>12}   mAP of three sources minus this, points")
+    linear = found.get("three sources, concat", [])
     for arm in arms:
         pairs = found[arm.name]
+        first = linear if arm.mixer == "concat" and pairs is not linear else found[FUSION.name]
         numbers = [np.mean([pair[0][metric] for pair in pairs]) for metric in _METRICS]
         row = f"{arm.name:<43}{numbers[0]:>11.3f}{numbers[1]:>8.3f}{np.mean([p[1]['map_full'] for p in pairs]):>12.3f}"
-        print(row + told(found[FUSION.name], pairs))
+        print(row + told(first, pairs))
 
 
 def told(reference: list[tuple[Scores, Scores]], pairs: list[tuple[Scores, Scores]]) -> str:
     """The paired difference and its interval."""
-    if reference is pairs:
+    if reference is pairs or not reference:
         return ""
     gained = [a[0].per_query("map_full") - b[0].per_query("map_full") for a, b in zip(reference, pairs, strict=True)]
     difference = Comparison(np.mean(gained, 0))

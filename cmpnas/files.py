@@ -54,13 +54,18 @@ def drop_partial_line(path: Path) -> None:
             file.truncate(content.rfind(b"\n") + 1)
 
 
+def json_line(content: Any) -> str:
+    """``content`` as one line of JSON."""
+    return json.dumps(content, allow_nan=False) + "\n"
+
+
 def append_line(path: Path, content: Any) -> None:
     """Append ``content`` as one line of JSON and wait until it is on disk.
 
     Raises:
         RunError: there is no room, or the file cannot be written.
     """
-    line = json.dumps(content, allow_nan=False) + "\n"
+    line = json_line(content)
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(line)

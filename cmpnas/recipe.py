@@ -14,7 +14,14 @@ from cmpnas.cost.latency import read_latency_table
 from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import RecipeError, unknown
-from cmpnas.gallery.settings import AnyGallery, BroughtSettings, FusionSettings, SingleSettings
+from cmpnas.gallery.settings import (
+    AnyGallery,
+    AnyOption,
+    BroughtSettings,
+    EnsembleSettings,
+    FusionSettings,
+    SingleSettings,
+)
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.search.settings import SearchSettings, TextSearchSettings, metric_name
@@ -109,10 +116,14 @@ class TextRecipe(Experiment):
 
 
 class Recipe(Experiment):
-    """The whole experiment."""
+    """The whole experiment.
+
+    ``gallery`` is the anchor, whose space query networks learn; ``galleries`` are further options, each mapped into it.
+    """
 
     data: AnyData
     gallery: AnyGallery
+    galleries: tuple[AnyOption, ...] = ()
     query: QuerySettings
     search: SearchSettings = SearchSettings()
     report: Annotated[tuple[str, ...], Field(min_length=1)] = ("map@r", "map_full", "hit@1", "hit@10")
@@ -134,6 +145,26 @@ class Recipe(Experiment):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _galleries_fit(self) -> Self:
+        options = (self.gallery, *self.galleries)
+        named = [option.name for option in options]
+        if twice := [name for n, name in enumerate(named) if name in named[:n]]:
+            raise ValueError(f"two gallery options are called {twice[0]!r}; give each its own name")
+        if self.gallery.transform is not None:
+            raise ValueError(
+                f"gallery {self.gallery.name!r} is the anchor, whose space is learned: it has no transform"
+            )
+        models = [option.name for option in options if not isinstance(option, EnsembleSettings)]
+        for option in self.galleries:
+            if isinstance(option, EnsembleSettings):
+                for name in option.members:
+                    if name not in models:
+                        raise ValueError(f"gallery {option.name!r}: {unknown('member', name, models)}")
+            elif option.transform is None:
+                raise ValueError(f"gallery {option.name!r} needs a transform into the space of {self.gallery.name!r}")
+        return self
+
     def space(self, embedding_dim: int | None = None) -> SearchSpace:
         """The query space at this recipe's input size and the gallery's embedding width, timed if there is a table."""
         if isinstance(self.gallery, SingleSettings | FusionSettings):
@@ -145,8 +176,10 @@ class Recipe(Experiment):
         return space if table is None else space.timed(read_latency_table(Path(table)))
 
     def identity(self) -> dict[str, Any]:
-        content = self.model_dump(mode="json", exclude={"workers", "report"})
-        content["search"].pop("trials")
+        # Nor more gallery options: they are judged with the query embeddings that are kept.
+        content = self.model_dump(mode="json", exclude={"workers", "report", "galleries"})
+        for name in ("trials", "indexed_per_query", "keep_mb"):
+            content["search"].pop(name)
         content["query"].pop("train")
         return content
 

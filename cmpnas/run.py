@@ -57,6 +57,10 @@ class Folder:
         return f"{self.recipe.name}-{manifest.get('id', manifest['recipe_hash'])}"
 
     @property
+    def queries(self) -> Path:
+        return self.path / "queries"
+
+    @property
     def front(self) -> Path:
         return self.path / "front.json"
 

@@ -7,8 +7,8 @@ import yaml
 
 from cmpnas.errors import RecipeError
 from cmpnas.gallery.single import plan_single
+from cmpnas.pipeline.check import dry_run
 from cmpnas.pipeline.crisp.search import dry_run_text
-from cmpnas.pipeline.search import dry_run
 from cmpnas.recipe import TextRecipe, check_recipe, list_recipes, load_any_recipe, load_recipe
 from cmpnas.resources import find
 

@@ -53,7 +53,8 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Find the query architectures that no other beats, from a recipe."""
-    from cmpnas.pipeline.search import dry_run, search
+    from cmpnas.pipeline.check import dry_run
+    from cmpnas.pipeline.search import search
     from cmpnas.recipe import TextRecipe, load_any_recipe
 
     flags = {
@@ -129,7 +130,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
     low, high = plan["mflops"]
     limits = ", ".join(f"{name} {limit:g}" for name, limit in plan["budget"].items()) or "no limit"
     print(f"recipe      {plan['recipe']}, stages: {', '.join(plan['stages'])}")
-    print(f"gallery     {plan['gallery']}")
+    print(f"gallery     {', '.join([plan['gallery'], *plan['galleries']])}")
     print(
         f"space       {plan['space']} at {plan['size']} px: {plan['architectures']:,} architectures, "
         f"{low:.4g} to {high:.4g} MFLOPs"

@@ -19,6 +19,7 @@ from cmpnas.compat.lce import LCE
 from cmpnas.compat.raml import RAML
 from cmpnas.compat.rank_order import RankOrder
 from cmpnas.compat.regression import Regression
+from cmpnas.compat.shared_head import SharedHead
 from cmpnas.distributed import gather
 from cmpnas.errors import RecipeError
 
@@ -38,6 +39,7 @@ LOSSES: dict[str, type[Loss]] = {
     "rank_order": RankOrder,
     "regression": Regression,
     "rkd": RKD,
+    "shared_head": SharedHead,
     "vanilla": Vanilla,
 }
 
@@ -55,7 +57,7 @@ class CompatLoss(nn.Module):
         if helpless and not (anchor.labels >= 0).any():
             free = ", ".join(name for name, loss in LOSSES.items() if "labels" not in loss.needs)
             raise RecipeError(
-                f"query.loss.{helpless[0]} needs labels and no picture of data.pool has one; without them: {free}."
+                f"loss {helpless[0]!r} needs labels and no picture of data.pool has one; without them: {free}."
             )
         self.weights = dict(weights)
         self.parts = nn.ModuleDict({name: LOSSES[name](anchor) for name in weights})

@@ -105,6 +105,13 @@ class Protocol:
     query: Items
     gallery: Items
 
+    @property
+    def own_sources(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Sources of queries and gallery items, where both have them: a query's own are no answer to it."""
+        if self.query.sources is None or self.gallery.sources is None:
+            return None
+        return self.query.sources, self.gallery.sources
+
 
 @dataclass
 class Splits:

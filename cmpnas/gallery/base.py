@@ -24,11 +24,8 @@ from cmpnas.train.device import device
 _BATCH = 128
 
 
-class Gallery(Protocol):
+class Option(Protocol):
     """A finished gallery option."""
-
-    @property
-    def settings(self) -> AnyGallery: ...
 
     @property
     def mflops(self) -> float:
@@ -39,6 +36,17 @@ class Gallery(Protocol):
     def embedding_dim(self) -> int:
         """Width ``D`` of the embeddings."""
         ...
+
+    def embed(self, items: Items, what: str | None = None) -> np.ndarray:
+        """Unit embeddings of ``items``, float32 ``(N, D)``."""
+        ...
+
+
+class Gallery(Option, Protocol):
+    """A finished gallery model in its own space, which may be the anchor."""
+
+    @property
+    def settings(self) -> AnyGallery: ...
 
     @property
     def classifier(self) -> np.ndarray | None:
@@ -51,9 +59,20 @@ class Gallery(Protocol):
         gradients; None where only embeddings are known."""
         ...
 
-    def embed(self, items: Items, what: str | None = None) -> np.ndarray:
-        """Unit embeddings of ``items``, float32 ``(N, D)``."""
-        ...
+
+@dataclass(frozen=True)
+class Indexed:
+    """The search gallery as an option indexes it.
+
+    Attributes:
+        gallery: float32 ``(N, D)`` unit embeddings in the anchor's space.
+        rejected: int64 rows of it that the index leaves out.
+        distance: float32 ``(N,)``, how far the members of an ensemble are apart on each image.
+    """
+
+    gallery: np.ndarray
+    rejected: np.ndarray | None = None
+    distance: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

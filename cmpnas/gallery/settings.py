@@ -1,11 +1,12 @@
-"""The ``gallery`` section of a recipe."""
+"""The ``gallery`` and ``galleries`` sections of a recipe."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from cmpnas.compat import LOSSES
 from cmpnas.data.augment import Augment
 from cmpnas.errors import unknown
 from cmpnas.gallery.local import Choice
@@ -28,11 +29,42 @@ class MarginSettings(_Settings):
     scale: Annotated[float, Field(gt=0)] = 32.0
 
 
-class SingleSettings(_Settings):
+class TransformSettings(_Settings):
+    """How the embeddings of a gallery option are mapped into the anchor's space.
+
+    ``kind`` is one of `cmpnas.gallery.transform.KINDS`. ``loss`` maps names of losses to weights; it is taught by the
+    pictures that query networks learn from (``data.pool``), on embeddings that are computed once. Transforms of one
+    model that differ in ``seed`` are different members of an ensemble.
+    """
+
+    kind: Literal["linear", "parallel", "wide", "sequential"] = "parallel"
+    loss: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)] = {
+        "regression": 10.0,
+        "shared_head": 1.0,
+    }
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    train: Plan
+
+    @field_validator("loss")
+    @classmethod
+    def _losses_exist(cls, value: dict[str, float]) -> dict[str, float]:
+        for name in value:
+            if name not in LOSSES:
+                raise ValueError(unknown("loss", name, LOSSES))
+        return value
+
+
+class _ModelSettings(_Settings):
+    """One gallery model: the anchor, which has no ``transform``, or one of ``galleries``, which has."""
+
+    name: Name
+    transform: TransformSettings | None = None
+
+
+class SingleSettings(_ModelSettings):
     """A gallery model trained here: one architecture of a space."""
 
     kind: Literal["single"]
-    name: Name
     space: str
     arch: Literal["smallest", "largest"] | dict[str, int | float | str] = "largest"
     embedding_dim: Annotated[int, Field(gt=1)] = 128
@@ -41,7 +73,7 @@ class SingleSettings(_Settings):
     train: Plan
 
 
-class PrecomputedSettings(_Settings):
+class PrecomputedSettings(_ModelSettings):
     """Saved embeddings: an npz with ``embeddings`` ``(N, D)``, row ``i`` for item ``i`` of the data set,
     and optionally ``classifier`` ``(K, D)`` in the order of the sorted training labels.
 
@@ -49,7 +81,6 @@ class PrecomputedSettings(_Settings):
     """
 
     kind: Literal["precomputed"]
-    name: Name
     file: str
     mflops: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     head: MarginSettings = MarginSettings()
@@ -82,7 +113,7 @@ class WhiteningProjection(_Projection):
 AnyProjection = Annotated[SoftmaxProjection | WhiteningProjection, Field(discriminator="kind")]
 
 
-class BroughtSettings(_Settings):
+class BroughtSettings(_ModelSettings):
     """A finished model that the user brings.
 
     ``size`` is the side of the pictures that it takes: by default what the file says, else the recipe's ``data.size``.
@@ -91,7 +122,6 @@ class BroughtSettings(_Settings):
     know of its classifier, by default the projection's.
     """
 
-    name: Name
     size: Annotated[int, Field(ge=8, le=1024)] | None = None
     mean: tuple[Unit, Unit, Unit] | None = None
     std: tuple[Spread, Spread, Spread] | None = None
@@ -171,7 +201,7 @@ AnyBrought = OnnxSettings | TorchscriptSettings | TimmSettings
 Source = Annotated[SingleSettings | PrecomputedSettings | AnyBrought, Field(discriminator="kind")]
 
 
-class FusionSettings(_Settings):
+class FusionSettings(_ModelSettings):
     """Features of several frozen models mixed into one embedding (AFF, CVPR 2023).
 
     A ``precomputed`` source may be an npy of ``(N, W)`` global or ``(N, T, W)`` local features, row ``i`` for item
@@ -181,7 +211,6 @@ class FusionSettings(_Settings):
     """
 
     kind: Literal["fusion"]
-    name: Name
     sources: tuple[Source, ...]
     local: dict[str, LocalSettings] = {}
     embedding_dim: Annotated[int, Field(gt=1)] = 128
@@ -213,6 +242,8 @@ class FusionSettings(_Settings):
                 wanted = "must name" if isinstance(source, OnnxSettings) else "has no"
                 raise ValueError(f"local: source {name!r} of kind {source.kind} {wanted} output")
         for source in self.sources:
+            if source.transform is not None:
+                raise ValueError(f"source {source.name!r} has a transform; leave it out, the mixer projects")
             if isinstance(source, BroughtSettings) and source.projection is not None:
                 raise ValueError(f"source {source.name!r} has a projection; leave it out, the mixer projects")
         if isinstance(self.mixer, TransformerSettings) and self.embedding_dim % self.mixer.heads:
@@ -225,3 +256,41 @@ class FusionSettings(_Settings):
 
 
 AnyGallery = Annotated[SingleSettings | PrecomputedSettings | AnyBrought | FusionSettings, Field(discriminator="kind")]
+
+
+class RejectSettings(_Settings):
+    """Which gallery images an ensemble leaves out of its index, by how far its members are apart on them.
+
+    ``coverage``: the share that stays, those of the least distance. ``distance``: the largest mean pairwise cosine
+    distance that stays.
+    """
+
+    coverage: Annotated[float, Field(gt=0, le=1)] | None = None
+    distance: Annotated[float, Field(ge=0, le=2)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_rule(self) -> Self:
+        if (self.coverage is None) == (self.distance is None):
+            raise ValueError("give either coverage or distance")
+        return self
+
+
+class EnsembleSettings(_Settings):
+    """The mean of the mapped embeddings of several of ``galleries``, by name; the anchor itself may be one."""
+
+    kind: Literal["ensemble"]
+    name: Name
+    members: tuple[Name, ...]
+    reject: RejectSettings | None = None
+
+    @field_validator("members")
+    @classmethod
+    def _are_several(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) < 2:
+            raise ValueError(f"an ensemble has two members or more; there are {len(value)}")
+        if twice := [name for n, name in enumerate(value) if name in value[:n]]:
+            raise ValueError(f"member {twice[0]!r} is named twice; give another name to another transform of one model")
+        return value
+
+
+AnyOption = Annotated[SingleSettings | PrecomputedSettings | AnyBrought | EnsembleSettings, Field(discriminator="kind")]

@@ -82,8 +82,9 @@ def measure(
 
     Operators and networks run in turn, once in each of ``rounds`` rounds and each time in another order, so that
     whatever slows the machine for a while slows all alike, and none finds its weights in the caches: a query comes
-    alone, and only without caches do operators add up. Medians over rounds count. What does not fit into memory at once is measured
-    in blocks; a few networks are in every block, and blocks are brought to the pace at which these usually run.
+    alone, and only without caches do operators add up. Medians over rounds count. What does not fit into memory at
+    once is measured in blocks; a few networks are in every block, and blocks are brought to the pace at which these
+    usually run.
 
     Raises:
         LatencyError: too few rounds or networks, a folder that cannot be written, or an interrupted measuring of

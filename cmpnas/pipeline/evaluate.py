@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from cmpnas.data import Items, Protocol
+from cmpnas.errors import RunError
 from cmpnas.files import write_json
+from cmpnas.gallery.base import Indexed
+from cmpnas.gallery.ensemble import rejected
+from cmpnas.gallery.settings import RejectSettings
+from cmpnas.pipeline.options import index_options, open_options
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import list_finished, load_finished
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import compare
+from cmpnas.retrieval.rejection import COVERAGES, risk_coverage, without
 from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.space import Arch
 from cmpnas.train.embed import embed
+
+_A_TENTH = RejectSettings(coverage=0.9)
 
 
 def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: Say = print) -> dict[str, Any]:
@@ -30,27 +39,37 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
     """
     stages = Stages.of_run(path, data, say)
     run, trained = stages.run, list_finished(stages)
-    task = open_split(stages, split)
-    recipe, option = run.recipe, stages.gallery
+    if split == "test" and not trained:
+        raise RunError(f"{path} has no trained query network; run: cmpnas train {path} --pick best")
+    task, options = open_split(stages, split), open_options(stages)
+    recipe, anchor = run.recipe, stages.recipe.gallery.name
     metrics = list(dict.fromkeys([recipe.search.metric, *recipe.report]))
-    g_query, g_gallery = option.embed(task.query), option.embed(task.gallery)
-    paragon = score_pair(g_query, g_gallery, task, metrics)
+    galleries = index_options(options, task.gallery)
+    option = options[anchor].option
+    paragon = score_pair(option.embed(task.query), galleries[anchor].gallery, task, metrics)
     systems = [_system("paragon       M(g,g)", option.mflops, paragon, metrics)]
-    verdicts, controls = [], {}
+    verdicts, controls, rejections = [], {}, []
     for number, how in enumerate(trained, 1):
         arch, network, cost = how.arch, load_finished(stages, how), stages.space.cost(how.arch)
         query, gallery = embed(network, task.query), embed(network, task.gallery)
-        pair = score_pair(query, g_gallery, task, metrics)
         own = score_pair(query, gallery, task, metrics)
-        systems += [
-            _system(f"heterogeneous M(q,g)  q{number}", cost.mflops, pair, metrics),
-            _system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics),
-        ]
-        if arch not in controls:
-            controls[arch] = score_pair(_untrained(stages, arch, task.query), g_gallery, task, metrics)
-            systems.append(_system(f"untrained     M(u,g)  u{number}", cost.mflops, controls[arch], metrics))
         name, reduction = f"q{number} = {how.name(recipe)}", option.mflops / cost.mflops
-        verdicts.append(_verdict(name, arch, pair, own, paragon, recipe.search.metric, reduction))
+        first = None
+        for called, known in galleries.items():
+            pair = score_pair(query, known.gallery, task, metrics, known.rejected)
+            first = first or pair
+            shown = "g" if called == anchor else called
+            systems.append(_system(f"heterogeneous M(q,{shown})  q{number}", cost.mflops, pair, metrics))
+            told = name if called == anchor else f"{name} against {called}"
+            verdicts.append(_verdict(told, called, arch, pair, own, paragon, first, recipe.search.metric, reduction))
+            if known.distance is not None:
+                found = _rejection(query, known, task, recipe.search.metric)
+                rejections.append({"query": f"q{number}", "gallery": called} | found)
+        systems.append(_system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics))
+        if arch not in controls:
+            untrained = _untrained(stages, arch, task.query)
+            controls[arch] = score_pair(untrained, galleries[anchor].gallery, task, metrics)
+            systems.append(_system(f"untrained     M(u,g)  u{number}", cost.mflops, controls[arch], metrics))
     manifest = run.manifest()
     result = {
         "recipe": recipe.name,
@@ -64,7 +83,10 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
         "metrics": metrics,
         "systems": systems,
         "verdicts": verdicts,
+        "rejections": rejections,
     }
+    if split == "search":
+        result["pairs"] = _repeat(stages, galleries)
     write_json(run.path / f"evaluation.{split}.json", result)
     return result
 
@@ -79,10 +101,18 @@ def _system(name: str, mflops: float, scores: Scores, metrics: list[str]) -> dic
 
 
 def _verdict(
-    name: str, arch: Arch, pair: Scores, own: Scores, paragon: Scores, metric: str, reduction: float
+    name: str,
+    gallery: str,
+    arch: Arch,
+    pair: Scores,
+    own: Scores,
+    paragon: Scores,
+    anchor: Scores,
+    metric: str,
+    reduction: float,
 ) -> dict[str, Any]:
-    """Compatible or not, and how far from the paragon, with paired intervals."""
-    gain, gap = compare(pair, own, metric), compare(paragon, pair, metric)
+    """Compatible or not, and how far from the paragon and from the anchor's index, with paired intervals."""
+    gain, gap, over = compare(pair, own, metric), compare(paragon, pair, metric), compare(pair, anchor, metric)
     compatible = gain.difference > 0
     text = (
         f"{name}: {'compatible' if compatible else 'NOT compatible'}"
@@ -92,8 +122,14 @@ def _verdict(
         f"{reduction:.1f}x cheaper than the paragon, {100 * gap.difference:.2f} points below it "
         f"[{100 * gap.interval[0]:.2f}, {100 * gap.interval[1]:.2f}] in {metric}"
     )
+    if pair is not anchor:
+        text += (
+            f"; {100 * over.difference:+.2f} points [{100 * over.interval[0]:+.2f}, {100 * over.interval[1]:+.2f}] "
+            "over the anchor's index"
+        )
     return {
         "id": arch.id,
+        "gallery": gallery,
         "compatible": compatible,
         "gain_interval": list(gain.interval),
         "gain_p": gain.p_value,
@@ -101,8 +137,50 @@ def _verdict(
         "paragon_gap_interval": list(gap.interval),
         "paragon_gap_p": gap.p_value,
         "cost_reduction": reduction,
+        "over_anchor": over.difference,
+        "over_anchor_interval": list(over.interval),
         "text": text,
     }
+
+
+def _rejection(query: np.ndarray, known: Indexed, task: Protocol, metric: str) -> dict[str, Any]:
+    """What leaving out the images that an ensemble disagrees on most does: those of its rule, else a tenth of all."""
+    distance = cast(np.ndarray, known.distance)
+    out = rejected(distance, _A_TENTH)[0] if known.rejected is None else known.rejected
+    about = (query, known.gallery, task.query.labels, task.gallery.labels)
+    gained, before = without(*about, out, exclude=task.own_sources)
+    other, _ = without(*about, out, metric, task.own_sources)
+    curve = risk_coverage(*about, distance, task.own_sources)
+    return {
+        "coverage": 1 - len(out) / len(distance),
+        "limit": float(np.delete(distance, out).max()),
+        "queries": len(gained.gained),
+        "error_before": 1 - before,
+        "error": 1 - before - gained.difference,
+        "gain": gained.difference,
+        "gain_interval": list(gained.interval),
+        "metric": metric,
+        "metric_gain": other.difference,
+        "metric_gain_interval": list(other.interval),
+        "areas": curve.areas,
+        "share_of_oracle": None if np.isnan(curve.share) else curve.share,
+        "curve": {"coverage": COVERAGES.tolist(), **{name: getattr(curve, name).tolist() for name in curve.areas}},
+    }
+
+
+def _repeat(stages: Stages, galleries: Mapping[str, Indexed]) -> dict[str, Any]:
+    """Every pair of the front scored anew from weights and pictures, and how far that is from what was recorded."""
+    front, evaluator = stages.run.read_front(), stages.evaluator(galleries)
+    pairs = front["pairs"]
+    archs = dict.fromkeys(stages.space.from_json(pair["query"]["arch"]) for pair in pairs)
+    anew = {arch.id: evaluator(n, arch) for n, arch in enumerate(archs)}
+    far = [
+        abs(
+            anew[pair["query"]["id"]].galleries[pair["gallery"]["name"]].heterogeneous - pair["scores"]["heterogeneous"]
+        )
+        for pair in pairs
+    ]
+    return {"n": len(far), "max_abs_difference": max(far, default=0.0)}
 
 
 def _untrained(stages: Stages, arch: Arch, items: Items) -> np.ndarray:

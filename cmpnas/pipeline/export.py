@@ -20,6 +20,7 @@ from cmpnas.export.readme import readme
 from cmpnas.export.source import NotPlainError, load_source, write_source
 from cmpnas.files import hash_file, read_json, write, write_json
 from cmpnas.models.network import Network
+from cmpnas.pipeline.options import AnchorStage, summary
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import Finish, load_finished
 from cmpnas.retrieval import Scores
@@ -165,11 +166,11 @@ def _manifest(stages: Stages, chosen: dict[str, Any], taken: Pictures, judge: Ju
     run, recipe, metric = stages.run, stages.recipe, judge.metric
     paragon = judge.score(stages.embedded.query)
     folder = run.gallery
-    summary = stages.gallery_summary()
+    gallery = summary(AnchorStage(stages))
     return {
         "schema": 1,
         "query": chosen["query"],
-        "gallery": summary | {
+        "gallery": gallery | {
             "key": stages.gallery_key,
             "model": hash_file(folder / "model.pt") or stages.gallery_key,
             "index": hash_file(folder / "index.faiss"),
@@ -192,7 +193,7 @@ def _manifest(stages: Stages, chosen: dict[str, Any], taken: Pictures, judge: Ju
         },
         "costs": {
             "query": {name: chosen["query"][name] for name in ("mflops", "params_m", "latency_ms")},
-            "gallery": {"mflops": summary["mflops"]},
+            "gallery": {"mflops": gallery["mflops"]},
             "cost_reduction": chosen["cost_reduction"],
             "units": _UNITS,
         },

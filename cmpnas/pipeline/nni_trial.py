@@ -11,6 +11,7 @@ from pathlib import Path
 import nni
 
 from cmpnas.errors import CmpnasError
+from cmpnas.pipeline.options import evaluator
 from cmpnas.pipeline.stages import Stages
 
 
@@ -20,7 +21,7 @@ def main() -> None:
     try:
         stages = Stages.of_run(path, data, lambda message: print(message, file=sys.stderr))
         plan = [(n, stages.space.from_json(arch)) for n, arch in content]
-        records = [record for records in stages.evaluator().together(plan) for record in records]
+        records = [record for records in evaluator(stages).together(plan) for record in records]
     except CmpnasError as fault:
         nni.report_final_result({"default": 0.0, "plan": content, "error": str(fault)})
         raise

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cmpnas.cost import Budget
-from cmpnas.data import Splits, load_splits
-from cmpnas.data.items import Steps
-from cmpnas.data.load import data_file, named_folder
+from cmpnas.data import load_splits
 from cmpnas.distributed import first_alone, together
-from cmpnas.errors import BudgetError, RecipeError, unknown
 from cmpnas.files import write_json
-from cmpnas.gallery.settings import (
-    BroughtSettings,
-    FileSettings,
-    FusionSettings,
-    PrecomputedSettings,
-    SingleSettings,
-    SoftmaxProjection,
-    TimmSettings,
-)
-from cmpnas.gallery.single import plan_single
-from cmpnas.gallery.timm import require_timm
+from cmpnas.gallery.base import Indexed
 from cmpnas.pipeline import nni_engine
 from cmpnas.pipeline import workers as local_workers
+from cmpnas.pipeline.check import check, check_batches, check_engine, describe_budget
+from cmpnas.pipeline.options import kept_queries, open_options, summary
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.progress import track
 from cmpnas.recipe import Recipe
@@ -37,17 +24,13 @@ from cmpnas.report.results import Searched
 from cmpnas.run import RunFolder
 from cmpnas.search import rounds
 from cmpnas.search.controllers import make_controller
-from cmpnas.search.controllers.by_nni import require_nni
+from cmpnas.search.evaluator import score_against
 from cmpnas.search.front import build_front
+from cmpnas.search.kept import KeptQueries
 from cmpnas.search.records import Ahead, Record, RecordLog
 from cmpnas.search.rounds import Judge
-from cmpnas.search.storage import open_storage
-from cmpnas.space import SearchSpace
-from cmpnas.space.counting import count
-from cmpnas.train.device import device
 
-#: Who may evaluate.
-ENGINES = ("local", "nni")
+_PRUNE_EVERY = 64  # records
 
 
 @together()
@@ -78,11 +61,11 @@ def search(
         CmpnasError: a mistake of the user's; nothing that was computed is lost.
     """
     check(recipe, data)
-    _check_engine(engine, workers, storage, nni_config)
+    check_engine(engine, workers, storage, nni_config)
     splits = load_splits(recipe.data, data)
     stages = Stages(RunFolder(path, recipe), splits, data, say)
     stages.space.require_reachable(recipe.search.budget)
-    _check_batches(recipe, splits)
+    check_batches(recipe, splits)
     with first_alone() as first:
         run = stages.run
         if first:
@@ -90,96 +73,25 @@ def search(
     with run.locked():
         say(describe_budget(stages.space, recipe))
         stages.prepare()
+        options = open_options(stages)
+        indexed = {name: option.indexed for name, option in options.items()}
         if not first:
             return {}
         with run.timed("search"), _judge(stages, engine, workers, storage, nni_config) as (judge, found):
-            records = _search(stages, judge, found, many=bool(storage) or (workers or 1) > 1)
+            records = _search(stages, indexed, judge, found, many=bool(storage) or (workers or 1) > 1)
         with run.timed("front"):
             front = build_front(
                 records,
                 recipe=recipe.name,
                 budget=recipe.search.budget,
                 metric=recipe.search.metric,
-                galleries={recipe.gallery.name: stages.gallery_summary()},
+                galleries={name: summary(option) for name, option in options.items()},
                 paragon=stages.paragon(),
+                indexed_per_query=recipe.search.indexed_per_query,
             )
             write_json(run.front, front)
             plot_front([Searched(run.path.name, front, records)], run.path / "front.png")
     return front
-
-
-def check(recipe: Recipe, data: str | None = None) -> None:
-    """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
-    gallery, views = recipe.gallery, recipe.query.views
-    if recipe.search.controller.startswith("nni:"):
-        require_nni()
-    sources = gallery.sources if isinstance(gallery, FusionSettings) else (gallery,)
-    for source in sources:
-        if views and isinstance(source, PrecomputedSettings):
-            raise RecipeError(
-                f"query.views is {views}, but gallery {source.name!r} is embeddings without a model; use 0."
-            )
-        if isinstance(source, SingleSettings):
-            plan_single(source, recipe.data.size)
-        elif isinstance(source, TimmSettings):
-            require_timm()
-        elif isinstance(source, FileSettings) and (Path(source.file).is_absolute() or named_folder(data)):
-            data_file(recipe.data, data, source.file)
-    if isinstance(gallery, FusionSettings) and gallery.training == "joint" and views:
-        raise RecipeError(f"query.views is {views}, but what is jointly trained sees unchanged pictures; use 0.")
-    if isinstance(gallery, SingleSettings | FusionSettings):
-        recipe.space().require_reachable(recipe.search.budget)
-
-
-def _check_engine(engine: str, workers: int | None, storage: str | None, nni_config: Path | None) -> None:
-    """Raise before anything is trained if nobody could evaluate."""
-    if engine not in ENGINES:
-        raise RecipeError(unknown("engine", engine, ENGINES))
-    if workers is not None and workers < (0 if storage else 1):
-        raise RecipeError(f"--workers {workers}: at least 1 must evaluate, or be started elsewhere with a --storage.")
-    if engine == "nni":
-        require_nni()
-        if storage:
-            raise RecipeError("--storage is for workers; with --engine nni the training service is in --nni-config.")
-    elif nni_config:
-        raise RecipeError("--nni-config is for --engine nni.")
-    elif storage:
-        open_storage(storage)
-
-
-def _check_batches(recipe: Recipe, splits: Splits) -> None:
-    """Raise before anything is trained if a batch is larger than what there is to train on, or cannot be shared."""
-    plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
-    options = recipe.gallery.sources if isinstance(recipe.gallery, FusionSettings) else (recipe.gallery,)
-    plans += [(option.train, splits.train) for option in options if isinstance(option, SingleSettings)]
-    if isinstance(recipe.gallery, FusionSettings) and recipe.gallery.train is not None:
-        plans.append((recipe.gallery.train, splits.train))
-    elif isinstance(recipe.gallery, BroughtSettings) and isinstance(recipe.gallery.projection, SoftmaxProjection):
-        plans.append((recipe.gallery.projection.train, splits.train))
-    for plan, items in plans:
-        plan.check_shares()
-        Steps(len(items), plan.batch_size, recipe.seed, 0, 0)
-
-
-def describe_budget(space: SearchSpace, recipe: Recipe) -> str:
-    """One line on what the budget means for the space."""
-    smallest, largest = space.extremes()
-    low, high = space.cost(smallest).mflops, space.cost(largest).mflops
-    reach = f"space {space.name!r} at {space.size} px reaches {low:.4g} to {high:.4g} MFLOPs"
-    budget, fastest, slowest = recipe.search.budget, space.lattice.least[0], space.lattice.most[0]
-    if fastest.latency_ms is not None:
-        reach += f", {fastest.latency_ms:.4g} to {slowest.latency_ms:.4g} ms"
-    if budget.allows(slowest):
-        return f"{reach}; the budget ({budget}) does not bind: the largest architecture is {largest.id}"
-    return f"{reach}; the budget ({budget}) admits {_feasible(space, budget)} of {space.count():,} architectures"
-
-
-def _feasible(space: SearchSpace, budget: Budget) -> str:
-    """How many architectures fit, or that they are too many to count."""
-    try:
-        return f"{count(space.lattice, budget):,}"
-    except BudgetError:
-        return "an uncounted number"
 
 
 @contextmanager
@@ -195,14 +107,17 @@ def _judge(
             yield both
 
 
-def _search(stages: Stages, judge: Judge, found: list[Record], *, many: bool) -> list[Record]:
+def _search(
+    stages: Stages, galleries: Mapping[str, Indexed], judge: Judge, found: list[Record], *, many: bool
+) -> list[Record]:
     """Every record, those of an earlier start as they are; ``many`` could evaluate at a time."""
     settings, run = stages.recipe.search, stages.run
     controller = make_controller(
         settings.controller, stages.space, settings.budget, population=settings.population, seed=stages.recipe.seed
     )
     log, ahead = RecordLog(run.records, stages.space), Ahead(run.ahead, stages.space)
-    known = len(log.read())
+    kept = kept_queries(stages)
+    known = len(_complete(log, kept, stages, galleries))
     stages.say(f"search: {max(0, settings.trials - known)} of {settings.trials} architectures to evaluate")
     if many and settings.batch is None and not hasattr(controller, "independent"):
         stages.say(
@@ -221,30 +136,34 @@ def _search(stages: Stages, judge: Judge, found: list[Record], *, many: bool) ->
         cost=lambda record: record.cost(settings.budget),
         found=found,
     )
-    records = list(track(proceeding, "search", total=trials))
+    records: list[Record] = []
+    for record in track(proceeding, "search", total=trials):
+        records.append(record)
+        if len(records) % _PRUNE_EVERY == 0:
+            kept.prune(records)
+    kept.prune(records)
     if len(records) < trials:
         stages.say(f"search: ends after {len(records)}, nothing new is left within the budget")
     return records
 
 
-def dry_run(recipe: Recipe, data: str | None = None) -> dict[str, Any]:
-    """What `search` would do, without reading data or weights and writing files; raises what `check` raises."""
-    check(recipe, data)
-    space = recipe.space()
-    budget = recipe.search.budget
-    smallest, largest = space.extremes()
-    return {
-        "recipe": recipe.name,
-        "space": space.name,
-        "size": space.size,
-        "architectures": space.count(),
-        "feasible": _feasible(space, budget),
-        "mflops": [space.cost(smallest).mflops, space.cost(largest).mflops],
-        "budget": budget.to_json(),
-        "controller": recipe.search.controller,
-        "evaluations": recipe.search.trials,
-        "gallery": recipe.gallery.name,
-        "stages": ["gallery", "embed", "supernet", "search", "front"],
-        "device": str(device()),
-        "threads": torch.get_num_threads(),
-    }
+def _complete(log: RecordLog, kept: KeptQueries, stages: Stages, galleries: Mapping[str, Indexed]) -> list[Record]:
+    """Records scored against gallery options that came after them too, from the query embeddings that were kept."""
+    records, metric, scored, left = log.read(), stages.recipe.search.metric, 0, 0
+    for place, record in enumerate(records):
+        later = {name: known for name, known in galleries.items() if name not in record.galleries}
+        query = kept.load(record.n) if later else None
+        if query is None:
+            left += bool(later)
+            continue
+        found = {**record.galleries, **score_against(query, later, stages.splits.search, metric)}
+        records[place] = replace(
+            record, galleries={name: found[name] for name in [*galleries, *found] if name in found}
+        )
+        scored += 1
+    if scored:
+        stages.say(f"search: {scored} architectures scored against gallery options that are new, no network was run")
+        log.rewrite(records)
+    if left:
+        stages.say(f"search: of {left} architectures no query embeddings are kept; new gallery options do without them")
+    return records

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +17,19 @@ from cmpnas.data.load import data_folder
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
 from cmpnas.files import hash_file, hash_of, read_json, write_json
-from cmpnas.gallery.base import Embedded, Gallery, anchor, embed_views
+from cmpnas.gallery.base import Embedded, Gallery, Indexed, anchor, embed_views
 from cmpnas.gallery.brought import as_it_is, open_model
 from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.precomputed import load_precomputed
 from cmpnas.gallery.projection import load_projected, make_projection
-from cmpnas.gallery.settings import AnyBrought, BroughtSettings, FusionSettings, PrecomputedSettings, SingleSettings
+from cmpnas.gallery.settings import (
+    AnyBrought,
+    AnyGallery,
+    BroughtSettings,
+    FusionSettings,
+    PrecomputedSettings,
+    SingleSettings,
+)
 from cmpnas.gallery.single import load_single, plan_single, train_single
 from cmpnas.gallery.sources import FeatureSource
 from cmpnas.models.network import Network, build_network
@@ -66,13 +73,18 @@ class Stages:
             )
         return Stages(run, splits, data, say)
 
+    def of(self, settings: AnyGallery) -> Stages:
+        """The stages of the same run with another gallery model in the anchor's place: its folder, its own space."""
+        recipe = self.recipe.model_copy(update={"gallery": settings, "galleries": ()})
+        return Stages(RunFolder(self.run.path, recipe), self.splits, self.data, self.say)
+
     @property
     def recipe(self) -> Recipe:
         return self.run.recipe
 
     @cached_property
     def gallery_key(self) -> str:
-        """Key of everything that the gallery option was made of."""
+        """Key of everything that the gallery model was made of."""
         recipe, settings = self.recipe, self.recipe.gallery
         if isinstance(settings, SingleSettings):
             made_of: Any = plan_single(settings, recipe.data.size)[0].fingerprint
@@ -83,7 +95,8 @@ class Stages:
             made_of = fusion_key(self, settings)
         else:
             made_of = self.brought.fingerprint
-        content = settings.model_dump(mode="json", exclude={"bank"})  # where features are kept changes nothing
+        # What is exempt changes nothing: where features are kept, and how embeddings are mapped afterwards.
+        content = settings.model_dump(mode="json", exclude={"bank", "transform"})
         return hash_of(content, made_of, self.splits.fingerprint, recipe.seed)
 
     @cached_property
@@ -234,16 +247,19 @@ class Stages:
                     self.run.supernet_checkpoint.unlink()
         return supernet.eval()
 
-    def evaluator(self) -> Evaluator:
-        """The judge of this run's architectures, on the search split."""
+    def evaluator(
+        self, galleries: Mapping[str, Indexed] | None = None, keep: Callable[[int, np.ndarray], None] | None = None
+    ) -> Evaluator:
+        """The judge of this run's architectures, on the search split, by default against the anchor alone."""
         settings = self.recipe.search
         return Evaluator(
             self.supernet,
             self.splits.pool,
             self.splits.search,
-            {self.recipe.gallery.name: self.embedded},
+            galleries or {self.recipe.gallery.name: Indexed(self.embedded.gallery)},
             metric=settings.metric,
             calibration_images=settings.calibration_images,
+            keep=keep,
         )
 
     def reward(self, record: Record) -> float:
@@ -254,17 +270,13 @@ class Stages:
     def judge_key(self) -> str:
         """Key of everything that a record depends on: workers of one search must agree on it."""
         settings = self.recipe.search.model_dump(mode="json", include={"metric", "calibration_images"})
-        return hash_of(self.supernet_key, settings, hash_file(self.run.supernet))
+        options = [option.model_dump(mode="json") for option in self.recipe.galleries]
+        return hash_of(self.supernet_key, settings, options, hash_file(self.run.supernet))
 
     def untrained(self, arch: Arch, seed: int) -> Network:
         """A fresh network of ``arch``, the same for the same seed."""
         torch.manual_seed(seed)
         return build_network(self.space, arch).to(device())
-
-    def gallery_summary(self) -> dict[str, Any]:
-        """The gallery option as ``front.json`` names it."""
-        settings = self.recipe.gallery
-        return {"name": settings.name, "kind": settings.kind, "mflops": self.gallery.mflops}
 
     def paragon(self) -> dict[str, Any]:
         """M(g, g) on the search split: the gallery model on both sides."""

@@ -15,6 +15,7 @@ import torch
 
 from cmpnas.errors import RunError
 from cmpnas.models.together import by_beginning
+from cmpnas.pipeline.options import evaluator
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.run import RunFolder
 from cmpnas.search.crew import Crew
@@ -37,7 +38,7 @@ def judge(stages: Stages, workers: int | None, storage: str | None) -> Iterator[
         RunError: the storage cannot be used.
     """
     if storage is None and workers in (None, 1):
-        yield stages.evaluator().together, []
+        yield evaluator(stages).together, []
         return
     url = storage or f"journal:{stages.run.path / 'tasks.journal'}"
     tasks = Tasks(url, stages.space, stages.run.study, stages.judge_key)
@@ -140,7 +141,7 @@ def serve(path: Path, url: str, *, data: str | None = None, attached: bool = Fal
         raise RunError(f"{path} has no supernet.pt yet; start workers when the search says so.")
     stages = Stages.of_run(path, data, say)
     tasks = Tasks(url, stages.space, run.study, stages.judge_key)
-    return work(tasks, stages.evaluator(), stages.reward)
+    return work(tasks, evaluator(stages), stages.reward)
 
 
 def one_gpu(number: int) -> dict[str, str]:

@@ -20,10 +20,12 @@ def console() -> Console:
 def print_front(front: dict[str, Any]) -> None:
     """The pairs of a front, cheapest first."""
     out = console()
-    metric = front["metric"]
+    metric, several = front["metric"], len(front["galleries"]) > 1
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("MFLOPs", "M params", f"M(q,g) {metric}", "95% interval", "M(q,q)", "reduction"):
         table.add_column(name, justify="right", no_wrap=True)
+    if several:
+        table.add_column("gallery", no_wrap=True)
     table.add_column("query id", overflow="fold")
     for pair in front["pairs"]:
         query, scores = pair["query"], pair["scores"]
@@ -35,11 +37,20 @@ def print_front(front: dict[str, Any]) -> None:
             f"{low:.4f} .. {high:.4f}",
             f"{scores['homogeneous']:.4f}",
             f"{pair['cost_reduction']:.1f}x",
+            *([pair["gallery"]["name"]] if several else []),
             query["id"],
         )
     out.print(f"{front['recipe']}: {len(front['pairs'])} pairs that nothing beats, search split, supernet weights")
     out.print(table)
     paragon = front["paragon"]
+    for gallery in front["galleries"] if several else []:
+        out.print(
+            f"gallery {gallery['name']} ({gallery['kind']}): indexing costs {gallery['mflops']:.4g} MFLOPs and "
+            f"{gallery['index_bytes']} bytes an image, {gallery['kept_bytes']} more kept beside the index",
+            highlight=False,
+        )
+    if several:
+        out.print(f"gallery images indexed per query served: {front['indexed_per_query']:g}", highlight=False)
     out.print(
         f"paragon M(g,g): {paragon['gallery']}, {paragon['mflops']:.4g} MFLOPs, {metric} {paragon['score']:.4f}",
         highlight=False,
@@ -69,6 +80,28 @@ def print_evaluation(result: dict[str, Any]) -> None:
     out.print(table)
     for verdict in result["verdicts"]:
         out.print(verdict["text"], highlight=False)
+    for found in result["rejections"]:
+        out.print(_rejection(found), highlight=False)
+    if "pairs" in result:
+        pairs = result["pairs"]
+        out.print(
+            f"front: {pairs['n']} pairs scored anew, at most {pairs['max_abs_difference']:.2g} from what is recorded",
+            highlight=False,
+        )
+
+
+def _rejection(found: dict[str, Any]) -> str:
+    low, high = (100 * value for value in found["gain_interval"])
+    least, most = (100 * value for value in found["metric_gain_interval"])
+    areas, share = found["areas"], found["share_of_oracle"]
+    return (
+        f"{found['query']} against {found['gallery']}: without the {100 * (1 - found['coverage']):.1f}% of its images "
+        f"that its members disagree on most, 1 - hit@1 is {found['error']:.4f} instead of {found['error_before']:.4f} "
+        f"(hit@1 {100 * found['gain']:+.2f} points [{low:+.2f}, {high:+.2f}], {found['metric']} "
+        f"{100 * found['metric_gain']:+.2f} [{least:+.2f}, {most:+.2f}], {found['queries']} queries); "
+        f"area below the risk-coverage curve {areas['risk']:.4f}, by chance {areas['random']:.4f}, "
+        f"oracle {areas['oracle']:.4f}" + ("" if share is None else f": {100 * share:.0f}% of the way")
+    )
 
 
 def print_matrix(result: dict[str, Any]) -> None:

@@ -21,12 +21,13 @@ class GalleryIndex:
         return int(self._index.ntotal)
 
     @staticmethod
-    def build(embeddings: np.ndarray, factory: str = "Flat") -> GalleryIndex:
+    def build(embeddings: np.ndarray, factory: str = "Flat", without: np.ndarray | None = None) -> GalleryIndex:
         """Index ``(N, D)`` embeddings.
 
         Args:
             factory: a string of faiss' ``index_factory``, such as ``Flat`` (exact), ``IVF1024,Flat`` or ``HNSW32``;
                 trained on the embeddings where it needs to be. See `recall` for what one of them costs.
+            without: rows to leave out; the others are found under their own numbers.
 
         Raises:
             DataError: the embeddings are no matrix of directions, or faiss cannot build such an index on them.
@@ -34,11 +35,16 @@ class GalleryIndex:
         import faiss
 
         unit = unit_rows(embeddings, "gallery")
+        rows = None if without is None else np.delete(np.arange(len(unit)), without)
         try:
             index = faiss.index_factory(unit.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
             if not index.is_trained:
                 index.train(unit)
-            index.add(unit)
+            if rows is None:
+                index.add(unit)
+            else:
+                index = faiss.IndexIDMap2(index)
+                index.add_with_ids(unit[rows], rows)
         except RuntimeError as fault:
             reason = str(fault).splitlines()[0].split("Error: ")[-1][:120]
             raise DataError(

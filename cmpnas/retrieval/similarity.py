@@ -120,6 +120,22 @@ class Retrieved:
         return part
 
 
+class Without:
+    """Similarities to a gallery of which an index holds all but some rows; those are as not found."""
+
+    def __init__(self, similarity: Similarity, rows: np.ndarray) -> None:
+        self._similarity, self._rows = similarity, rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._similarity.shape
+
+    def block(self, queries: np.ndarray, first: int, last: int) -> np.ndarray:
+        part = self._similarity.block(queries, first, last)
+        part[:, self._rows[(self._rows >= first) & (self._rows < last)] - first] = NOT_FOUND
+        return part
+
+
 def unit_rows(embeddings: np.ndarray, name: str) -> np.ndarray:
     """Rows scaled to unit length: float32, contiguous, a copy.
 

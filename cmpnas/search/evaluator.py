@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from cmpnas.data.items import Items, Protocol
-from cmpnas.gallery.base import Embedded
+from cmpnas.gallery.base import Indexed
 from cmpnas.models.calibrate import calibrate
 from cmpnas.models.supernet import Supernet
 from cmpnas.models.together import Together, by_beginning
-from cmpnas.retrieval import Scores, evaluate_retrieval
-from cmpnas.retrieval.evaluate import score
+from cmpnas.retrieval.evaluate import Scores, score
 from cmpnas.retrieval.relevance import Relevance
-from cmpnas.retrieval.similarity import Cosine
+from cmpnas.retrieval.similarity import Cosine, Similarity, Without
 from cmpnas.search.records import PairScore, Record
 from cmpnas.space import Arch
 from cmpnas.train.device import device, keep_freed_memory
@@ -37,7 +36,8 @@ class Evaluator:
 
     Args:
         pool: what the supernet learned from; ``calibration_images`` of it give the BatchNorm statistics.
-        galleries: by name; the search gallery as each gallery option embedded it.
+        galleries: by name; the search gallery as each gallery option indexes it.
+        keep: called with the number of a record and its query embeddings, for gallery options to come.
     """
 
     def __init__(
@@ -45,13 +45,15 @@ class Evaluator:
         supernet: Supernet,
         pool: Items,
         search: Protocol,
-        galleries: Mapping[str, Embedded],
+        galleries: Mapping[str, Indexed],
         *,
         metric: str,
         calibration_images: int,
+        keep: Callable[[int, np.ndarray], None] | None = None,
     ) -> None:
         keep_freed_memory()
         self.supernet, self.search, self.galleries, self.metric = supernet, search, galleries, metric
+        self._keep = keep
         size = supernet.space.size
         self._calibration = _kept(
             lambda: pool.sample_batches(_CALIBRATE, calibration_images), min(calibration_images, len(pool)), size
@@ -91,8 +93,10 @@ class Evaluator:
         return [self._record(*numbered, query[i], gallery[i]) for i, numbered in enumerate(plan)]
 
     def _record(self, n: int, arch: Arch, query: np.ndarray, gallery: np.ndarray) -> Record:
+        if self._keep is not None:
+            self._keep(n, query)
         cost = self.supernet.space.cost(arch)
-        against = {name: self._score(known.of(query)) for name, known in self._indexed.items()}
+        against = {name: self._score(self._similarity(name, query)) for name in self.galleries}
         return Record(
             n,
             arch,
@@ -103,19 +107,23 @@ class Evaluator:
             cost.latency_ms,
         )
 
-    def _score(self, similarity: Cosine) -> Scores:
+    def _score(self, similarity: Similarity) -> Scores:
         return score(similarity, self._relevance, [self.metric])
+
+    def _similarity(self, gallery: str, query: np.ndarray) -> Similarity:
+        cosine, rejected = self._indexed[gallery].of(query), self.galleries[gallery].rejected
+        return cosine if rejected is None else Without(cosine, rejected)
 
     @cached_property
     def _relevance(self) -> Relevance:
         task = self.search
         counts = len(task.query), len(task.gallery)
-        return Relevance.of_labels(task.query.labels, task.gallery.labels, _sources(task), *counts)
+        return Relevance.of_labels(task.query.labels, task.gallery.labels, task.own_sources, *counts)
 
     @cached_property
     def _indexed(self) -> dict[str, Cosine]:
         """Each gallery, checked and normalised."""
-        return {name: Cosine(known.query, known.gallery) for name, known in self.galleries.items()}
+        return {name: Cosine(known.gallery[:1], known.gallery) for name, known in self.galleries.items()}
 
 
 def _kept(read: Callable[[], Iterable[Tensor]], count: int, size: int) -> Callable[[], Iterable[Tensor]]:
@@ -140,13 +148,24 @@ def calibrate_on(network: nn.Module, pool: Items, images: int) -> nn.Module:
     return calibrate(network, (batch.to(where) for batch in pool.sample_batches(_CALIBRATE, images)))
 
 
-def score_pair(query: np.ndarray, gallery: np.ndarray, task: Protocol, metrics: list[str]) -> Scores:
-    """Scores of embeddings of ``task``; items of a query's own source are ignored."""
-    return evaluate_retrieval(query, gallery, task.query.labels, task.gallery.labels, metrics, _sources(task))
+def score_against(
+    query: np.ndarray, galleries: Mapping[str, Indexed], task: Protocol, metric: str
+) -> dict[str, PairScore]:
+    """M(q, g) of query embeddings and every gallery."""
+    against = {
+        name: score_pair(query, known.gallery, task, [metric], known.rejected) for name, known in galleries.items()
+    }
+    return {name: PairScore(scores[metric], scores.interval(metric)) for name, scores in against.items()}
 
 
-def _sources(task: Protocol) -> tuple[np.ndarray, np.ndarray] | None:
-    """Sources of queries and gallery items, where both have them."""
-    if task.query.sources is None or task.gallery.sources is None:
-        return None
-    return task.query.sources, task.gallery.sources
+def score_pair(
+    query: np.ndarray, gallery: np.ndarray, task: Protocol, metrics: list[str], rejected: np.ndarray | None = None
+) -> Scores:
+    """Scores of embeddings of ``task``; items of a query's own source are ignored.
+
+    Rows of the gallery that are ``rejected`` come last in every ranking, so that scores with and without rejection are
+    of one task: a query loses what it can no longer find.
+    """
+    cosine = Cosine(query, gallery)
+    relevance = Relevance.of_labels(task.query.labels, task.gallery.labels, task.own_sources, *cosine.shape)
+    return score(cosine if rejected is None else Without(cosine, rejected), relevance, metrics)

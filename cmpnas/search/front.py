@@ -16,16 +16,24 @@ from cmpnas.search.records import Record
 def non_dominated(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
     """Indices of the points that no other beats, cheapest first.
 
-    A point is dominated if another scores at least as high, costs at most as much, and differs in
-    one of the two. Of equal points the first stays.
+    A point is dominated if another scores at least as high, costs at most as much in everything, and differs in
+    one of them. Of equal points the first stays.
 
     Args:
-        scores, costs: float ``(N,)``; high scores and low costs are good.
+        scores: float ``(N,)``; high is good.
+        costs: float ``(N,)``, or ``(N, C)`` of several costs; low is good.
     """
-    order = np.lexsort((np.arange(len(scores)), -scores, costs))
-    best = np.maximum.accumulate(scores[order])
-    stays = np.concatenate([[True], scores[order][1:] > best[:-1]]) if len(order) else np.zeros(0, bool)
-    return order[stays]
+    costs = costs[:, None] if costs.ndim == 1 else costs
+    order = np.lexsort((-scores, *costs.T[::-1]))  # none is beaten by a later one
+    if costs.shape[1] == 1:
+        best = np.maximum.accumulate(scores[order])
+        stays = np.concatenate([[True], scores[order][1:] > best[:-1]]) if len(order) else np.zeros(0, bool)
+        return order[stays]
+    front: list[int] = []
+    for index in order:
+        if not ((scores[front] >= scores[index]) & (costs[front] <= costs[index]).all(1)).any():
+            front.append(int(index))
+    return np.array(front, np.int64)
 
 
 def build_front(
@@ -36,19 +44,22 @@ def build_front(
     metric: str,
     galleries: dict[str, dict[str, Any]],
     paragon: dict[str, Any],
+    indexed_per_query: float = 0.0,
 ) -> dict[str, Any]:
     """The content of ``front.json``: the non-dominated (query, gallery) pairs of ``records``.
 
-    What counts is the heterogeneous score and `Record.cost`.
+    What counts is the heterogeneous score, `Record.cost`, and what indexing costs a query: ``indexed_per_query`` times
+    the gallery option's multiply-adds an image.
 
     Args:
         budget: what every record was held to.
-        galleries: by name, ``{"name", "kind", "mflops"}``.
-        paragon: ``{"gallery", "mflops", "score"}``, the best gallery model on both sides.
+        galleries: by name, ``{"name", "kind", "mflops"}`` and more; other options in the records are passed over.
+        paragon: ``{"gallery", "mflops", "score"}``, the anchor on both sides.
     """
-    points = [(record, name) for record in records for name in record.galleries]
+    points = [(record, name) for record in records for name in galleries if name in record.galleries]
     scores = np.array([record.galleries[name].heterogeneous for record, name in points])
-    costs = np.array([record.cost(budget) for record, _ in points])
+    indexing = {name: indexed_per_query * option["mflops"] for name, option in galleries.items()}
+    costs = np.array([(record.cost(budget), indexing[name]) for record, name in points])
     pairs = []
     for index in non_dominated(scores, costs):
         record, name = points[index]
@@ -68,6 +79,7 @@ def build_front(
                 "scores": {"homogeneous": r1, "heterogeneous": r2, "interval": list(pair.interval)},
                 "compatible": r2 > r1,
                 "reward": {"r1": r1, "r2": r2, "r3": r1 * r2},
+                "amortised_mflops": record.mflops + indexing[name],
                 "cost_reduction": paragon["mflops"] / record.mflops,
                 "paragon_gap": paragon["score"] - r2,
             }
@@ -77,6 +89,8 @@ def build_front(
         "recipe": recipe,
         "budget": budget.to_json(),
         "metric": metric,
+        "indexed_per_query": indexed_per_query,
+        "galleries": list(galleries.values()),
         "paragon": paragon,
         "pairs": pairs,
     }

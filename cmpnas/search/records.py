@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from cmpnas.cost.budget import Budget
 from cmpnas.errors import RunError
-from cmpnas.files import append_line, drop_partial_line, whole_lines
+from cmpnas.files import append_line, json_line, whole_lines, write
 from cmpnas.space import Arch, SearchSpace
 
 #: M(q, q), M(q, g), or their product (CMP-NAS's three).
@@ -27,7 +27,10 @@ class PairScore:
 
 @dataclass(frozen=True)
 class Record:
-    """One evaluated architecture against every gallery option."""
+    """One evaluated architecture against every gallery option.
+
+    An option that was added to a finished run may be missing in some, see `cmpnas.search.kept`.
+    """
 
     n: int
     arch: Arch
@@ -107,13 +110,13 @@ class RecordLog:
             records.append(record)
         return records
 
-    def drop_partial_line(self) -> None:
-        """Cut off a last line that a crash left unfinished, so that the next append is clean."""
-        drop_partial_line(self.path)
-
     def append(self, record: Record) -> None:
         """Write one record and wait until it is on disk."""
         append_line(self.path, record.to_json())
+
+    def rewrite(self, records: Sequence[Record]) -> None:
+        """Put ``records``, the same architectures scored against more galleries, in place of what is there, at once."""
+        write(self.path, "".join(json_line(record.to_json()) for record in records))
 
 
 class Ahead:

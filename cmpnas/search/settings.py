@@ -64,9 +64,12 @@ class ControllerSettings(_Settings):
 class SearchSettings(ControllerSettings):
     """The search: who proposes, how many, judged how, under what limit.
 
-    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise; the front is of M(q, g) always.
-    ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where ``budget_latency_ms`` is given,
-    latency is what the controller lowers and what the front is over, instead of MFLOPs.
+    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise, against the anchor; the front is
+    of M(q, g) always. ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where
+    ``budget_latency_ms`` is given, latency is what the controller lowers and what the front is over, instead of MFLOPs.
+    ``indexed_per_query``: gallery images that are indexed for each query served; what a pair costs in all is its
+    query's multiply-adds and so many times those of indexing an image. ``keep_mb``: how much of the run folder may hold
+    query embeddings, for gallery options that are added later.
     ``batch``: how many architectures are proposed before the first of them must be scored, so how many workers can be
     busy; by default as many as make no difference to the controller, which is a generation or one.
     """
@@ -76,6 +79,8 @@ class SearchSettings(ControllerSettings):
     reward: Reward = "r2"
     calibration_images: Annotated[int, Field(ge=2)] = 512
     latency_table: str | None = None
+    indexed_per_query: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    keep_mb: PositiveInt = 1024
 
     _metric_exists = field_validator("metric")(metric_name)
 

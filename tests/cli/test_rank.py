@@ -53,12 +53,13 @@ def test_each_architecture_is_scored_both_ways(ranked):
 
 
 def test_the_supernets_scores_are_those_of_the_search(ranked):
+    from cmpnas.gallery.base import Indexed
     from cmpnas.pipeline.stages import Stages
     from cmpnas.search.evaluator import Evaluator
 
     stages = Stages.of_run(ranked, None, print)
     evaluator = Evaluator(
-        stages.supernet, stages.splits.pool, stages.splits.search, {"resnet": stages.embedded},
+        stages.supernet, stages.splits.pool, stages.splits.search, {"resnet": Indexed(stages.embedded.gallery)},
         metric="map@r", calibration_images=32,
     )  # fmt: skip
     for line in lines(ranked)[:2]:

@@ -181,6 +181,50 @@ def test_lce_equals_a_naive_loop(anchor, batch):
     assert loss(batch).item() == pytest.approx(own + moved + sum(outside) / 12, rel=1e-5)
 
 
+def test_shared_head_equals_a_naive_loop(anchor, batch):
+    loss = LOSSES["shared_head"](anchor)
+    with torch.no_grad():
+        loss.head.weight[0] *= -1.5  # a head that has learned
+    heads, total = unit(loss.head.weight), 0.0
+    for q, g, label in zip(unit(batch.query), batch.gallery.tolist(), batch.labels.tolist(), strict=True):
+        chances = []
+        for side in (q, g):
+            logits = [8 * dot(side, head) for head in heads]
+            chances.append([math.exp(x) / sum(map(math.exp, logits)) for x in logits])
+            logits[label] = 8 * math.cos(math.acos(logits[label] / 8) + 0.2)
+            total += 0.5 * (math.log(sum(map(math.exp, logits))) - logits[label])
+        total += sum(w * math.log(w / s) for s, w in zip(*chances, strict=True))
+    assert loss(batch).item() == pytest.approx(total / 12, rel=1e-4)
+
+
+def test_shared_head_learns_from_both_sides_and_its_target_stays(anchor, batch):
+    loss = LOSSES["shared_head"](anchor)
+    there = replace(batch, query=anchor.embeddings.clone().requires_grad_())
+    own = loss.head(there.gallery, there.labels).item()
+    assert loss(there).item() == pytest.approx(own, rel=1e-5)  # no divergence, and the same cross-entropy twice
+    loss(batch).backward()
+    assert loss.head.weight.grad.abs().sum() > 0
+    assert not batch.gallery.requires_grad
+
+
+def test_shared_head_pulls_a_query_to_the_side_of_the_gallery_s_class(anchor):
+    """What no class depends on stays as it was: that is for `regression`."""
+    near = torch.nn.functional.normalize(anchor.classifier[anchor.labels] + 0.1 * torch.randn(12, 6))
+    query = torch.randn(12, 6, requires_grad=True)
+    loss = LOSSES["shared_head"](replace(anchor, embeddings=near))
+    optimiser = torch.optim.SGD([query, *loss.parameters()], lr=2.0)
+
+    def known() -> float:
+        return ((query @ anchor.classifier.T).argmax(1) == anchor.labels).float().mean().item()
+
+    assert known() < 0.8
+    for _ in range(300):
+        optimiser.zero_grad()
+        loss(Batch(query, near, anchor.labels)).backward()
+        optimiser.step()
+    assert known() == 1
+
+
 def test_rkd_and_pkt_equal_naive_loops(anchor, batch):
     sides = unit(batch.query), batch.gallery.tolist()
     distance, angle, near = [], [], []
@@ -208,7 +252,7 @@ def test_rkd_and_pkt_equal_naive_loops(anchor, batch):
 
 
 CONTROLS = ("kd", "pkt", "rkd", "vanilla")
-TYING = sorted(set(LOSSES) - {*CONTROLS, "rank_order"})
+TYING = sorted(set(LOSSES) - {*CONTROLS, "rank_order", "shared_head"})
 
 
 @pytest.mark.parametrize("name", ["pkt", "rkd"])
@@ -245,7 +289,7 @@ def test_losses_that_need_labels_say_so_and_leave_the_rest_out(name, anchor, bat
     none.backward()
     assert none.item() == pytest.approx(0, abs=1e-6)
     assert batch.query.grad is not None
-    with pytest.raises(RecipeError, match=f"query.loss.{name} needs labels and no picture of data.pool has one"):
+    with pytest.raises(RecipeError, match=f"loss {name!r} needs labels and no picture of data.pool has one"):
         CompatLoss({"regression": 1.0, name: 1.0}, replace(anchor, labels=torch.full((12,), -1)))
 
 

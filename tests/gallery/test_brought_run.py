@@ -45,7 +45,8 @@ def test_search_train_evaluate(model, tmp_path, capsys):
     front = json.loads(capsys.readouterr().out)
     assert main(["cost", str(model), "--json"]) == 0
     mflops = json.loads(capsys.readouterr().out)["mflops"]
-    assert front["pairs"][0]["gallery"] == {"name": "big", "kind": "onnx", "mflops": mflops}
+    option = front["pairs"][0]["gallery"]
+    assert option == {"name": "big", "kind": "onnx", "mflops": mflops, "index_bytes": 80, "kept_bytes": 0}
     assert front["paragon"]["mflops"] == mflops
     assert main(["train", str(folder)]) == 0
     capsys.readouterr()

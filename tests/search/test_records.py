@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cmpnas.cost import Budget
 from cmpnas.errors import RunError
+from cmpnas.files import drop_partial_line
 from cmpnas.search import RecordLog, non_dominated, pick
+from cmpnas.search.front import build_front
 from cmpnas.search.records import PairScore, Record
 
 
@@ -41,7 +45,7 @@ def test_a_line_cut_short_is_dropped_and_the_next_append_is_clean(small, tmp_pat
         file.write('{"n": 2, "query": {"id": "w8')
     assert log.read() == written[:2]
     assert log.path.read_text().endswith("w8")  # reading changes nothing: another process may be writing
-    log.drop_partial_line()
+    drop_partial_line(log.path)
     log.append(written[2])
     assert log.read() == written
 
@@ -71,6 +75,51 @@ def test_front_equals_brute_force(seed):
         )  # fmt: skip
 
     assert sorted(non_dominated(scores, costs)) == [i for i in range(40) if not beaten(i)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kinds", [1, 3])
+def test_front_of_several_costs_equals_brute_force(seed, kinds):
+    rng = np.random.default_rng(seed)
+    scores, costs = rng.integers(6, size=60) / 6, rng.integers(1, 1 + 2 * kinds, size=(60, kinds)) / 2
+
+    def beaten(i):
+        return any(
+            scores[j] >= scores[i] and (costs[j] <= costs[i]).all()
+            and (scores[j] != scores[i] or (costs[j] != costs[i]).any() or j < i)
+            for j in range(60)
+        )  # fmt: skip
+
+    assert sorted(non_dominated(scores, costs)) == [i for i in range(60) if not beaten(i)]
+    assert non_dominated(np.empty(0), np.empty((0, kinds))).tolist() == []
+
+
+@pytest.mark.parametrize(("ratio", "galleries"), [(0.0, {"dear"}), (0.5, {"dear", "cheap"})])
+def test_a_cheap_gallery_is_on_the_front_where_indexing_counts(small, ratio, galleries):
+    written = [
+        replace(record, galleries={"cheap": PairScore(0.1 * n, (0, 1)), "dear": PairScore(0.1 * n + 0.05, (0, 1))})
+        for n, record in enumerate(sorted(records(small, 5), key=lambda record: record.mflops))
+    ]
+    front = build_front(
+        written, recipe="r", budget=Budget(), metric="map@r", indexed_per_query=ratio,
+        galleries={name: {"name": name, "kind": "onnx", "mflops": m} for name, m in (("cheap", 2.0), ("dear", 9.0))},
+        paragon={"gallery": "dear", "mflops": 9.0, "score": 1.0},
+    )  # fmt: skip
+    assert {pair["gallery"]["name"] for pair in front["pairs"]} == galleries
+    for pair in front["pairs"]:
+        assert pair["amortised_mflops"] == pytest.approx(pair["query"]["mflops"] + ratio * pair["gallery"]["mflops"])
+    assert front["indexed_per_query"] == ratio
+
+
+def test_rewriting_keeps_order_and_adds_scores(small, tmp_path):
+    log = RecordLog(tmp_path / "records.jsonl", small)
+    written = records(small, 3)
+    for record in written:
+        log.append(record)
+    more = [replace(record, galleries={**record.galleries, "h": PairScore(0.5, (0, 1))}) for record in written]
+    log.rewrite(more)
+    assert log.read() == more
+    assert [path.name for path in tmp_path.iterdir()] == ["records.jsonl"]
 
 
 def test_picks_by_name():

@@ -9,6 +9,7 @@ import pytest
 
 from cmpnas.cli.app import main
 from cmpnas.cost import Budget
+from cmpnas.files import drop_partial_line
 from cmpnas.search.controllers import CONTROLLERS, find_controller
 from cmpnas.search.feasible import Table, Within
 from cmpnas.search.front import non_dominated
@@ -34,7 +35,7 @@ def search(path, space, name, trials):
     """Ask, evaluate, record, tell, up to ``trials`` records; what the file holds is told and not evaluated."""
     controller = find_controller(name)(Within(space, Budget(1.0)), population=8, seed=3)
     log = RecordLog(path, space)
-    log.drop_partial_line()
+    drop_partial_line(log.path)
     known = log.read()
     for n in range(trials):
         arch = controller.ask()

@@ -1,0 +1,149 @@
+"""What can be known to be wrong, or said, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmpnas.cost import Budget
+from cmpnas.data import Splits
+from cmpnas.data.items import Steps
+from cmpnas.data.load import data_file, named_folder
+from cmpnas.errors import BudgetError, RecipeError, unknown
+from cmpnas.gallery.settings import (
+    AnyGallery,
+    BroughtSettings,
+    EnsembleSettings,
+    FileSettings,
+    FusionSettings,
+    PrecomputedSettings,
+    SingleSettings,
+    SoftmaxProjection,
+    TimmSettings,
+)
+from cmpnas.gallery.single import plan_single
+from cmpnas.gallery.timm import require_timm
+from cmpnas.recipe import Recipe
+from cmpnas.search.controllers.by_nni import require_nni
+from cmpnas.search.storage import open_storage
+from cmpnas.space import SearchSpace
+from cmpnas.space.counting import count
+from cmpnas.train.device import device
+
+#: Who may evaluate.
+ENGINES = ("local", "nni")
+
+
+def check(recipe: Recipe, data: str | None = None) -> None:
+    """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
+    gallery, views = recipe.gallery, recipe.query.views
+    if recipe.search.controller.startswith("nni:"):
+        require_nni()
+    for model in _anchors(recipe):
+        if views and isinstance(model, PrecomputedSettings):
+            raise RecipeError(
+                f"query.views is {views}, but gallery {model.name!r} is embeddings without a model; use 0."
+            )
+    if isinstance(gallery, FusionSettings) and gallery.training == "joint" and views:
+        raise RecipeError(f"query.views is {views}, but what is jointly trained sees unchanged pictures; use 0.")
+    if isinstance(gallery, SingleSettings | FusionSettings):
+        recipe.space().require_reachable(recipe.search.budget)
+    for model in _models(recipe):
+        if isinstance(model, SingleSettings):
+            plan_single(model, recipe.data.size)
+        elif isinstance(model, TimmSettings):
+            require_timm()
+        elif isinstance(model, FileSettings) and (Path(model.file).is_absolute() or named_folder(data)):
+            data_file(recipe.data, data, model.file)
+
+
+def _anchors(recipe: Recipe) -> Sequence[AnyGallery]:
+    """The anchor, or the models that are mixed in it."""
+    return recipe.gallery.sources if isinstance(recipe.gallery, FusionSettings) else (recipe.gallery,)
+
+
+def _models(recipe: Recipe) -> list[AnyGallery]:
+    """Every gallery model: the anchor's and those beside it."""
+    beside = (option for option in recipe.galleries if not isinstance(option, EnsembleSettings))
+    return [*_anchors(recipe), *beside]
+
+
+def check_engine(engine: str, workers: int | None, storage: str | None, nni_config: Path | None) -> None:
+    """Raise before anything is trained if nobody could evaluate."""
+    if engine not in ENGINES:
+        raise RecipeError(unknown("engine", engine, ENGINES))
+    if workers is not None and workers < (0 if storage else 1):
+        raise RecipeError(f"--workers {workers}: at least 1 must evaluate, or be started elsewhere with a --storage.")
+    if engine == "nni":
+        require_nni()
+        if storage:
+            raise RecipeError("--storage is for workers; with --engine nni the training service is in --nni-config.")
+    elif nni_config:
+        raise RecipeError("--nni-config is for --engine nni.")
+    elif storage:
+        open_storage(storage)
+
+
+def check_batches(recipe: Recipe, splits: Splits) -> None:
+    """Raise before anything is trained if a batch is larger than what there is to train on, or cannot be shared."""
+    plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
+    for model in _models(recipe):
+        if isinstance(model, SingleSettings):
+            plans.append((model.train, splits.train))
+        elif isinstance(model, BroughtSettings) and isinstance(model.projection, SoftmaxProjection):
+            plans.append((model.projection.train, splits.train))
+        if model.transform is not None:
+            plans.append((model.transform.train, splits.pool))
+    if isinstance(recipe.gallery, FusionSettings) and recipe.gallery.train is not None:
+        plans.append((recipe.gallery.train, splits.train))
+    for plan, items in plans:
+        plan.check_shares()
+        Steps(len(items), plan.batch_size, recipe.seed, 0, 0)
+
+
+def describe_budget(space: SearchSpace, recipe: Recipe) -> str:
+    """One line on what the budget means for the space."""
+    smallest, largest = space.extremes()
+    low, high = space.cost(smallest).mflops, space.cost(largest).mflops
+    reach = f"space {space.name!r} at {space.size} px reaches {low:.4g} to {high:.4g} MFLOPs"
+    budget, fastest, slowest = recipe.search.budget, space.lattice.least[0], space.lattice.most[0]
+    if fastest.latency_ms is not None:
+        reach += f", {fastest.latency_ms:.4g} to {slowest.latency_ms:.4g} ms"
+    if budget.allows(slowest):
+        return f"{reach}; the budget ({budget}) does not bind: the largest architecture is {largest.id}"
+    return f"{reach}; the budget ({budget}) admits {_feasible(space, budget)} of {space.count():,} architectures"
+
+
+def _feasible(space: SearchSpace, budget: Budget) -> str:
+    """How many architectures fit, or that they are too many to count."""
+    try:
+        return f"{count(space.lattice, budget):,}"
+    except BudgetError:
+        return "an uncounted number"
+
+
+def dry_run(recipe: Recipe, data: str | None = None) -> dict[str, Any]:
+    """What `search` would do, without reading data or weights and writing files; raises what `check` raises."""
+    check(recipe, data)
+    space = recipe.space()
+    budget = recipe.search.budget
+    smallest, largest = space.extremes()
+    return {
+        "recipe": recipe.name,
+        "space": space.name,
+        "size": space.size,
+        "architectures": space.count(),
+        "feasible": _feasible(space, budget),
+        "mflops": [space.cost(smallest).mflops, space.cost(largest).mflops],
+        "budget": budget.to_json(),
+        "controller": recipe.search.controller,
+        "evaluations": recipe.search.trials,
+        "gallery": recipe.gallery.name,
+        "galleries": [option.name for option in recipe.galleries],
+        "stages": ["gallery", "embed", "supernet", "search", "front"],
+        "device": str(device()),
+        "threads": torch.get_num_threads(),
+    }

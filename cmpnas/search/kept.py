@@ -1,0 +1,64 @@
+"""Query embeddings of evaluated architectures, so that a gallery option that comes later runs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cmpnas.errors import RunError
+from cmpnas.search.front import non_dominated
+from cmpnas.search.records import Record
+
+
+class KeptQueries:
+    """One file a record, float32 ``(Q, D)``, as many as a limit allows.
+
+    Once they are more, only those of architectures that nothing beats against some gallery option stay, and of later
+    ones again as many as fit. These few stay whatever the limit is.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+
+    def save(self, n: int, query: np.ndarray) -> None:
+        """Keep the query embeddings of record ``n``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"partial.{n}.npy"  # several processes may evaluate
+        np.save(partial, query)
+        partial.replace(self._path(n))
+
+    def load(self, n: int) -> np.ndarray | None:
+        """Those of record ``n``; None where they are not kept.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        path = self._path(n)
+        if not path.exists():
+            return None
+        try:
+            kept: np.ndarray = np.load(path, allow_pickle=False)
+        except (OSError, EOFError, ValueError) as fault:
+            raise RunError(f"{path} cannot be read ({fault}); delete it to leave its record as it is.") from None
+        return kept
+
+    def prune(self, records: Sequence[Record]) -> None:
+        """Hold to the limit, given all records so far."""
+        held = {int(path.stem): path for path in self.folder.glob("[0-9]*.npy")}
+        if sum(path.stat().st_size for path in held.values()) <= self.limit:
+            return
+        costs = np.array([record.mflops for record in records])
+        best: set[int] = set()
+        for name in {name for record in records for name in record.galleries}:
+            scores = [record.galleries[name].heterogeneous if name in record.galleries else -1.0 for record in records]
+            best |= {records[int(index)].n for index in non_dominated(np.array(scores), costs)}
+        for n in held.keys() - best:
+            held[n].unlink()
+
+    def _path(self, n: int) -> Path:
+        return self.folder / f"{n}.npy"

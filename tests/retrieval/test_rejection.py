@@ -1,0 +1,95 @@
+"""Risk and coverage against brute force: every subset is searched anew."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cmpnas.errors import DataError
+from cmpnas.retrieval import rejection
+from cmpnas.retrieval.rejection import COVERAGES, risk_coverage, without
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "sources"])
+def task(request):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(9, 6))
+    ql, gl = rng.integers(0, 9, 30), rng.integers(0, 9, 60)
+    noise = rng.uniform(0.2, 2.5, 60)
+    query = centres[ql] + 0.7 * rng.normal(size=(30, 6))
+    gallery = centres[gl] + noise[:, None] * rng.normal(size=(60, 6))
+    sources = (rng.integers(0, 8, 30), rng.integers(0, 8, 60)) if request.param else None
+    return (query, gallery, ql, gl), noise + 0.3 * rng.normal(size=60), sources
+
+
+def brute_risk(about, kept, sources):
+    """1 - hit@1 with nothing but ``kept`` in the gallery."""
+    query, gallery, ql, gl = about
+    unit = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in (query, gallery)]
+    hits = counted = 0
+    for q in range(len(query)):
+        allowed = [g for g in kept if sources is None or sources[0][q] != sources[1][g]]
+        if any(gl[g] == ql[q] for g in allowed):
+            counted += 1
+            hits += gl[max(allowed, key=lambda g: float(unit[0][q] @ unit[1][g]))] == ql[q]
+    return 1 - hits / counted
+
+
+def test_each_risk_is_that_of_a_search_without_the_rejected(task, monkeypatch):
+    monkeypatch.setattr(rejection, "_BLOCK", 60 * 7)
+    about, uncertainty, sources = task
+    found = risk_coverage(*about, uncertainty, sources)
+    order = np.argsort(uncertainty)
+    for coverage, risk in zip(COVERAGES, found.risk, strict=True):
+        kept = order[: int(np.ceil(coverage * 60 - 1e-9))]
+        assert risk == pytest.approx(brute_risk(about, kept, sources))
+    assert found.areas["risk"] == pytest.approx(found.risk.mean())
+    assert found.risk[-1] == found.oracle[-1] == pytest.approx(found.random[-1])
+
+
+def test_chance_is_the_mean_of_many_draws(task):
+    about, uncertainty, sources = task
+    found = risk_coverage(*about, uncertainty, sources)
+    rng = np.random.default_rng(1)
+    for place in (0, 25, 45):
+        drawn = [brute_risk(about, np.flatnonzero(rng.random(60) < COVERAGES[place]), sources) for _ in range(150)]
+        error = np.std(drawn) / np.sqrt(len(drawn))
+        assert found.random[place] == pytest.approx(np.mean(drawn), abs=4 * error + 0.005)
+
+
+def test_the_oracle_is_best_noise_is_chance_and_an_informed_order_between(task):
+    about, uncertainty, sources = task
+    informed = risk_coverage(*about, uncertainty, sources)
+    rng = np.random.default_rng(2)
+    blind = [risk_coverage(*about, rng.random(60), sources).share for _ in range(30)]
+    assert abs(np.mean(blind)) < 0.1
+    assert max(blind) < 1
+    assert 0.1 < informed.share < 1
+    assert (informed.oracle <= informed.risk + 1e-12).mean() > 0.95
+
+
+def test_the_same_queries_before_and_after(task):
+    about, uncertainty, sources = task
+    out = np.argsort(uncertainty)[35:]
+    gained, before = without(*about, out, exclude=sources)
+    kept = np.setdiff1d(np.arange(60), out)
+    assert 1 - before - gained.difference == pytest.approx(brute_risk(about, kept, sources))
+    query, gallery, ql, gl = about
+
+    def has_answer(q):
+        return any(gl[g] == ql[q] and (sources is None or sources[0][q] != sources[1][g]) for g in kept)
+
+    left = [q for q in range(30) if has_answer(q)]
+    assert len(left) == len(gained.gained)
+    same = (query[left], gallery, ql[left], gl)
+    assert 1 - before == pytest.approx(brute_risk(same, range(60), sources and (sources[0][left], sources[1])))
+    ranked, first = without(*about, out, "map_full", sources)
+    assert (len(ranked.gained), first) != (len(gained.gained), before)
+
+
+def test_mistakes(task):
+    about, uncertainty, sources = task
+    with pytest.raises(DataError, match=r"60 gallery items but uncertainties of shape \(59,\)"):
+        risk_coverage(*about, uncertainty[1:], sources)
+    with pytest.raises(DataError, match="no query has a relevant item left; reject fewer"):
+        without(*about, np.flatnonzero(np.isin(about[3], about[2])), exclude=sources)
