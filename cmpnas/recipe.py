@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cmpnas.compat import LOSSES
-from cmpnas.cost.budget import Budget
 from cmpnas.cost.latency import read_latency_table
 from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
@@ -25,23 +24,16 @@ from cmpnas.gallery.settings import (
 )
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
-from cmpnas.retrieval.metrics import get_metric
-from cmpnas.search.controllers import find_controller
-from cmpnas.search.records import Reward
+from cmpnas.search.settings import SearchSettings, TextSearchSettings, metric_name
 from cmpnas.space import SearchSpace, list_spaces, load_space
+from cmpnas.text.settings import AnyRegions, CaptionSettings, CoarseSettings, FineSettings, KarpathySettings
+from cmpnas.text.space import TextSpace
 from cmpnas.train.loop import Plan
 from cmpnas.train.supernet import SupernetPlan
-
-PositiveInt = Annotated[int, Field(gt=0)]
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _metric(name: str) -> str:
-    get_metric(name)
-    return name
 
 
 class QuerySettings(_Settings):
@@ -74,78 +66,61 @@ class QuerySettings(_Settings):
         return value
 
 
-class SearchSettings(_Settings):
-    """The search: who proposes, how many, judged how, under what limit.
+class Experiment(_Settings):
+    """What every recipe says."""
 
-    ``reward``: M(q, q), M(q, g) or their product is what the controller shall raise, against the anchor; the front is
-    of M(q, g) always. ``latency_table``: a file of `cmpnas measure`, or one measured elsewhere; where
-    ``budget_latency_ms`` is given, latency is what the controller lowers and what the front is over, instead of MFLOPs.
-    ``indexed_per_query``: gallery images that are indexed for each query served; what a pair costs in all is its
-    query's multiply-adds and so many times those of indexing an image. ``keep_mb``: how much of the run folder may hold
-    query embeddings, for gallery options that are added later.
-    ``batch``: how many architectures are proposed before the first of them must be scored, so how many workers can be
-    busy; by default as many as make no difference to the controller, which is a generation or one.
-    """
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    workers: Annotated[int, Field(ge=0)] = 0
 
-    controller: str = "predictor"
-    trials: PositiveInt = 200
-    population: Annotated[int, Field(ge=4)] = 40
-    batch: PositiveInt | None = None
-    metric: str = "map@r"
-    reward: Reward = "r2"
-    calibration_images: Annotated[int, Field(ge=2)] = 512
-    budget_mflops: float | None = None
-    budget_params_m: float | None = None
-    budget_latency_ms: float | None = None
-    latency_table: str | None = None
-    indexed_per_query: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    keep_mb: PositiveInt = 1024
+    def identity(self) -> dict[str, Any]:
+        """What makes a run another run: not more trials, nor how picks are finished and reported."""
+        raise NotImplementedError
 
-    @field_validator("controller")
-    @classmethod
-    def _controller_exists(cls, value: str) -> str:
-        find_controller(value)
-        return value
+    def to_yaml(self) -> str:
+        """The resolved recipe as a file that `load_recipe` reads."""
+        content = self.model_dump(mode="json", by_alias=True)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
-    _metric_exists = field_validator("metric")(_metric)
 
-    @field_validator("budget_mflops")
-    @classmethod
-    def _mflops_are_positive(cls, value: float | None) -> float | None:
-        return Budget(mflops=value).mflops
+class TextRecipe(Experiment):
+    """Texts ask for pictures: a coarse and a fine model, and the coarse text encoder that is searched."""
 
-    @field_validator("budget_params_m")
-    @classmethod
-    def _params_are_positive(cls, value: float | None) -> float | None:
-        return Budget(params_m=value).params_m
-
-    @field_validator("budget_latency_ms")
-    @classmethod
-    def _milliseconds_are_positive(cls, value: float | None) -> float | None:
-        return Budget(latency_ms=value).latency_ms
+    task: Literal["text"]
+    data: Annotated[AnyData | KarpathySettings, Field(discriminator="reader")]
+    captions: CaptionSettings = CaptionSettings()
+    regions: AnyRegions
+    fine: FineSettings
+    coarse: CoarseSettings
+    search: TextSearchSettings = TextSearchSettings()
 
     @model_validator(mode="after")
-    def _budget_can_be_kept(self) -> SearchSettings:
-        if self.budget_latency_ms is not None and self.latency_table is None:
-            raise ValueError("budget_latency_ms needs a latency_table; make one with: cmpnas measure SPACE --out FILE")
-        _ = self.budget
+    def _fits_together(self) -> Self:
+        brought = isinstance(self.data, KarpathySettings)
+        if brought != (self.regions.kind == "given"):
+            raise ValueError("regions of kind 'given' belong to reader 'karpathy', and other kinds to other readers")
+        if not brought and not self.captions.query:
+            raise ValueError("captions.query: a template on the data's columns is required, as '{name}'")
         return self
 
-    @property
-    def budget(self) -> Budget:
-        """The limit on every architecture."""
-        return Budget(self.budget_mflops, self.budget_params_m, self.budget_latency_ms)
+    def space(self) -> SearchSpace:
+        """The coarse text encoders, at this recipe's number of tokens."""
+        return SearchSpace(TextSpace(self.coarse.space, self.captions.max_tokens), embedding_dim=self.coarse.dim)
+
+    def identity(self) -> dict[str, Any]:
+        content = self.model_dump(mode="json", exclude={"workers"})
+        for key in ("trials", "within", "budget_latency_ms", "queries"):
+            content["search"].pop(key)
+        content["coarse"].pop("train")
+        return content
 
 
-class Recipe(_Settings):
+class Recipe(Experiment):
     """The whole experiment.
 
     ``gallery`` is the anchor, whose space query networks learn; ``galleries`` are further options, each mapped into it.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    workers: Annotated[int, Field(ge=0)] = 0
     data: AnyData
     gallery: AnyGallery
     galleries: tuple[AnyOption, ...] = ()
@@ -156,7 +131,7 @@ class Recipe(_Settings):
     @field_validator("report")
     @classmethod
     def _metrics_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_metric(name) for name in value)
+        return tuple(metric_name(name) for name in value)
 
     @model_validator(mode="after")
     def _losses_bear_a_moving_gallery(self) -> Self:
@@ -200,10 +175,13 @@ class Recipe(_Settings):
         table = self.search.latency_table
         return space if table is None else space.timed(read_latency_table(Path(table)))
 
-    def to_yaml(self) -> str:
-        """The resolved recipe as a file that `load_recipe` reads."""
-        content = self.model_dump(mode="json", by_alias=True)
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    def identity(self) -> dict[str, Any]:
+        # Nor more gallery options: they are judged with the query embeddings that are kept.
+        content = self.model_dump(mode="json", exclude={"workers", "report", "galleries"})
+        for name in ("trials", "indexed_per_query", "keep_mb"):
+            content["search"].pop(name)
+        content["query"].pop("train")
+        return content
 
 
 def list_recipes() -> list[str]:
@@ -215,8 +193,18 @@ def load_recipe(name: str, overrides: Sequence[str] = (), flags: dict[str, Any] 
     """Read a recipe by name or path, with ``key.key=value`` overrides and then ``flags``.
 
     Raises:
-        RecipeError: it does not exist, or something in it is wrong; all mistakes are listed.
+        RecipeError: it does not exist, is of texts, or something in it is wrong; all mistakes are listed.
     """
+    found = load_any_recipe(name, overrides, flags)
+    if isinstance(found, TextRecipe):
+        raise RecipeError(f"{name} is a recipe of texts (task: text); here one of pictures is needed.")
+    return found
+
+
+def load_any_recipe(
+    name: str, overrides: Sequence[str] = (), flags: dict[str, Any] | None = None
+) -> Recipe | TextRecipe:
+    """`load_recipe` of pictures or of texts."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else find("recipes", name)
     if path is None:
         raise RecipeError(unknown("recipe", name, list_recipes(), "Try: cmpnas ls recipes, or give a .yaml file."))
@@ -232,8 +220,10 @@ def load_recipe(name: str, overrides: Sequence[str] = (), flags: dict[str, Any] 
     return check_recipe(content, str(path))
 
 
-def check_recipe(content: dict[str, Any], where: str) -> Recipe:
+def check_recipe(content: dict[str, Any], where: str) -> Recipe | TextRecipe:
     """Check the content of a recipe; ``where`` names it in the error."""
+    if "task" in content:
+        return validate(TextRecipe, content, where, RecipeError)
     return validate(Recipe, content, where, RecipeError)
 
 

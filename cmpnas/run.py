@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cmpnas.distributed import rank
 from cmpnas.errors import RunError
 from cmpnas.files import hash_of, read_json, whole_lines, write, write_json
 from cmpnas.problems import read_yaml
-from cmpnas.recipe import Recipe, check_recipe
+from cmpnas.recipe import Experiment, Recipe, TextRecipe, check_recipe
 
 #: What a start that was killed at once may leave behind.
 _FIRST = ("recipe.yaml", "recipe.yaml.partial", "manifest.json.partial", "lock")
@@ -28,11 +28,11 @@ _LIBRARIES = ("cmpnas", "torch", "optuna", "faiss-cpu", "numpy", "onnx", "onnxru
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """Paths of one run and what is recorded beside its results."""
+class Folder:
+    """Paths of one run and what is recorded beside its results, whatever kind of recipe it is of."""
 
     path: Path
-    recipe: Recipe
+    recipe: Experiment
 
     @property
     def supernet(self) -> Path:
@@ -64,16 +64,12 @@ class RunFolder:
     def front(self) -> Path:
         return self.path / "front.json"
 
-    @property
-    def gallery(self) -> Path:
-        return self.path / "gallery" / self.recipe.gallery.name
-
     def trained(self, name: str) -> Path:
         """Where the network of this name (an id, and what is special about its training) is trained."""
         return self.path / "trained" / name
 
-    @staticmethod
-    def begin(path: Path, recipe: Recipe, *, resume: bool, data: str) -> RunFolder:
+    @classmethod
+    def begin(cls, path: Path, recipe: Experiment, *, resume: bool, data: str) -> Self:
         """Open ``path`` for ``recipe``, or make it.
 
         Args:
@@ -83,10 +79,10 @@ class RunFolder:
             RunError: it holds a run of another recipe or other data, or one that was interrupted and
                 ``resume`` is not given.
         """
-        folder = RunFolder(path, recipe)
+        folder = cls(path, recipe)
         manifest = path / "manifest.json"
         if manifest.exists():
-            folder._must_match(RunFolder.open(path), data)
+            folder._must_match(cls.open(path), data)
             if not resume and not folder.front.exists():
                 raise RunError(f"{path} holds an interrupted run; add --resume to continue it, or name another --run.")
         elif path.is_dir() and any(file.name not in _FIRST for file in path.iterdir()):
@@ -100,17 +96,18 @@ class RunFolder:
             write_json(manifest, _manifest(recipe, data))
         return folder
 
-    @staticmethod
-    def open(path: Path) -> RunFolder:
+    @classmethod
+    def open(cls, path: Path) -> Self:
         """Open a run that exists.
 
         Raises:
-            RunError: ``path`` is not a run folder.
+            RunError: ``path`` is not a run folder, or not of this kind.
         """
-        if not (path / "manifest.json").exists() or not (path / "recipe.yaml").exists():
-            raise RunError(f"{path} is not a run folder; make one with: cmpnas search --run {path}")
-        content = read_yaml(path / "recipe.yaml", RunError)
-        return RunFolder(path, check_recipe(content, str(path / "recipe.yaml")))
+        found = open_run(path)
+        if not isinstance(found, cls):
+            kind = "texts (task: text)" if isinstance(found, TextRunFolder) else "pictures"
+            raise RunError(f"{path} is a run of {kind}; this command is not for those.")
+        return found
 
     def manifest(self) -> dict[str, Any]:
         """What the run was made with.
@@ -176,8 +173,8 @@ class RunFolder:
             total[entry["stage"]] = round(total.get(entry["stage"], 0.0) + entry["seconds"], 3)
         return total
 
-    def _must_match(self, found: RunFolder, data: str) -> None:
-        if difference := _first_difference(_identity(found.recipe), _identity(self.recipe)):
+    def _must_match(self, found: Folder, data: str) -> None:
+        if difference := _first_difference(found.recipe.identity(), self.recipe.identity()):
             key, there, here = difference
             raise RunError(
                 f"{self.path} holds a run of another recipe ({key} is {there!r} there, {here!r} here); "
@@ -189,19 +186,52 @@ class RunFolder:
             )
 
 
+@dataclass(frozen=True)
+class RunFolder(Folder):
+    """A run of pictures that ask for pictures."""
+
+    recipe: Recipe
+
+    @property
+    def gallery(self) -> Path:
+        return self.path / "gallery" / self.recipe.gallery.name
+
+
+@dataclass(frozen=True)
+class TextRunFolder(Folder):
+    """A run of texts that ask for pictures."""
+
+    recipe: TextRecipe
+
+    @property
+    def tokeniser(self) -> Path:
+        return self.path / "tokeniser.json"
+
+    @property
+    def fine(self) -> Path:
+        return self.path / "fine.pt"
+
+    def regions(self, split: str) -> Path:
+        """Regions of the pictures of one split."""
+        return self.path / "regions" / f"{split}.npy"
+
+
+def open_run(path: Path) -> RunFolder | TextRunFolder:
+    """Open a run that exists, of whichever kind.
+
+    Raises:
+        RunError: ``path`` is not a run folder.
+    """
+    if not (path / "manifest.json").exists() or not (path / "recipe.yaml").exists():
+        raise RunError(f"{path} is not a run folder; make one with: cmpnas search --run {path}")
+    recipe = check_recipe(read_yaml(path / "recipe.yaml", RunError), str(path / "recipe.yaml"))
+    return TextRunFolder(path, recipe) if isinstance(recipe, TextRecipe) else RunFolder(path, recipe)
+
+
 def _mapping(path: Path, key: str) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict) or key not in content:
         raise RunError(f"{path} has no {key!r}; it is damaged or of another program.")
-    return content
-
-
-def _identity(recipe: Recipe) -> dict[str, Any]:
-    """What makes a run another run: not more trials or gallery options, nor how picks are finished and reported."""
-    content = recipe.model_dump(mode="json", exclude={"workers", "report", "galleries"})
-    for name in ("trials", "indexed_per_query", "keep_mb"):
-        content["search"].pop(name)
-    content["query"].pop("train")
     return content
 
 
@@ -226,12 +256,12 @@ def versions() -> dict[str, str | None]:
     return found | {"commit": _commit()}
 
 
-def _manifest(recipe: Recipe, data: str) -> dict[str, Any]:
+def _manifest(recipe: Experiment, data: str) -> dict[str, Any]:
     machine = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count()}
     return {
         "id": secrets.token_hex(4),
         "recipe": recipe.name,
-        "recipe_hash": hash_of(_identity(recipe)),
+        "recipe_hash": hash_of(recipe.identity()),
         "seed": recipe.seed,
         "data": data,
         "versions": versions(),

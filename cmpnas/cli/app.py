@@ -11,8 +11,8 @@ import typer
 
 #: In the order in which a user meets them.
 _COMMANDS = (
-    "search", "worker", "train", "evaluate", "export", "verify", "plot", "report", "dashboard", "rank", "replay",
-    "cost", "measure", "matrix", "score", "ls",
+    "search", "worker", "train", "evaluate", "retrieve", "export", "verify", "plot", "report", "dashboard", "rank",
+    "replay", "cost", "measure", "matrix", "score", "ls",
 )  # fmt: skip
 
 app = typer.Typer(

@@ -66,7 +66,7 @@ def command(
         if as_json:
             print_json({"space": found.name, "size": found.size, "count": number})
         else:
-            print(f"{number:,} architectures of {found.name} at {found.size} px")
+            print(f"{number:,} architectures of {found.name} at {found.size} {found.unit}")
         return
     archs = [found.from_json(read_json(arch))] if arch is not None else list(found.extremes())
     rows: list[dict[str, Any]] = []
@@ -80,7 +80,7 @@ def command(
             from cmpnas.cost.audit import audit as fvcore_audit
             from cmpnas.models import build_network
 
-            counted = fvcore_audit(build_network(found, each), found.size)
+            counted = fvcore_audit(build_network(found, each), found.size, found.unit)
             row["fvcore"] = {"mflops": counted.mflops, "params_m": counted.params_m}
         rows.append(row)
     if as_json:

@@ -21,6 +21,15 @@ def command(
     """Score every trained pick: homogeneous, heterogeneous, paragon, control, verdicts, intervals."""
     if split not in ("test", "search"):
         raise CmpnasError(f"unknown split {split!r}; give test or search.")
+    from cmpnas.run import TextRunFolder, open_run
+
+    if isinstance(open_run(run), TextRunFolder):
+        from cmpnas.pipeline.crisp.evaluate import evaluate_text
+        from cmpnas.report.text import print_text_evaluation
+
+        found = evaluate_text(run, split, data=data, say=say)
+        print_json(found) if as_json else print_text_evaluation(found)
+        return
     from cmpnas.pipeline.evaluate import evaluate
 
     result = evaluate(run, split, data=data, say=say)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cmpnas.cli.options import Data, Json, Pick, Run, print_json, say
+from cmpnas.errors import CmpnasError
 
 EPILOG = "Example: cmpnas export runs/quickstart --pick 20x --out bundle --int8 --preprocess nhwc:480x640"
 
@@ -33,6 +34,13 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Export the trained query network as a folder that runs without cmpnas, checked against torch and the index."""
+    from cmpnas.run import TextRunFolder, open_run
+
+    if isinstance(open_run(run), TextRunFolder):
+        if int8 or preprocess or gallery:
+            raise CmpnasError("--int8, --preprocess and --gallery are for runs of pictures; leave them out.")
+        _export_text(run, out, data, as_json)
+        return
     from cmpnas.pipeline.export import export
 
     result = export(
@@ -44,3 +52,19 @@ def command(
     from cmpnas.report.tables import print_bundle
 
     print_bundle(result["out"], result["manifest"])
+
+
+def _export_text(run: Path, out: Path | None, data: str | None, as_json: bool) -> None:
+    """The finished text encoder of a text run."""
+    from cmpnas.pipeline.crisp.export import export_text_run
+
+    result = export_text_run(run, out, data=data, say=say)
+    if as_json:
+        print_json(result)
+        return
+    check = result["check"]
+    print(f"{result['out']}: query.onnx, tokeniser.json, pictures.npy, names.json, query.py, manifest.json")
+    print(
+        f"differs from torch by at most {check['max_abs_difference']:.1e}; query.py finds the same top 10 without torch"
+    )
+    print(f'next:  python {result["out"]}/query.py "TEXT"')

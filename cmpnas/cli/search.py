@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cmpnas.cli.options import Data, Json, Storage, print_json, say
+
+if TYPE_CHECKING:
+    from cmpnas.recipe import TextRecipe
 
 EPILOG = (
     "Example: cmpnas search --budget-mflops 300   runs the embedded quickstart in runs/quickstart. "
@@ -52,7 +55,7 @@ def command(
     """Find the query architectures that no other beats, from a recipe."""
     from cmpnas.pipeline.check import dry_run
     from cmpnas.pipeline.search import search
-    from cmpnas.recipe import load_recipe
+    from cmpnas.recipe import TextRecipe, load_any_recipe
 
     flags = {
         "search.budget_mflops": budget_mflops,
@@ -63,7 +66,10 @@ def command(
         "search.trials": trials,
         "seed": seed,
     }
-    resolved = load_recipe(recipe, overrides or (), flags)
+    resolved = load_any_recipe(recipe, overrides or (), flags)
+    if isinstance(resolved, TextRecipe):
+        _search_text(resolved, data, run, resume, plan_only, as_json)
+        return
     if plan_only:
         plan = dry_run(resolved, data)
         if as_json:
@@ -93,6 +99,31 @@ def command(
     print_front(front)
     print(f"front: {folder / 'front.json'}, plot: {folder / 'front.png'}")
     print(f"next:  cmpnas train {folder} --pick 20x")
+
+
+def _search_text(
+    recipe: TextRecipe, data: str | None, run: Path | None, resume: bool, plan_only: bool, as_json: bool
+) -> None:
+    """The same for a recipe of texts."""
+    from cmpnas.pipeline.crisp.search import dry_run_text, search_text
+    from cmpnas.report.text import print_text_front
+
+    if plan_only:
+        plan = dry_run_text(recipe)
+        if as_json:
+            print_json(plan)
+            return
+        for name, value in plan.items():
+            print(f"{name:<14}{value}")
+        return
+    folder = run or Path("runs") / recipe.name
+    front = search_text(recipe, folder, data=data, resume=resume, say=say)
+    if as_json:
+        print_json(front)
+        return
+    print_text_front(front)
+    print(f"front: {folder / 'front.json'}")
+    print(f"next:  cmpnas train {folder} --pick best")
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +32,13 @@ def command(
     """Train the query network of one pair of the front, or a variant of it to compare with."""
     if start not in ("supernet", "scratch"):
         raise RecipeError(f"unknown start {start!r}; give supernet or scratch.")
+    from cmpnas.run import TextRunFolder, open_run
+
+    if isinstance(open_run(run), TextRunFolder):
+        if start != "supernet" or loss or seed is not None:
+            raise RecipeError("--start, --loss and --seed are for runs of pictures; a text run keeps to its recipe.")
+        _train_text(run, pick, data, as_json)
+        return
     from cmpnas.pipeline.train import train_pick
 
     result = train_pick(
@@ -52,6 +60,21 @@ def command(
     print(f"  supernet weights  M(q,g) {before['heterogeneous']:.4f}  M(q,q) {before['homogeneous']:.4f}")
     print(f"  trained           M(q,g) {after['heterogeneous']:.4f}  M(q,q) {after['homogeneous']:.4f}")
     print(f"  paragon           M(g,g) {result['paragon']:.4f}")
+    print(f"next:  cmpnas evaluate {run}")
+
+
+def _train_text(run: Path, pick: str, data: str | None, as_json: bool) -> None:
+    from cmpnas.pipeline.crisp.finish import train_text_pick
+
+    result = train_text_pick(run, pick, data=data, say=say)
+    if as_json:
+        print_json(result)
+        return
+    plan = result["plan"]
+    print(f"{result['id']}, {result['mflops']:.3f} MFLOPs, hit@1 on the search split:")
+    print(f"  coarse alone      {result['coarse_hit@1']:.4f}")
+    print(f"  cascade of {plan['k']:<6} {plan['hit']:.4f}   {plan['milliseconds']:.2f} ms a query ({plan['binding']})")
+    print(f"  fine, all of it   {plan['scan_hit']:.4f}   {plan['scan_milliseconds']:.2f} ms a query")
     print(f"next:  cmpnas evaluate {run}")
 
 

@@ -20,8 +20,8 @@ _FREE = (
 _MULTIPLIES = ("conv", "mm", "matmul", "linear", "einsum", "attention", "lstm", "gru")
 
 
-def audit(network: nn.Module, size: int) -> Cost:
-    """Count ``network`` on one ``size`` x ``size`` RGB image with fvcore.
+def audit(network: nn.Module, size: int, unit: str = "px") -> Cost:
+    """Count ``network`` with fvcore on one ``size`` x ``size`` RGB image, or on a text of ``size`` ``tokens``.
 
     The network is left in eval mode, which is how a count is defined.
 
@@ -30,9 +30,13 @@ def audit(network: nn.Module, size: int) -> Cost:
     """
     from fvcore.nn import FlopCountAnalysis
 
-    count = FlopCountAnalysis(network.eval(), torch.zeros(1, 3, size, size))
+    example = torch.ones(1, size, dtype=torch.int64) if unit == "tokens" else torch.zeros(1, 3, size, size)
+    count = FlopCountAnalysis(network.eval(), example)
     count.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    count.set_op_handle(**dict.fromkeys(_FREE, _nothing), **{"aten::scaled_dot_product_attention": _attention})
+    count.set_op_handle(
+        **dict.fromkeys(_FREE, _nothing),
+        **{"aten::scaled_dot_product_attention": _attention, "aten::gru": _gru},
+    )
     total = int(count.total())
     unknown = [name for name in count.unsupported_ops() if any(part in name for part in _MULTIPLIES)]
     if unknown:
@@ -49,3 +53,10 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> int:
     """Both products of attention: queries with keys, and weights with values."""
     query, key, value = (tensor.type().sizes() for tensor in inputs[:3])
     return int(math.prod(query) * key[-2] + math.prod(query[:-1]) * key[-2] * value[-1])
+
+
+def _gru(inputs: list[Any], outputs: list[Any]) -> int:
+    """All matrices of one layer, three gates of what comes and three of what is remembered, at every step."""
+    batch, length = outputs[0].type().sizes()[:2]
+    weights = [value.type().sizes() for value in inputs[2].node().inputs()]
+    return int(batch * length * sum(math.prod(sizes) for sizes in weights if len(sizes) == 2))

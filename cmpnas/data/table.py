@@ -76,16 +76,16 @@ def split(table: Table, settings: DataSettings) -> Splits:
 
     def task(name: str) -> Protocol:
         query, gallery = (
-            items(part, in_memory(_Part(table.images, rows[part]), settings.size), labels[rows[part]])
+            items(part, in_memory(Part(table.images, rows[part]), settings.size), labels[rows[part]])
             for part in (f"{name} query", f"{name} gallery")
         )
         return Protocol(query, gallery)
 
     # Train and pool share most of their pictures, which are decoded once for both.
     learned = np.union1d(rows["train"], rows["pool"])
-    shared = in_memory(_Part(table.images, learned), settings.size)
+    shared = in_memory(Part(table.images, learned), settings.size)
     train, pool = (
-        items(part, _Part(shared, np.searchsorted(learned, rows[part])), own_labels)
+        items(part, Part(shared, np.searchsorted(learned, rows[part])), own_labels)
         for part, own_labels in (
             ("train", labels[rows["train"]]),
             ("pool", np.where(np.isin(rows["pool"], rows["train"]), labels[rows["pool"]], UNLABELLED)),
@@ -102,7 +102,7 @@ def split(table: Table, settings: DataSettings) -> Splits:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Some of a collection's pictures, renumbered."""
 
     images: Images

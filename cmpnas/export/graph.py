@@ -41,12 +41,12 @@ def write_program(program: ExportedProgram, path: Path) -> None:
         torch.export.save(program, path)
 
 
-def write_onnx(program: ExportedProgram, path: Path) -> None:
-    """Write one file with input ``images`` and output ``embedding``, without a trace of the machine it was made on."""
+def write_onnx(program: ExportedProgram, path: Path, names: tuple[str, str] = ("images", "embedding")) -> None:
+    """Write one file with an input and an output of these ``names``, without a trace of the machine it was made on."""
     batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
     with _quiet():
         exported = torch.onnx.export(
-            program, dynamo=True, input_names=["images"], output_names=["embedding"],
+            program, dynamo=True, input_names=[names[0]], output_names=[names[1]],
             dynamic_shapes=({0: batch},), verbose=False,
         )  # fmt: skip
     model: onnx.ModelProto = exported.model_proto  # type: ignore[union-attr]

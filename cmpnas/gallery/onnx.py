@@ -66,7 +66,7 @@ def open_onnx(settings: OnnxSettings, path: Path, size: int, map_output: str | N
         wanted.append(map_output)
     for value in [value for value in model.graph.output if value.name not in wanted]:
         model.graph.output.remove(value)  # what nobody asks for costs nothing
-    run = OnnxRun(path, output, taken, _session(path, map_output))
+    run = OnnxRun(path, output, taken, open_session(path, map_output))
     fingerprint = hash_of(hash_file(path), [hash_file(path.parent / name) for name in _beside(model)])
     return FrozenModel(
         settings,
@@ -93,7 +93,7 @@ def _give_too(model: ModelProto, value: str) -> None:
     model.graph.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
 
 
-def _session(path: Path, map_output: str | None = None):  # type: ignore[no-untyped-def]
+def open_session(path: Path, map_output: str | None = None):  # type: ignore[no-untyped-def]
     """The model on the first GPU if this onnxruntime knows it, else on as many threads as torch has; it gives
     ``map_output`` too."""
     import onnxruntime

@@ -22,7 +22,12 @@ class Network(nn.Sequential):
             self.add_module(module_name(layer.position), build(layer))
 
     def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images.contiguous(memory_format=torch.channels_last))
+        return super().forward(arranged(images))
+
+
+def arranged(inputs: Tensor) -> Tensor:
+    """Pictures in channels-last memory; other inputs as they are."""
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
 
 
 def module_name(position: str) -> str:

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cmpnas.errors import SpaceError
 from cmpnas.models.blocks import build_layer
-from cmpnas.models.network import Network, initialise
+from cmpnas.models.network import Network, arranged, initialise
 from cmpnas.space.arch import Arch
 from cmpnas.space.layer import Layer
 from cmpnas.space.space import SearchSpace
@@ -62,7 +62,7 @@ class Supernet(nn.Module):
 
     def forward(self, images: Tensor, arch: Arch) -> Tensor:
         """Embed ``(N, 3, H, W)`` by the path ``arch``: ``(N, D)``, with batch statistics."""
-        x = images.contiguous(memory_format=torch.channels_last)
+        x = arranged(images)
         for layer in self.space.layers(arch):
             x = functional_call(self._skeleton(layer), self.slices(layer), (x,))
         return x

@@ -12,11 +12,11 @@ import numpy as np
 from cmpnas.errors import CmpnasError, RunError
 from cmpnas.files import whole_lines
 from cmpnas.progress import track
-from cmpnas.recipe import SearchSettings
 from cmpnas.run import RunFolder
 from cmpnas.search.controllers import find_controller
 from cmpnas.search.records import RecordLog
 from cmpnas.search.replay import Recording, Search
+from cmpnas.search.settings import SearchSettings
 from cmpnas.space import load_space
 
 

@@ -18,14 +18,15 @@ def unreachable(space: SearchSpace, budget: Budget) -> BudgetError:
     for name, limit in limits.items():
         if not space.lattice.reachable(alone := Budget(**{name: limit})):
             return BudgetError(
-                f"no architecture of space {space.name!r} at {space.size} px fits {alone}: the smallest reachable is "
-                f"{floors[name]} ({space.nearest({}, floors[name]).id}); raise --budget-{name.replace('_', '-')}."
+                f"no architecture of space {space.name!r} at {space.size} {space.unit} fits {alone}: the smallest "
+                f"reachable is {floors[name]} ({space.nearest({}, floors[name]).id}); raise "
+                f"--budget-{name.replace('_', '-')}."
             )
     first, second = budget.limits
     near = space.lattice.frontier(first, second).nearest(*budget.limits.values())
     both = Budget(**{name: units / 1e6 for name, units in zip(limits, near, strict=True)})
     return BudgetError(
-        f"no architecture of space {space.name!r} at {space.size} px fits {budget}: each limit is reachable alone "
-        f"(from {', '.join(map(str, floors.values()))}), not both; the nearest needs {both} "
+        f"no architecture of space {space.name!r} at {space.size} {space.unit} fits {budget}: each limit is reachable "
+        f"alone (from {', '.join(map(str, floors.values()))}), not both; the nearest needs {both} "
         f"({space.nearest({}, both).id}); raise one."
     )

@@ -40,6 +40,8 @@ class SearchSpace:
         #: Side of the square input in pixels.
         self.size = blueprint.size if size is None else size
         self.embedding_dim = blueprint.embedding_dim if embedding_dim is None else embedding_dim
+        #: What ``size`` counts: pixels, or the tokens of a text.
+        self.unit: str = getattr(blueprint, "unit", "px")
         self.lattice = blueprint.lattice(self.size, self.embedding_dim)
         self._sampler = lru_cache(maxsize=8)(self._make_sampler)
         self._walker = lru_cache(maxsize=8)(self._make_walker)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
 from pydantic import ConfigDict, Field
@@ -74,6 +74,7 @@ class Plan:
 
 
 StepLoss = Callable[[Tensor, Tensor, int, int], Tensor]
+B = TypeVar("B")
 
 
 def fit(
@@ -105,26 +106,57 @@ def fit(
         RunError: the loss is not finite, or ``saved`` is damaged or of another training.
         RecipeError: the batch cannot be shared by the processes and parts.
     """
-    keep_freed_memory()
     where = device()
-    modules.to(where).train()
-    steps = plan.steps(len(items))
+
+    def losses(batch: tuple[Tensor, Tensor], step: int) -> Iterator[Tensor]:
+        images, indices = batch
+        view = step // (len(items) // plan.batch_size)
+        view = view % views if views else view
+        images = augment(to_float(images), augmentation, draws(indices, view))
+        for part, chosen in zip(images.chunk(plan.accumulate), indices.chunk(plan.accumulate), strict=True):
+            yield loss_at(part.to(where, non_blocking=True), chosen, view, step) / plan.accumulate
+
+    descend(
+        what, modules, losses, lambda order: batches(items, order, workers), plan,
+        n=len(items), seed=seed, saved=saved, after_step=after_step,
+    )  # fmt: skip
+
+
+def descend(
+    what: str,
+    modules: nn.Module,
+    losses: Callable[[B, int], Iterable[Tensor]],
+    feed: Callable[[Steps], Iterable[B]],
+    plan: Plan,
+    *,
+    n: int,
+    seed: int,
+    saved: Path,
+    after_step: Callable[[], None] | None = None,
+) -> None:
+    """`fit` on whatever ``feed`` makes of the order of ``n`` items.
+
+    Args:
+        losses: of a batch and the step, scalars whose gradients add up; each is let go before the next is computed.
+        feed: from batches of indices to batches.
+
+    Raises:
+        RunError, RecipeError: as `fit`.
+    """
+    keep_freed_memory()
+    modules.to(device()).train()
+    steps = plan.steps(n)
     state = _State(modules, plan)
     start = state.resume(saved) if agree(saved.exists()) else 0
     last_saved = time.monotonic()
-    order = Steps(len(items), plan.batch_size, seed, start, steps, share=(rank(), world_size()))
-    feed = enumerate(batches(items, order, workers), start)
+    order = Steps(n, plan.batch_size, seed, start, steps, share=(rank(), world_size()))
     optimiser = state.optimiser
     with shared_statistics():
-        for step, (images, indices) in track(feed, what, total=steps, done=start):
+        for step, batch in track(enumerate(feed(order), start), what, total=steps, done=start):
             for group in optimiser.param_groups:
                 group["lr"] = plan.rate(step, steps)
-            view = step // (len(items) // plan.batch_size)
-            view = view % views if views else view
-            images = augment(to_float(images), augmentation, draws(indices, view))
             optimiser.zero_grad(set_to_none=True)
-            for part, chosen in zip(images.chunk(plan.accumulate), indices.chunk(plan.accumulate), strict=True):
-                loss = loss_at(part.to(where, non_blocking=True), chosen, view, step) / plan.accumulate
+            for loss in losses(batch, step):
                 if not torch.isfinite(loss):
                     raise RunError(f"the loss of {what} is {loss.item()} at step {step}; lower its lr.")
                 loss.backward()

@@ -18,7 +18,10 @@ _PIXELS_AT_ONCE = 64 * 64 * 64  # a batch that stays in the processor's cache
 
 
 def read(settings: ShopSettings, root: Path | None = None) -> Table:
-    """Train, search, test and unlabelled identities in this order; of each, catalogue then consumer shots."""
+    """Train, search, test and unlabelled identities in this order; of each, catalogue then consumer shots.
+
+    The ``caption`` says what is to be seen; identities may share one.
+    """
     parts_of = {
         "train": (settings.train_identities, settings.train_shots),
         "search": (settings.search_identities, settings.other_shots),
@@ -36,6 +39,7 @@ def read(settings: ShopSettings, root: Path | None = None) -> Table:
             parts["role"].append(np.full(count * views, role))
         first += count
     columns = {name: np.concatenate(values) for name, values in parts.items()}
+    columns["caption"] = np.array(identities.captions)[columns["label"]]
     pictures = ShopImages(identities, columns["label"], columns["view"], columns["role"], settings.seed, settings.size)
     return Table(pictures, columns)
 

@@ -1,0 +1,134 @@
+"""What the parts of the coarse model are worth: learned pooling, distillation, and searching its text encoder.
+
+    python benchmarks/crisp.py RUN [--seeds 3] [--epochs F] [--data DIR] [--out FILE]
+
+RUN is a text run whose encoder is finished. With its regions and its fine model, coarse models are trained alone, each
+from scratch and all alike: as the recipe has it (``found``), with equal weights in place of learned ones on both sides
+(``mean``), without following the fine model (``alone``), and with the fixed encoder nearest in cost (``fixed``: a
+transformer of two equal layers, two heads, ratio two, the whole vocabulary, as wide as its cost allows, and never
+cheaper where there is a choice). Scores are of the search split; differences are paired over queries, averaged over the
+seeds first. What is trained stays in RUN/ablation and is not trained again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import typer
+
+from cmpnas.files import read_json, write_json
+from cmpnas.models.network import build_network
+from cmpnas.pipeline.crisp.finish import picked
+from cmpnas.pipeline.crisp.search import fine_table, relevant
+from cmpnas.pipeline.crisp.stages import TextStages
+from cmpnas.retrieval.compare import Comparison
+from cmpnas.retrieval.planner import hits_by_k
+from cmpnas.space import Arch
+from cmpnas.text.coarse import RegionPool
+from cmpnas.text.encoding import TextEncoder
+from cmpnas.text.train import CoarseTraining, vocabulary_of
+
+_K = 10
+_MEASURES = ("coarse hit@1", f"coarse hit@{_K}", f"cascade {_K} hit@1")
+
+
+def main(
+    run: Path, seeds: int = 3, epochs: float | None = None, data: str | None = None, out: Path | None = None
+) -> None:
+    stages = TextStages.of_run(run, data, lambda message: typer.echo(message, err=True))
+    arch = picked(stages)[0]
+    other = {"weighted": "mean", "mean": "weighted"}[str(dict(arch.choices)["pool"])]
+    variants = {
+        "found": (arch, stages.recipe.coarse.pool, True),
+        "mean": (with_pool(stages, arch, "mean"), "mean", True),
+        "alone": (arch, stages.recipe.coarse.pool, False),
+        "fixed": (fixed(stages, arch), stages.recipe.coarse.pool, True),
+    }
+    if other == "weighted":  # the search chose equal weights: compare with learned ones
+        variants["weighted"] = (with_pool(stages, arch, "weighted"), "weighted", True)
+    scores = {
+        name: np.mean([one(stages, name, *variant, seed, epochs) for seed in range(seeds)], 0)
+        for name, variant in variants.items()
+    }
+    result = {name: report(stages, variants[name][0], values, scores["found"]) for name, values in scores.items()}
+    for name, line in result.items():
+        typer.echo(f"{name:9s} {line['mflops']:7.3f} MFLOPs  {line['id']}")
+        for measure in _MEASURES:
+            low, high = line[measure]["interval"]
+            typer.echo(
+                f"    {measure:18s} {line[measure]['value']:.4f}   vs found {100 * line[measure]['difference']:+.2f} "
+                f"points [{100 * low:+.2f}, {100 * high:+.2f}]"
+            )
+    if out is not None:
+        write_json(out, {"run": str(run), "seeds": seeds, "epochs": epochs, "variants": result})
+
+
+def with_pool(stages: TextStages, arch: Arch, pool: str) -> Arch:
+    """``arch`` with another pooling of words."""
+    return stages.space.arch(dict(arch.choices) | {"pool": pool})
+
+
+def fixed(stages: TextStages, arch: Arch) -> Arch:
+    """A plain transformer of the cost of ``arch``: the cheapest one that is not cheaper, else the dearest."""
+    spec, wanted = stages.recipe.coarse.space, stages.space.cost(arch).macs
+    candidates = []
+    for layers in spec.layers:
+        for width in spec.width:
+            choices = {"vocabulary": max(spec.vocabulary), "width": width, "mixer": "transformer", "layers": layers}
+            heads, ratio = min(spec.heads), min(spec.ratio, key=lambda ratio: abs(ratio - 2))
+            choices |= {
+                f"layer{n}.{key}": value
+                for n in range(1, layers + 1)
+                for key, value in (("heads", heads), ("ratio", ratio))
+            }
+            candidates.append(stages.space.arch(choices | {"pool": "weighted"}))
+    costs = {candidate: stages.space.cost(candidate).macs for candidate in candidates}
+    enough = [candidate for candidate in candidates if costs[candidate] >= wanted]
+    return min(enough, key=costs.__getitem__) if enough else max(candidates, key=costs.__getitem__)
+
+
+def one(
+    stages: TextStages, name: str, arch: Arch, pooling: str, distil: bool, seed: int, epochs: float | None
+) -> np.ndarray:
+    """Hits of one coarse model by query, ``(3, Q)`` in the order of ``_MEASURES``; trained unless it was."""
+    recipe, folder = stages.recipe, stages.run.path / "ablation"
+    plan = recipe.coarse.train if epochs is None else replace(recipe.coarse.train, epochs=epochs)
+    path = folder / f"{name}.{arch.id}.{seed}.{plan.epochs:g}.json"
+    if path.exists():
+        return np.array(read_json(path), float)
+    torch.manual_seed(seed)
+    settings = recipe.coarse.model_copy(update={"pool": pooling})
+    network, pool = build_network(stages.space, arch), RegionPool(settings, stages.regions("train").shape[2])
+    training = CoarseTraining(
+        stages.splits.train, stages.texts, stages.regions("train"), recipe.coarse.loss, stages.fine if distil else None,
+        fine_vocabulary=max(recipe.fine.text.vocabulary), candidates=recipe.fine.negatives,
+        drop=recipe.captions.drop, seed=seed,
+    )  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    saved = path.with_suffix(".pt")
+    training.network(network, arch, pool, plan, saved)
+    pairs = stages.pairs("search")
+    encode = TextEncoder(network.eval(), stages.tokeniser.limited(vocabulary_of(arch)))
+    coarse, right = encode(pairs.captions) @ stages.vectors(pool.eval(), "search").T, relevant(pairs)
+    first, ceiling = hits_by_k(coarse, fine_table(stages), right, _K)
+    values = np.stack([hits_by_k(coarse, coarse, right, 1)[0][:, 0], ceiling[:, -1], first[:, -1]]).astype(float)
+    write_json(path, values.tolist())
+    saved.unlink()
+    return values
+
+
+def report(stages: TextStages, arch: Arch, values: np.ndarray, base: np.ndarray) -> dict[str, object]:
+    """Means, and differences from ``base``."""
+    line: dict[str, object] = {"id": arch.id, "mflops": stages.space.cost(arch).mflops}
+    for measure, own, other in zip(_MEASURES, values, base, strict=True):
+        pair = Comparison(own - other)
+        line[measure] = {"value": float(own.mean()), "difference": pair.difference, "interval": list(pair.interval)}
+    return json.loads(json.dumps(line))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,123 @@
+"""The final table of a text run: coarse alone, fine alone, cascades between them; and whether the plan held."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmpnas.files import write_json
+from cmpnas.pipeline.crisp.finish import Searcher, picked, search_hits
+from cmpnas.pipeline.crisp.search import QueryCosts, fine_table
+from cmpnas.pipeline.crisp.stages import Say, TextStages
+from cmpnas.pipeline.crisp.times import ask, asked, measure_times, milliseconds, one_thread
+from cmpnas.retrieval import Scores, evaluate_scores
+from cmpnas.retrieval.cascade import cascade_table
+from cmpnas.retrieval.compare import compare
+from cmpnas.retrieval.planner import plan
+
+KS = (5, 10, 20, 50, 100)
+_METRICS = ["hit@1", "hit@5", "hit@10"]
+_SCANNED = 5  # queries that the whole scan is timed on
+
+
+def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, say: Say = print) -> dict[str, Any]:
+    """Score and time the finished encoder, the fine model and their cascades; keep the table in the run folder.
+
+    The plan is made for this gallery from measurements on the search split, taken now, and checked here.
+
+    Raises:
+        CmpnasError: no encoder is finished, or the data are not those of the run.
+    """
+    stages = TextStages.of_run(path, data, say)
+    with stages.run.locked():
+        arch, network, pool, _ = picked(stages)
+        settings, before = stages.recipe.search, Searcher.over(stages, "search", arch, network, pool)
+        times = measure_times(before.encoder, before.index, before.fine, stages.pairs("search").captions)
+        hits, scan_hits, _ = search_hits(stages, before)
+        open_split(stages, split)
+        pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)
+        n = len(pairs)
+        planned = plan(
+            hits, scan_hits, len(stages.pairs("search")), times, n,
+            within=settings.within, max_milliseconds=settings.budget_latency_ms,
+        )  # fmt: skip
+        coarse, fine = searcher.encoder(pairs.captions) @ searcher.vectors.T, fine_table(stages, split)
+        costs = QueryCosts.of(stages, n)
+        own = stages.space.cost(arch).macs
+        tables = {"coarse": coarse, "fine": fine}
+        spent = {"coarse": own + costs.index, "fine": costs.scan}
+        for k in sorted({*(k for k in KS if k <= n), planned.k}):
+            tables[f"cascade {k}"] = cascade_table(coarse, fine, k)
+            spent[f"cascade {k}"] = costs.total(own, k)
+        say(f"evaluate: timing {len(tables)} systems, one query and one thread at a time")
+        taken = _time(searcher, pairs.captions, tables)
+    vector, region = 4 * stages.recipe.coarse.dim, 2 * int(np.prod(searcher.fine.stored.shape[1:]))
+    stored = {"coarse": vector, "fine": region}
+    scores = {name: _scores(table, pairs) for name, table in tables.items()}
+    systems = [
+        {
+            "name": name,
+            "mflops": spent[name] / 1e6,
+            "scores": {metric: score[metric] for metric in _METRICS},
+            "intervals": {metric: list(score.interval(metric)) for metric in _METRICS},
+            "medr": _median_rank(score, n),
+            "milliseconds": taken[name],
+            "bytes": stored.get(name, vector + region),
+        }
+        for name, score in scores.items()
+    ]
+    chosen = f"cascade {planned.k}"
+    result = {
+        "task": "text", "recipe": stages.recipe.name, "split": split, "id": arch.id, "queries": len(pairs.captions),
+        "gallery_items": n, "systems": systems,
+        "fine_over_coarse": _paired(scores["fine"], scores["coarse"]),
+        "cascade_over_fine": _paired(scores[chosen], scores["fine"]),
+        "speedup": taken["fine"] / taken[chosen],
+        "plan": planned.to_json() | {"measured_hit": scores[chosen]["hit@1"], "measured_milliseconds": taken[chosen]},
+        "times": times.to_json(),
+    }  # fmt: skip
+    write_json(stages.run.path / f"evaluation.{split}.json", result)
+    return result
+
+
+def open_split(stages: TextStages, split: str) -> None:
+    """Note in the manifest that the test split was opened, if it is that."""
+    if split != "test":
+        return
+    manifest = stages.run.manifest()
+    manifest["test_opened"].append(datetime.now(UTC).isoformat(timespec="seconds"))
+    write_json(stages.run.path / "manifest.json", manifest)
+
+
+def _scores(table: np.ndarray, pairs) -> Scores:  # type: ignore[no-untyped-def]
+    return evaluate_scores(table, pairs.caption_labels, pairs.labels, [*_METRICS, f"mrr@{table.shape[1]}"])
+
+
+def _median_rank(scores: Scores, n: int) -> float:
+    """Median of the 1-based rank of the first right picture, a half rounded down as in published tables."""
+    return float(np.floor(np.median(np.rint(1 / scores.per_query(f"mrr@{n}")) - 1)) + 1)
+
+
+def _paired(first: Scores, second: Scores) -> dict[str, Any]:
+    """First minus second in hit@1, with its paired interval."""
+    found = compare(first, second, "hit@1")
+    return {"difference": found.difference, "interval": list(found.interval), "p_value": found.p_value}
+
+
+def _time(searcher: Searcher, captions: list[str], names: Any) -> dict[str, float]:
+    """Milliseconds a query of each system, text encoding included; the whole scan on fewer queries."""
+    texts, taken = asked(captions), {}
+    every = np.arange(len(searcher.index))[None]
+    with one_thread():
+        for name in names:
+            if name == "coarse":
+                taken[name] = milliseconds(lambda text: searcher.index.search(searcher.encoder([text]), 10), texts)
+            elif name == "fine":
+                taken[name] = milliseconds(lambda text: searcher.fine([text], every), texts[:_SCANNED])
+            else:
+                taken[name] = milliseconds(partial(ask, searcher.cascade(int(name.split()[1]))), texts)
+    return taken

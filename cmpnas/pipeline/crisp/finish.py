@@ -1,0 +1,147 @@
+"""Finishing a coarse encoder of the front, and planning how many candidates a run looks at again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from cmpnas.errors import RunError
+from cmpnas.files import hash_of, read_json, write_json
+from cmpnas.models.network import Network, build_network
+from cmpnas.pipeline.crisp.search import fine_scorer, fine_table, relevant
+from cmpnas.pipeline.crisp.stages import Say, TextStages
+from cmpnas.pipeline.crisp.times import measure_times
+from cmpnas.retrieval.cascade import Cascade, Encoded
+from cmpnas.retrieval.index import GalleryIndex
+from cmpnas.retrieval.planner import hits_by_k, plan
+from cmpnas.run import TextRunFolder
+from cmpnas.search.front import pick
+from cmpnas.space import Arch
+from cmpnas.text.coarse import RegionPool
+from cmpnas.text.encoding import FineScorer, TextEncoder
+from cmpnas.text.train import vocabulary_of
+from cmpnas.train import checkpoint
+from cmpnas.train.device import device, keep_freed_memory
+
+_DEEPEST = 400  # candidates that a plan may ask for on the search split
+
+
+def train_text_pick(path: Path, which: str, *, data: str | None = None, say: Say = print) -> dict[str, Any]:
+    """Train one encoder of the front and its pooling of regions, and plan its cascade.
+
+    Continues from a checkpoint; what is trained already is left as it is.
+
+    Returns:
+        ``{"id", "mflops", "plan", "coarse_hit@1"}`` of the search split.
+
+    Raises:
+        CmpnasError: there is no such run or pick, or no number of candidates meets the limit of time.
+    """
+    run = TextRunFolder.open(path)
+    chosen = pick(run.read_front(), which)
+    stages = TextStages.of_run(path, data, say)
+    arch = stages.space.from_json(chosen["query"]["arch"])
+    with run.locked():
+        network, pool = finish(stages, arch)
+        found = make_plan(stages, arch, network, pool)
+        write_json(run.path / "picked.json", {"arch": arch.to_json(), "plan": found})
+    return {"id": arch.id, "mflops": chosen["query"]["encoder_mflops"], "split": "search", **found}
+
+
+def finish(stages: TextStages, arch: Arch) -> tuple[Network, RegionPool]:
+    """Train ``arch`` from the supernet's weights, or find it trained: both in eval mode."""
+    folder, key = stages.run.trained(arch.id), _key(stages, arch)
+    path, saved = folder / "network.pt", folder / f"checkpoint.{key}.pt"
+    if not path.exists():
+        stages.say(f"coarse: training {arch.id} ({stages.space.cost(arch).mflops:.3f} MFLOPs)")
+        with stages.run.timed(f"train {arch.id}"):
+            supernet, shared = stages.supernet
+            network, pool = supernet.carve(arch), stages.fresh_pool()
+            pool.load_state_dict(shared.state_dict())
+            stages.training().network(network, arch, pool, stages.recipe.coarse.train, saved)
+        checkpoint.save({"key": key, "network": network.state_dict(), "pool": pool.state_dict()}, path)
+        write_json(folder / "arch.json", arch.to_json())
+        saved.unlink()
+    state = checkpoint.load(path)
+    if not isinstance(state, dict) or state.get("key") != key:
+        raise RunError(f"{path} was trained with other data or settings; delete its folder and train again.")
+    network, pool = build_network(stages.space, arch), stages.fresh_pool()
+    checkpoint.restore(network, state, "network", path, arch.id)
+    checkpoint.restore(pool, state, "pool", path, "this recipe's pooling")
+    return network.to(device()).eval(), pool.to(device()).eval()
+
+
+def _key(stages: TextStages, arch: Arch) -> str:
+    how = stages.recipe.model_dump(mode="json", include={"coarse": {"train"}})
+    return hash_of(stages.supernet_key, how, arch.to_json())
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """Both stages over the pictures of one split, ready to be asked."""
+
+    encoder: TextEncoder
+    vectors: np.ndarray
+    index: GalleryIndex
+    fine: FineScorer
+
+    @staticmethod
+    def over(stages: TextStages, split: str, arch: Arch, network: nn.Module, pool: RegionPool) -> Searcher:
+        """Over the pictures of ``split``, whose vectors are computed once."""
+        keep_freed_memory()
+        encoder = TextEncoder(network, stages.tokeniser.limited(vocabulary_of(arch)))
+        vectors = indexed(stages, split, arch, pool)
+        return Searcher(encoder, vectors, GalleryIndex.build(vectors), fine_scorer(stages, split))
+
+    def cascade(self, k: int) -> Cascade[list[str]]:
+        """Both stages together."""
+        return Cascade(Encoded(self.encoder, self.index), self.fine, k)
+
+
+def indexed(stages: TextStages, split: str, arch: Arch, pool: RegionPool) -> np.ndarray:
+    """Unit vectors of the pictures of ``split`` by the pooling that was finished with ``arch``: float32 ``(N, D)``."""
+    path = stages.run.path / "index" / f"{split}.{arch.id}.npy"
+    key, made_of = path.with_suffix(".json"), _key(stages, arch)
+    if not (key.exists() and read_json(key) == made_of):
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, stages.vectors(pool, split))
+        write_json(key, made_of)
+    return np.load(path)
+
+
+def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPool) -> dict[str, Any]:
+    """Measure the search split and plan for its gallery: the times, the coarse model's own hits, the plan."""
+    searcher, settings = Searcher.over(stages, "search", arch, network, pool), stages.recipe.search
+    times = measure_times(searcher.encoder, searcher.index, searcher.fine, stages.pairs("search").captions)
+    hits, scan, alone = search_hits(stages, searcher)
+    n = len(stages.pairs("search"))
+    found = plan(hits, scan, n, times, n, within=settings.within, max_milliseconds=settings.budget_latency_ms)
+    return {"coarse_hit@1": float(alone.mean()), "times": times.to_json(), "plan": found.to_json()}
+
+
+def search_hits(stages: TextStages, searcher: Searcher) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """On the search split: hits of cascades of 1, 2, ... candidates, of the whole scan, of the coarse model alone."""
+    pairs, fine = stages.pairs("search"), fine_table(stages)
+    table = searcher.encoder(pairs.captions) @ searcher.vectors.T
+    right = relevant(pairs)
+    hits, _ = hits_by_k(table, fine, right, min(_DEEPEST, len(pairs)))
+    return hits, hits_by_k(fine, fine, right, 1)[0][:, 0], hits_by_k(table, table, right, 1)[0][:, 0]
+
+
+def picked(stages: TextStages) -> tuple[Arch, Network, RegionPool, dict[str, Any]]:
+    """The encoder that was finished last, and its plan.
+
+    Raises:
+        RunError: none was.
+    """
+    path = stages.run.path / "picked.json"
+    if not path.exists():
+        raise RunError(f"{stages.run.path} has no finished encoder; run: cmpnas train {stages.run.path} --pick best")
+    content = read_json(path)
+    arch = stages.space.from_json(content["arch"])
+    network, pool = finish(stages, arch)
+    return arch, network, pool, content["plan"]

@@ -1,0 +1,251 @@
+"""From a text recipe to the front of coarse encoders and numbers of candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmpnas.cost import Budget
+from cmpnas.errors import BudgetError, RunError
+from cmpnas.files import hash_of, read_json, write_json
+from cmpnas.models.supernet import Supernet
+from cmpnas.pipeline.crisp.stages import Say, TextStages, load_text_splits
+from cmpnas.progress import track
+from cmpnas.recipe import TextRecipe
+from cmpnas.retrieval.bootstrap import interval
+from cmpnas.retrieval.planner import hits_by_k
+from cmpnas.run import TextRunFolder
+from cmpnas.search.controllers import make_controller
+from cmpnas.search.front import non_dominated
+from cmpnas.search.records import PairScore, Record, RecordLog
+from cmpnas.space import Arch
+from cmpnas.text.captions import Captioned
+from cmpnas.text.encoding import FineScorer, TextEncoder, store_regions
+from cmpnas.text.train import vocabulary_of
+
+
+def search_text(
+    recipe: TextRecipe, path: Path, *, data: str | None = None, resume: bool = False, say: Say = print
+) -> dict[str, Any]:
+    """Run ``recipe`` in the folder ``path`` up to its front, and return the content of ``front.json``.
+
+    Raises:
+        CmpnasError: a mistake of the user's; nothing that was computed is lost.
+    """
+    splits = load_text_splits(recipe, data)
+    stages = TextStages(TextRunFolder(path, recipe), splits, data, say)
+    run = TextRunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
+    stages = TextStages(run, splits, data, say)
+    with run.locked():
+        _ = stages.fine
+        costs = QueryCosts.of(stages, len(splits.search))
+        budget = costs.encoder_budget(recipe)
+        stages.space.require_reachable(budget)
+        _ = stages.supernet
+        with run.timed("search"):
+            records = _search(stages, costs, budget)
+        front = _front(stages, costs, records)
+        write_json(run.front, front)
+    return front
+
+
+@dataclass(frozen=True)
+class QueryCosts:
+    """Multiply-adds of a query beside the coarse text encoder.
+
+    Attributes:
+        index: similarities of vectors with all pictures.
+        read: encoding the query for the fine model.
+        score: one candidate.
+        n: pictures.
+    """
+
+    index: int
+    read: int
+    score: int
+    n: int
+
+    @staticmethod
+    def of(stages: TextStages, n: int) -> QueryCosts:
+        """Over ``n`` pictures, at the longest text."""
+        fine, regions = stages.fine, stages.regions("search").shape[1]
+        score = fine.macs(stages.recipe.captions.max_tokens, regions)
+        return QueryCosts(n * stages.recipe.coarse.dim, fine.text_macs, score, n)
+
+    def total(self, encoder: int, k: int) -> int:
+        """Of a cascade of ``k`` candidates."""
+        return encoder + self.index + self.read + k * self.score
+
+    @property
+    def scan(self) -> int:
+        """Of the fine model over all pictures."""
+        return self.read + self.n * self.score
+
+    def encoder_budget(self, recipe: TextRecipe) -> Budget:
+        """What a query's budget leaves for the coarse encoder with the fewest candidates.
+
+        Raises:
+            BudgetError: nothing.
+        """
+        whole = recipe.search.budget_mflops
+        if whole is None:
+            return recipe.search.budget
+        rest, least = self.total(0, min(recipe.search.ks)) / 1e6, min(recipe.search.ks)
+        if whole <= rest:
+            raise BudgetError(
+                f"{whole:g} MFLOPs a query are spent before its encoder runs: {rest:.4g} go into {self.n:,} "
+                f"similarities and {least} candidates; raise --budget-mflops, or set smaller search.ks."
+            )
+        return Budget(whole - rest, recipe.search.budget_params_m)
+
+
+class TextEvaluator:
+    """Scores coarse encoders on the search split, with every number of candidates at once.
+
+    The fine model's scores of all captions and pictures are computed once; a cascade of any encoder and any number of
+    candidates is then a matter of ordering.
+    """
+
+    def __init__(self, stages: TextStages) -> None:
+        self.stages, self.pairs = stages, stages.pairs("search")
+        self.supernet: Supernet = stages.supernet[0]
+        self.pictures = stages.vectors(stages.supernet[1], "search")
+        self.fine = fine_table(stages)
+        self.relevant = relevant(self.pairs)
+        self.ks = tuple(k for k in stages.recipe.search.ks if k <= len(self.pairs)) or (len(self.pairs),)
+
+    def __call__(self, n: int, arch: Arch) -> Record:
+        """``arch`` with the supernet's weights, as record number ``n``."""
+        encode = TextEncoder(self.supernet.carve(arch).eval(), self.stages.tokeniser.limited(vocabulary_of(arch)))
+        table = encode(self.pairs.captions) @ self.pictures.T
+        first, _ = hits_by_k(table, self.fine, self.relevant, max(self.ks))
+        alone = hits_by_k(table, table, self.relevant, 1)[0]
+        hits = {f"k{k}": first[:, k - 1].astype(float) for k in self.ks}
+        cost = self.stages.space.cost(arch)
+        scores = {name: PairScore(float(values.mean()), interval(values)) for name, values in hits.items()}
+        return Record(n, arch, cost.mflops, cost.params_m, scores, float(alone.mean()))
+
+
+def relevant(pairs: Captioned) -> np.ndarray:
+    """Which picture each caption describes: bool ``(C, N)``."""
+    return pairs.caption_labels[:, None] == pairs.labels[None]
+
+
+def fine_scorer(stages: TextStages, split: str) -> FineScorer:
+    """The fine model over the pictures of ``split``; what it keeps of them is computed once."""
+    path, key = stages.run.path / "index" / f"{split}.fine.npy", stages.run.path / "index" / f"{split}.fine.json"
+    if not (key.exists() and read_json(key) == stages.fine_key):
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, store_regions(stages.fine, stages.regions(split)))
+        write_json(key, stages.fine_key)
+    vocabulary = max(stages.recipe.fine.text.vocabulary)
+    return FineScorer(stages.fine, stages.tokeniser.limited(vocabulary), np.load(path, mmap_mode="r"))
+
+
+def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
+    """Fine scores of all captions and pictures of ``split``, computed once: float32 ``(C, N)`` on disk."""
+    path = stages.run.path / "index" / f"{split}.scores.npy"
+    key, made_of = path.with_suffix(".json"), hash_of(stages.fine_key, stages.pairs(split).captions)
+    if not (key.exists() and read_json(key) == made_of):
+        pairs, scorer = stages.pairs(split), fine_scorer(stages, split)
+        stages.say(f"fine: scoring {len(pairs.captions):,} captions against {len(pairs):,} pictures ({split})")
+        with stages.run.timed(f"fine scores {split}"):
+            np.save(path, scorer.scan(pairs.captions))
+        write_json(key, made_of)
+    return np.load(path)
+
+
+def _search(stages: TextStages, costs: QueryCosts, budget: Budget) -> list[Record]:
+    """Ask, evaluate, record, tell; records of an earlier start are told without being evaluated."""
+    settings = stages.recipe.search
+    log = RecordLog(stages.run.records, stages.space)
+    log.drop_partial_line()
+    known = log.read()
+    controller = make_controller(
+        settings.controller, stages.space, budget, population=settings.population, seed=stages.recipe.seed
+    )
+    evaluator = TextEvaluator(stages)
+    stages.say(f"search: {max(0, settings.trials - len(known))} of {settings.trials} encoders to evaluate")
+    records: list[Record] = []
+    for n in track(range(max(settings.trials, len(known))), "search", total=settings.trials):
+        arch = controller.ask()
+        if arch is None:
+            stages.say(f"search: ends after {n}, nothing new is left within the budget")
+            break
+        if n < len(known) and known[n].arch != arch:
+            raise RunError(f"{log.path}, line {n + 1} is of another search; name another --run.")
+        record = known[n] if n < len(known) else evaluator(n, arch)
+        if n >= len(known):
+            log.append(record)
+        score, spent = max(_points(record, costs, settings.budget_mflops), key=lambda point: (point[0], -point[1]))[:2]
+        controller.tell(arch, score, spent)
+        records.append(record)
+    return records
+
+
+def _points(record: Record, costs: QueryCosts, budget: float | None) -> list[tuple[float, float, int]]:
+    """What an encoder reaches with each number of candidates that the budget allows: score, MFLOPs a query, k."""
+    points = []
+    for name, score in record.galleries.items():
+        k = int(name[1:])
+        spent = costs.total(round(record.mflops * 1e6), k) / 1e6
+        if budget is None or spent <= budget:
+            points.append((score.heterogeneous, spent, k))
+    return points
+
+
+def _front(stages: TextStages, costs: QueryCosts, records: list[Record]) -> dict[str, Any]:
+    """The pairs of an encoder and a number of candidates that no other beats, cheapest first."""
+    budget = stages.recipe.search.budget_mflops
+    points = [(record, *point) for record in records for point in _points(record, costs, budget)]
+    scores, spent = (np.array([point[column] for point in points]) for column in (1, 2))
+    first, _ = hits_by_k(table := fine_table(stages), table, relevant(stages.pairs("search")), 1)
+    scan_hit, pairs = float(first.mean()), []
+    for index in non_dominated(scores, spent):
+        record, score, mflops, k = points[index]
+        pairs.append(
+            {
+                "query": {
+                    "space": record.arch.space, "id": record.arch.id, "arch": record.arch.to_json(), "mflops": mflops,
+                    "encoder_mflops": record.mflops, "params_m": record.params_m, "latency_ms": None,
+                },
+                "k": k,
+                "scores": {
+                    "homogeneous": record.homogeneous,
+                    "heterogeneous": score,
+                    "interval": list(record.galleries[f"k{k}"].interval),
+                },
+                "cost_reduction": costs.scan / 1e6 / mflops,
+                "paragon_gap": scan_hit - score,
+            }
+        )  # fmt: skip
+    return {
+        "schema": 1,
+        "task": "text",
+        "recipe": stages.recipe.name,
+        "budget": stages.recipe.search.budget.to_json(),
+        "metric": "hit@1",
+        "paragon": {"gallery": "fine scan", "mflops": costs.scan / 1e6, "score": scan_hit},
+        "pairs": pairs,
+    }
+
+
+def dry_run_text(recipe: TextRecipe) -> dict[str, Any]:
+    """What `search_text` would do, without reading data or weights and writing files."""
+    space = recipe.space()
+    low, high = (space.cost(arch).mflops for arch in space.extremes())
+    return {
+        "recipe": recipe.name,
+        "space": space.name,
+        "tokens": space.size,
+        "architectures": space.count(),
+        "mflops": [low, high],
+        "budget": recipe.search.budget.to_json(),
+        "controller": recipe.search.controller,
+        "evaluations": recipe.search.trials,
+        "candidates": list(recipe.search.ks),
+        "stages": ["fine", "regions", "supernet", "search", "front"],
+    }

@@ -1,0 +1,255 @@
+"""The stages of a text run, each computed on first use, kept in the run folder and reused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from cmpnas.cost import Budget
+from cmpnas.data.images import in_memory
+from cmpnas.data.load import data_file
+from cmpnas.distributed import world_size
+from cmpnas.errors import RecipeError, RunError
+from cmpnas.files import hash_file, hash_of, read_json, write_json
+from cmpnas.models.supernet import Supernet
+from cmpnas.recipe import TextRecipe
+from cmpnas.run import TextRunFolder
+from cmpnas.space import SearchSpace
+from cmpnas.text.captions import Captioned, CaptionedSplits, load_captioned
+from cmpnas.text.coarse import RegionPool
+from cmpnas.text.fine import FineModel
+from cmpnas.text.karpathy import load_karpathy
+from cmpnas.text.regions import MapEncoder, Regioner, open_map, read_regions, save_regions
+from cmpnas.text.settings import EncoderRegions, KarpathySettings, OnnxRegions
+from cmpnas.text.tokeniser import Tokeniser
+from cmpnas.text.train import CoarseTraining, Texts, train_fine
+from cmpnas.train import checkpoint
+from cmpnas.train.device import device
+from cmpnas.train.paths import paths_at
+
+Say = Callable[[str], None]
+
+
+def load_text_splits(recipe: TextRecipe, data: str | None) -> CaptionedSplits:
+    """Captions and pictures of ``recipe``, whatever reads them."""
+    if isinstance(recipe.data, KarpathySettings):
+        return load_karpathy(recipe.data, data)
+    return load_captioned(recipe.data, recipe.captions, data)
+
+
+@dataclass
+class TextStages:
+    """The stages of one text run, each computed on first use and kept in the run folder."""
+
+    run: TextRunFolder
+    splits: CaptionedSplits
+    data: str | None
+    say: Say
+
+    def __post_init__(self) -> None:
+        if world_size() > 1:
+            raise RecipeError("text recipes train in one process; start this command without torchrun.")
+
+    @staticmethod
+    def of_run(path: Path, data: str | None, say: Say) -> TextStages:
+        """The stages of a run that exists.
+
+        Raises:
+            CmpnasError: ``path`` is no text run, or the data are not those it was made from.
+        """
+        run = TextRunFolder.open(path)
+        splits = load_text_splits(run.recipe, data)
+        if (known := run.manifest().get("data")) != splits.fingerprint:
+            raise RunError(
+                f"{path} was made from other data (fingerprint {known}, now {splits.fingerprint}); "
+                "name the right folder with --data."
+            )
+        return TextStages(run, splits, data, say)
+
+    @property
+    def recipe(self) -> TextRecipe:
+        return self.run.recipe
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """Of coarse text encoders."""
+        return self.recipe.space()
+
+    # Keys: what each artefact was made of
+
+    @cached_property
+    def regions_key(self) -> str:
+        """Of what decides the regions, short of training."""
+        settings = self.recipe.regions
+        file = hash_file(self._onnx_file) if isinstance(settings, OnnxRegions) else None
+        return hash_of(settings.model_dump(mode="json"), file, self.splits.fingerprint)
+
+    @cached_property
+    def fine_key(self) -> str:
+        """Of the fine model, and the image encoder that is trained with it."""
+        recipe = self.recipe
+        made_of = [part.model_dump(mode="json") for part in (recipe.fine, recipe.captions)]
+        return hash_of(self.regions_key, made_of, recipe.seed)
+
+    @cached_property
+    def supernet_key(self) -> str:
+        """Of the coarse supernet; how picks are finished is no part of it."""
+        recipe = self.recipe
+        made_of = recipe.coarse.model_dump(mode="json", exclude={"train"})
+        return hash_of(self.fine_key, made_of, self.space.fingerprint, recipe.seed)
+
+    @property
+    def _onnx_file(self) -> Path:
+        return data_file(self.recipe.data, self.data, self.recipe.regions.file)  # type: ignore[arg-type, union-attr]
+
+    # Text
+
+    @cached_property
+    def tokeniser(self) -> Tokeniser:
+        """Learned from the training captions, as large as any encoder of the recipe asks for."""
+        path, recipe = self.run.tokeniser, self.recipe
+        if not path.exists():
+            vocabulary = max(*recipe.coarse.space.vocabulary, *recipe.fine.text.vocabulary)
+            made = Tokeniser.train(self.splits.train.captions, vocabulary, recipe.captions.max_tokens)
+            partial = path.with_name(path.name + ".partial")
+            made.save(partial)
+            partial.replace(path)
+            if cut := made.cut(self.splits.train.captions):
+                self.say(f"captions: {cut} of {len(self.splits.train.captions)} are cut to {made.max_tokens} tokens")
+        return Tokeniser.load(path)
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The training captions as numbers."""
+        return Texts(self.tokeniser, self.splits.train.captions)
+
+    # Regions and the fine model
+
+    @cached_property
+    def fine(self) -> FineModel:
+        """The fine model, trained if it is not there yet."""
+        return self._trained[0]
+
+    @cached_property
+    def _trained(self) -> tuple[FineModel, MapEncoder | None]:
+        path, settings = self.run.fine, self.recipe.regions
+        torch.manual_seed(self.recipe.seed)
+        encoder, channels = None, 0
+        if isinstance(settings, EncoderRegions):
+            encoder = MapEncoder(settings, self.recipe.data.size)  # type: ignore[union-attr]
+            channels = encoder.channels
+        else:
+            channels = self.regions("train").shape[2]
+        fine = FineModel(self.recipe.fine, self.tokeniser.max_tokens, channels)
+        if not path.exists():
+            self._train_fine(fine, encoder, path)
+        state = checkpoint.load(path)
+        if not isinstance(state, dict) or state.get("key") != self.fine_key:
+            raise RunError(f"{path} was trained from other data or settings; delete it and use --resume.")
+        checkpoint.restore(fine, state, "fine", path, "this recipe's fine model")
+        if encoder is not None:
+            checkpoint.restore(encoder, state, "encoder", path, "this recipe's image encoder")
+            encoder.to(device()).eval()
+        return fine.to(device()).eval(), encoder
+
+    def _train_fine(self, fine: FineModel, encoder: MapEncoder | None, path: Path) -> None:
+        recipe, saved, pairs = self.recipe, path.with_name("fine.checkpoint.pt"), self.splits.train
+        if encoder is not None and pairs.items is not None:
+            images = in_memory(pairs.items.images, recipe.data.size)  # type: ignore[union-attr]
+            pairs = replace(pairs, items=replace(pairs.items, images=images))
+        self.say(f"fine: training on {len(self.splits.train):,} pictures")
+        with self.run.timed("fine"):
+            train_fine(
+                fine, encoder, pairs, self.texts, recipe.fine,
+                recipe.regions if isinstance(recipe.regions, EncoderRegions) else None,
+                None if encoder is not None else self.regions("train"),
+                drop=recipe.captions.drop, seed=recipe.seed, saved=saved, workers=recipe.workers,
+            )  # fmt: skip
+            state = {"key": self.fine_key, "fine": fine.state_dict()}
+            checkpoint.save(state if encoder is None else state | {"encoder": encoder.state_dict()}, path)
+            saved.unlink()
+
+    def regions(self, split: str) -> np.ndarray:
+        """Regions of the pictures of ``split`` (train, search, test), computed once: ``(N, R, C)`` on disk."""
+        pairs = self.pairs(split)
+        if pairs.regions is not None:
+            return pairs.regions
+        path, key = self.run.regions(split), self.run.regions(split).with_suffix(".json")
+        made_of = self.fine_key if isinstance(self.recipe.regions, EncoderRegions) else self.regions_key
+        if not (key.exists() and read_json(key) == made_of):
+            self.say(f"regions: of {len(pairs):,} pictures ({split})")
+            with self.run.timed(f"regions {split}"):
+                save_regions(self._regioner, pairs.items, path)  # type: ignore[arg-type]
+            write_json(key, made_of)
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, EOFError, ValueError) as fault:
+            raise RunError(f"{path} cannot be read ({fault}); delete {key} and repeat the command.") from None
+
+    def pairs(self, split: str) -> Captioned:
+        """The pictures of one split, and the captions that ask for them or that they are trained with."""
+        found: Captioned = getattr(self.splits, split)
+        return found if split == "train" else found.asking(self.recipe.search.queries)
+
+    @cached_property
+    def _regioner(self) -> Regioner:
+        settings = self.recipe.regions
+        if isinstance(settings, OnnxRegions):
+            return open_map(settings, self._onnx_file, self.recipe.data.size)  # type: ignore[union-attr]
+        return self._trained[1]  # type: ignore[return-value]
+
+    # The coarse model
+
+    def training(self, *, distil: bool = True) -> CoarseTraining:
+        """What coarse encoders learn by."""
+        recipe, loss = self.recipe, self.recipe.coarse.loss
+        return CoarseTraining(
+            self.splits.train, self.texts, self.regions("train"), loss, self.fine if distil and loss.distil else None,
+            fine_vocabulary=max(recipe.fine.text.vocabulary), candidates=recipe.fine.negatives,
+            drop=recipe.captions.drop, seed=recipe.seed,
+        )  # fmt: skip
+
+    def fresh_pool(self) -> RegionPool:
+        """Untrained pooling of regions, the same for the same seed."""
+        torch.manual_seed(self.recipe.seed)
+        return RegionPool(self.recipe.coarse, self.regions("train").shape[2])
+
+    @cached_property
+    def supernet(self) -> tuple[Supernet, RegionPool]:
+        """The trained supernet of text encoders, and the pooling of regions that they share."""
+        recipe, path = self.recipe, self.run.supernet
+        pool = self.fresh_pool()
+        supernet = Supernet(self.space)
+        if not path.exists():
+            plan, saved = recipe.coarse.supernet, self.run.supernet_checkpoint
+            self.say(f"coarse: training a supernet of {self.space.count():,} text encoders")
+            with self.run.timed("supernet"):
+                paths = paths_at(
+                    self.space, Budget(params_m=recipe.search.budget_params_m), plan.sampling,
+                    steps=plan.steps(len(self.splits.train)), paths=plan.paths, seed=recipe.seed,
+                )  # fmt: skip
+                self.training().supernet(supernet, pool, paths, plan, saved)
+                state = {"key": self.supernet_key, "shared": supernet.state_dict(), "pool": pool.state_dict()}
+                checkpoint.save(state, path)
+                saved.unlink()
+        state = checkpoint.load(path)
+        if not isinstance(state, dict) or state.get("key") != self.supernet_key:
+            raise RunError(f"{path} was trained from other data or settings; delete it and use --resume.")
+        checkpoint.restore(supernet, state, "shared", path, "this recipe's space")
+        checkpoint.restore(pool, state, "pool", path, "this recipe's pooling")
+        return supernet.to(device()).eval(), pool.to(device()).eval()
+
+    @torch.inference_mode()
+    def vectors(self, pool: nn.Module, split: str) -> np.ndarray:
+        """Unit vectors of the pictures of ``split``: float32 ``(N, D)``."""
+        rows, parts = self.regions(split), []
+        for first in range(0, len(rows), 256):
+            part = read_regions(rows, np.arange(first, min(first + 256, len(rows))))
+            parts.append(pool(part.to(device())).cpu().numpy())
+        return np.concatenate(parts)

@@ -1,0 +1,134 @@
+"""A light model proposes, a heavy one decides: retrieve by an index, then re-rank a few (CrispSearch, MMT).
+
+The same class serves texts that ask for pictures and pictures that ask for pictures: what a query is, only the two
+stages know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
+
+import numpy as np
+
+from cmpnas.errors import CmpnasError, unknown
+from cmpnas.retrieval.similarity import NOT_FOUND
+
+Q = TypeVar("Q", contravariant=True)
+#: The final score of a candidate: the fine one; both, each stretched to [0, 1] over the candidates and weighed; or the
+#: mean of both ranks (Geigle et al., "Retrieve Fast, Rerank Smart").
+Mix = Literal["fine", "weighted", "ranks"]
+
+
+class Coarse(Protocol[Q]):
+    """A first stage, such as a `GalleryIndex` of vectors."""
+
+    def search(self, query: Q, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Similarities and rows of the ``k`` nearest, best first: ``(Q, k)`` each; row -1 is nobody."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoded(Generic[Q]):
+    """A first stage for what has to be encoded first: an encoder to vectors ``(Q, D)``, and an index of vectors."""
+
+    encode: Callable[[Q], np.ndarray]
+    index: Coarse[np.ndarray]
+
+    def search(self, query: Q, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Encode and search."""
+        return self.index.search(self.encode(query), k)
+
+
+#: A second stage: queries and rows of candidates, int64 ``(Q, K)``, to scores ``(Q, K)``.
+Fine = Callable[[Any, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found for each query, best first.
+
+    Attributes:
+        rows: int64 ``(Q, k)`` of the gallery; -1 is nobody, after all others.
+        scores: float ``(Q, k)``, comparable within a query alone.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+
+
+class Cascade(Generic[Q]):
+    """Candidates by ``coarse``, their order by ``fine``.
+
+    Args:
+        k: how many candidates are looked at again.
+        mix: how the two scores make one.
+        weight: of the coarse score in a ``weighted`` mix, 0 to 1.
+
+    Raises:
+        CmpnasError: ``k`` is below 1, or there is no such mix or weight.
+    """
+
+    def __init__(self, coarse: Coarse[Q], fine: Fine, k: int, mix: Mix = "fine", weight: float = 0.5) -> None:
+        check_mix(mix, weight)
+        if k < 1:
+            raise CmpnasError(f"a cascade of {k} candidates finds nothing; k is at least 1.")
+        self.coarse, self.fine, self.k, self.mix, self.weight = coarse, fine, k, mix, weight
+
+    def search(self, query: Q) -> Found:
+        """The ``k`` candidates of each query in their final order."""
+        similarity, rows = self.coarse.search(query, self.k)
+        there = rows >= 0
+        scores = self.fine(query, np.where(there, rows, 0))
+        final = np.where(there, mixed(similarity, scores, self.mix, self.weight, there), NOT_FOUND)
+        order = np.argsort(-final, axis=1, kind="stable")
+        return Found(np.take_along_axis(rows, order, 1), np.take_along_axis(final, order, 1))
+
+
+def check_mix(mix: str, weight: float) -> None:
+    """Raise a `CmpnasError` for a mix or a weight that does not exist."""
+    if mix not in get_args(Mix):
+        raise CmpnasError(unknown("mix", mix, get_args(Mix)))
+    if not 0 <= weight <= 1:
+        raise CmpnasError(f"the coarse score cannot weigh {weight:g}; give a number from 0 to 1.")
+
+
+def mixed(coarse: np.ndarray, fine: np.ndarray, mix: Mix, weight: float, there: np.ndarray | None = None) -> np.ndarray:
+    """One score of two, higher is better: float ``(Q, K)``, rows of candidates of which only those ``there`` count."""
+    there = np.ones(fine.shape, bool) if there is None else there
+    if mix == "fine":
+        return fine
+    if mix == "weighted":
+        return (1 - weight) * _stretched(fine, there) + weight * _stretched(coarse, there)
+    # The fine score breaks ties of mean ranks, which are halves apart.
+    return -(_ranks(fine, there) + _ranks(coarse, there)) / 2 + 0.1 * _stretched(fine, there)
+
+
+def _stretched(scores: np.ndarray, there: np.ndarray) -> np.ndarray:
+    low = np.where(there, scores, np.inf).min(1, keepdims=True)
+    high = np.where(there, scores, -np.inf).max(1, keepdims=True)
+    return (scores - low) / np.maximum(high - low, 1e-12)
+
+
+def _ranks(scores: np.ndarray, there: np.ndarray) -> np.ndarray:
+    order = np.argsort(-np.where(there, scores, -np.inf), axis=1, kind="stable")
+    ranks = np.empty(scores.shape)
+    np.put_along_axis(ranks, order, np.arange(scores.shape[1], dtype=float)[None], 1)
+    return ranks
+
+
+def cascade_table(coarse: np.ndarray, fine: np.ndarray, k: int, mix: Mix = "fine", weight: float = 0.5) -> np.ndarray:
+    """What a cascade of ``k`` candidates makes of two whole tables of scores ``(Q, N)``: scores of the same shape.
+
+    Candidates come first, by their mixed scores; the others follow in their coarse order.
+    """
+    n = coarse.shape[1]
+    order = np.argsort(-coarse, axis=1, kind="stable")
+    candidates = order[:, :k]
+    first, second = (np.take_along_axis(table, candidates, 1) for table in (coarse, fine))
+    again = np.argsort(-mixed(first, second, mix, weight), axis=1, kind="stable")
+    order[:, :k] = np.take_along_axis(candidates, again, 1)
+    final = np.empty(coarse.shape, np.float32)
+    np.put_along_axis(final, order, np.arange(n, 0, -1, dtype=np.float32)[None], 1)
+    return final

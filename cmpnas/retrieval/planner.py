@@ -1,0 +1,155 @@
+"""How many candidates a cascade should look at again: read off measurements, not guessed.
+
+Accuracy follows from both tables of scores on the search split, time from ``T(n, k) = text + n dot + base + k fine``
+(all encoding; one similarity of vectors; what a call of the fine model costs whatever it scores; one fine score).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cmpnas.errors import CmpnasError
+from cmpnas.retrieval.bootstrap import interval
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of one query: encoding it for the first stage (``text``), one similarity (``dot``), a call of the
+    second stage with its own encoding (``base``), and one candidate in it (``fine``)."""
+
+    text: float
+    dot: float
+    base: float
+    fine: float
+
+    def cascade(self, n: int, k: int) -> float:
+        """Of a cascade of ``k`` candidates over ``n`` pictures."""
+        return self.text + n * self.dot + self.base + k * self.fine
+
+    def scan(self, n: int) -> float:
+        """Of the fine model over all ``n`` pictures."""
+        return self.base + n * self.fine
+
+    @staticmethod
+    def fit(text: float, search: tuple[int, float], cascades: Sequence[tuple[int, float]]) -> Times:
+        """From measured times: of encoding, of a search among so many, and of whole cascades of so many candidates.
+
+        Parts that run one after the other take longer than each alone, caches being what they are; so ``base`` is what
+        cascades take beyond the others. The line through them minimises relative errors.
+        """
+        counts, spent = (np.array(column, float) for column in zip(*cascades, strict=True))
+        design = np.stack([np.ones_like(counts), counts], 1) / spent[:, None]
+        whole, slope = np.linalg.lstsq(design, np.ones_like(spent), rcond=None)[0]
+        return Times(text, search[1] / search[0], max(float(whole) - text - search[1], 0.0), max(float(slope), 0.0))
+
+    def to_json(self) -> dict[str, float]:
+        """By name."""
+        return asdict(self)
+
+
+def hits_by_k(
+    coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of cascades of 1 to ``deepest`` candidates that the fine score orders, which queries find what first.
+
+    Args:
+        coarse, fine: tables of scores ``(Q, N)``.
+        relevant: bool ``(Q, N)``.
+
+    Returns:
+        Two bool ``(Q, deepest)``: a relevant picture comes first; one is among the candidates (the ceiling). A picture
+        that is not relevant wins a tie.
+    """
+    deepest = min(deepest, coarse.shape[1])
+    order = np.argpartition(-coarse, deepest - 1, axis=1)[:, :deepest]
+    nearest = np.argsort(-np.take_along_axis(coarse, order, 1), axis=1, kind="stable")
+    order = np.take_along_axis(order, nearest, 1)
+    scores, right = np.take_along_axis(fine, order, 1), np.take_along_axis(relevant, order, 1)
+    best_right = np.maximum.accumulate(np.where(right, scores, -np.inf), 1)
+    best_wrong = np.maximum.accumulate(np.where(right, -np.inf, scores), 1)
+    return best_right > best_wrong, np.logical_or.accumulate(right, 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A number of candidates for a gallery of ``n``, and what it should bring.
+
+    Attributes:
+        hit: expected share of queries whose first picture is right, and its 95% interval over queries.
+        scan_hit: the same of the fine model over the whole gallery.
+        milliseconds, scan_milliseconds: a query, by the cascade and by the whole scan.
+        binding: what decided: ``accuracy``, ``latency``, or ``nothing`` if no k reaches the accuracy.
+    """
+
+    k: int
+    n: int
+    hit: float
+    interval: tuple[float, float]
+    scan_hit: float
+    milliseconds: float
+    scan_milliseconds: float
+    binding: str
+
+    @property
+    def speedup(self) -> float:
+        """Of the cascade over the whole scan."""
+        return self.scan_milliseconds / self.milliseconds
+
+    def to_json(self) -> dict[str, Any]:
+        """By name."""
+        return asdict(self) | {"interval": list(self.interval), "speedup": self.speedup}
+
+
+def plan(
+    hits: np.ndarray,
+    scan_hits: np.ndarray,
+    n_measured: int,
+    times: Times,
+    n: int,
+    *,
+    within: float,
+    max_milliseconds: float | None = None,
+) -> Plan:
+    """The smallest number of candidates that comes as close to the whole scan as wanted, within a limit of time.
+
+    A candidate's rank among pictures that are wrong grows with their number, so ``k`` candidates of ``n`` pictures are
+    taken to do what ``1 + (k - 1) (n_measured - 1) / (n - 1)`` did on the search split.
+
+    Args:
+        hits: bool ``(Q, K)``, of cascades of 1 to K candidates on the search split, as `hits_by_k` gives them.
+        scan_hits: bool ``(Q,)``, of the whole scan there.
+        n_measured: pictures of that gallery.
+        n: pictures of the gallery planned for.
+        within: how far below the whole scan's share of hits is near enough, as 0.005.
+        max_milliseconds: a query may take.
+
+    Raises:
+        CmpnasError: not even one candidate meets the limit of time.
+    """
+    ratio = (n_measured - 1) / (n - 1) if n > 1 and n_measured > 1 else 1.0
+    curve, wanted = hits.mean(0), scan_hits.mean() - within
+    deepest = min(n, 1 + math.floor((hits.shape[1] - 1) / ratio))
+    affordable = deepest
+    if max_milliseconds is not None:
+        affordable = min(deepest, math.floor((max_milliseconds - times.cascade(n, 0)) / max(times.fine, 1e-12)))
+        if affordable < 1:
+            raise CmpnasError(
+                f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
+                f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
+            )
+    measured = np.minimum(hits.shape[1], np.ceil(1 + np.arange(deepest) * ratio - 1e-9).astype(int))  # of k = 1, 2, ..
+    reaches = np.flatnonzero(curve[measured - 1] >= wanted - 1e-12)
+    k, binding = (int(reaches[0]) + 1, "accuracy") if len(reaches) else (deepest, "nothing")
+    if k > affordable:
+        # The best that time allows; of equals, the fewest.
+        k, binding = int(np.argmax(curve[measured[:affordable] - 1])) + 1, "latency"
+    own = hits[:, measured[k - 1] - 1]
+    return Plan(
+        k, n, float(own.mean()), interval(own.astype(float)), float(scan_hits.mean()), times.cascade(n, k),
+        times.scan(n), binding,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Words and pictures: tokeniser, text encoders and their search space, regions, coarse and fine scorers."""

@@ -1,0 +1,94 @@
+"""Finished models at work: texts to vectors, texts and candidates to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cmpnas.progress import track
+from cmpnas.text.blocks import Words
+from cmpnas.text.fine import FineModel
+from cmpnas.text.regions import read_regions
+from cmpnas.text.tokeniser import Tokeniser, trimmed
+
+_TEXTS, _PICTURES = 256, 256  # encoded at once
+_CANDIDATES = 256  # of one query, scored at once: what stays in a processor's cache
+_QUERIES, _SHARED = 4, 64  # queries that look at the same pictures
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A coarse text encoder with its tokeniser."""
+
+    network: nn.Module
+    tokeniser: Tokeniser
+
+    @torch.inference_mode()
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors: float32 ``(Q, D)``."""
+        ids, parts, where = torch.from_numpy(self.tokeniser.encode(texts)), [], _where(self.network)
+        for some in ids.split(_TEXTS):
+            parts.append(F.normalize(self.network(trimmed(some).to(where)).float()).cpu())
+        return torch.cat(parts).numpy()
+
+
+@torch.inference_mode()
+def store_regions(fine: FineModel, regions: np.ndarray) -> np.ndarray:
+    """What the fine model keeps of pictures: float16 ``(N, R, D)`` of regions ``(N, R, C)``."""
+    stored = np.empty((len(regions), regions.shape[1], fine.dim), np.float16)
+    for first in range(0, len(regions), _PICTURES):
+        rows = np.arange(first, min(first + _PICTURES, len(regions)))
+        stored[rows] = fine.regions(read_regions(regions, rows).to(_where(fine))).cpu().numpy()
+    return stored
+
+
+@dataclass(frozen=True)
+class FineScorer:
+    """The fine model over the pictures that `store_regions` made ready.
+
+    Attributes:
+        stored: float16 or float32 ``(N, R, D)``.
+    """
+
+    fine: FineModel
+    tokeniser: Tokeniser
+    stored: np.ndarray
+
+    @torch.inference_mode()
+    def __call__(self, texts: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        """Scores of each text's own candidates, rows int64 ``(Q, K)``: float32 ``(Q, K)``."""
+        words = self._words(texts)
+        parts = []
+        for first in range(0, rows.shape[1], _CANDIDATES):
+            candidates = read_regions(self.stored, rows[:, first : first + _CANDIDATES]).to(_where(self.fine))
+            parts.append(self.fine(words, candidates).float().cpu())
+        return torch.cat(parts, 1).numpy()
+
+    @torch.inference_mode()
+    def scan(self, texts: Sequence[str]) -> np.ndarray:
+        """Scores of every text against every picture: float32 ``(Q, N)``."""
+        words, table = self._words(texts), np.empty((len(texts), len(self.stored)), np.float32)
+        starts = range(0, len(self.stored), _SHARED)
+        for first in track(starts, "fine scan", total=len(starts)):
+            last = min(first + _SHARED, len(self.stored))
+            pictures = read_regions(self.stored, np.arange(first, last)).to(_where(self.fine))[None]
+            for query in range(0, len(texts), _QUERIES):
+                some = Words(*(part[query : query + _QUERIES] for part in words))
+                scores = self.fine(some, pictures.expand(len(some.there), -1, -1, -1))
+                table[query : query + _QUERIES, first:last] = scores.float().cpu().numpy()
+        return table
+
+    def _words(self, texts: Sequence[str]) -> Words:
+        ids = trimmed(torch.from_numpy(self.tokeniser.encode(texts)))
+        parts = [self.fine.words(some.to(_where(self.fine))) for some in ids.split(_TEXTS)]
+        return Words(torch.cat([part.vectors for part in parts]), torch.cat([part.there for part in parts]))
+
+
+def _where(module: nn.Module) -> torch.device:
+    """Where a module is: asking it is quicker, for a single query, than asking whether there are GPUs."""
+    return next(module.parameters()).device

@@ -1,0 +1,71 @@
+"""Published caption sets with region features: Flickr30K and COCO as SCAN and SGRAF train on them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from cmpnas.data.load import data_folder
+from cmpnas.errors import DataError
+from cmpnas.retrieval.protocols.captions import Captions
+from cmpnas.text.captions import Captioned, CaptionedSplits
+from cmpnas.text.settings import CaptionFile, KarpathySettings
+
+_PER_IMAGE = 5
+
+
+def load_karpathy(settings: KarpathySettings, given: str | None = None) -> CaptionedSplits:
+    """The three splits; region features stay on disk until a row is needed.
+
+    Raises:
+        DataError: a file is missing or damaged, or captions and regions are not of the same images.
+    """
+    # data_folder asks for no more of its settings than their folder
+    root = data_folder(settings, given)  # type: ignore[arg-type]
+    train, search = _read(settings.train, root), _read(settings.search, root)
+    digest = hashlib.sha256("\n".join([*train.captions, *search.captions]).encode())
+    digest.update(np.ascontiguousarray(train.regions[:: max(1, len(train) // 16)]).tobytes())  # type: ignore[index]
+    return CaptionedSplits(train, search, lambda: _read(settings.test, root), digest.hexdigest()[:12])
+
+
+def _read(file: CaptionFile, root: Path) -> Captioned:
+    path = root / file.captions
+    if path.suffix == ".txt":
+        names, captions, image_of = _read_lines(path)
+    else:
+        found = Captions.read(path, file.split)
+        names, captions, image_of = found.image_ids, found.captions, found.image_of
+    regions = _read_regions(root / file.regions, len(names))
+    return Captioned(None, regions, np.arange(len(names)), captions, image_of, names)
+
+
+def _read_lines(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """Five lines an image, images in the order of the region features."""
+    try:
+        captions = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise DataError(f"{path} cannot be read ({fault}); name the folder that holds it with --data.") from None
+    if not captions or len(captions) % _PER_IMAGE:
+        raise DataError(f"{path} has {len(captions)} lines; it must have five captions of each image, a line each.")
+    n = len(captions) // _PER_IMAGE
+    return [str(number) for number in range(n)], captions, np.repeat(np.arange(n), _PER_IMAGE)
+
+
+def _read_regions(path: Path, n: int) -> np.ndarray:
+    """Memory map ``(n, R, C)``; of a file that repeats every image five times, each fifth row."""
+    try:
+        regions = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as fault:
+        raise DataError(f"{path} cannot be read as npy ({fault}); name the folder that holds it with --data.") from None
+    if regions.ndim != 3 or regions.dtype.kind != "f":
+        raise DataError(f"{path} is {regions.dtype}{regions.shape}; region features are floats (N, R, C).")
+    if len(regions) == _PER_IMAGE * n:
+        regions = regions[::_PER_IMAGE]
+    if len(regions) != n:
+        raise DataError(
+            f"{path} has regions of {len(regions)} images, the captions are of {n}; captions without images, or images "
+            "without captions, cannot be told apart here: fetch both files of one release."
+        )
+    return regions

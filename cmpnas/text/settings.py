@@ -1,0 +1,132 @@
+"""The sections of a text recipe: captions, pictures' regions, the coarse and the fine model, the search."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from cmpnas.data.augment import Augment
+from cmpnas.text.space import TextSpec
+from cmpnas.train.loop import Plan
+from cmpnas.train.supernet import SupernetPlan
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Whole = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CaptionFile(_Settings):
+    """One split of a published caption set: row ``i`` of ``regions`` is image ``i`` of ``captions``.
+
+    ``captions`` is a Karpathy or COCO JSON, of which ``split`` is read, or a text file of five lines an image.
+    ``regions`` is an npy ``(N, R, C)``, or with every row five times, as files of SCAN and SGRAF are.
+    """
+
+    captions: str
+    regions: str
+    split: str = "test"
+
+
+class KarpathySettings(_Settings):
+    """Captions with precomputed region features, as SCAN and SGRAF use them for Flickr30K and COCO."""
+
+    reader: Literal["karpathy"]
+    folder: str = ""
+    train: CaptionFile
+    search: CaptionFile
+    test: CaptionFile
+
+
+class CaptionSettings(_Settings):
+    """What is said of pictures.
+
+    ``train`` and ``query`` are templates on the columns of the data, ``"{name}, {keywords}"``: every training template
+    is a caption of its own, and a test asks by ``query``. A text is read to ``max_tokens``; while training, each word
+    is left out with probability ``drop``. A caption set brings its captions and needs no templates.
+    """
+
+    train: tuple[str, ...] = ()
+    query: str = ""
+    max_tokens: Annotated[int, Field(ge=2, le=512)] = 24
+    drop: Share = 0.0
+
+
+class EncoderRegions(_Settings):
+    """The grid of a map of an image encoder trained here, together with the fine model: the last of stage ``until``."""
+
+    kind: Literal["encoder"]
+    space: str
+    arch: Literal["smallest", "largest"] | dict[str, int | float | str] = "smallest"
+    until: str | None = None
+    augment: Augment = Augment()
+
+
+class OnnxRegions(_Settings):
+    """A feature map ``(B, C, H, W)`` of a finished model, ``output`` being any tensor in its graph, averaged to
+    ``grid`` x ``grid`` regions. Pictures are given as ``(pixel - 127.5) / 127.5``."""
+
+    kind: Literal["onnx"]
+    file: str
+    output: str
+    size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    grid: Annotated[int, Field(ge=1, le=32)] = 4
+
+
+class GivenRegions(_Settings):
+    """The region features that came with the data."""
+
+    kind: Literal["given"]
+
+
+AnyRegions = Annotated[EncoderRegions | OnnxRegions | GivenRegions, Field(discriminator="kind")]
+
+
+class FineSettings(_Settings):
+    """The cross-attention scorer.
+
+    ``text`` is its encoder, one architecture. Words and regions meet in ``dim`` numbers; what a word and its attended
+    regions have in common is a vector of ``similarity`` numbers. Every caption is trained against the ``negatives``
+    pictures of its batch that look most like its own.
+    """
+
+    text: TextSpec
+    dim: Whole = 192
+    similarity: Whole = 96
+    negatives: Whole = 15
+    train: Plan
+
+    @field_validator("text")
+    @classmethod
+    def _is_one(cls, text: TextSpec) -> TextSpec:
+        if many := [name for name in text.open_decisions if name != "pool"]:
+            raise ValueError(f"the fine model's encoder is one architecture; {many[0]} has several values")
+        return text
+
+
+class CoarseLoss(_Settings):
+    """Weights of what the coarse model learns by: InfoNCE, the triplet of the hardest negative (VSE++) with its
+    ``margin``, and following the fine model's order of the hardest candidates."""
+
+    infonce: Annotated[float, Field(ge=0)] = 1.0
+    triplet: Annotated[float, Field(ge=0)] = 1.0
+    margin: Positive = 0.2
+    distil: Annotated[float, Field(ge=0)] = 1.0
+
+
+class CoarseSettings(_Settings):
+    """The two encoders of the first stage: ``space`` of the text's, pooled regions of the picture's, ``dim`` numbers.
+
+    ``pool`` is how regions are pooled: by learned weights, or equal ones.
+    """
+
+    space: TextSpec = TextSpec()
+    dim: Whole = 128
+    pool: Literal["weighted", "mean"] = "weighted"
+    loss: CoarseLoss = CoarseLoss()
+    supernet: SupernetPlan
+    train: Plan

@@ -1,0 +1,125 @@
+"""A text run from recipe to bundle by the commands a user types, and every mistake on the way."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cmpnas.cli.app import main
+
+pytest.importorskip("tokenizers")
+TINY = (
+    "data.size=16", "data.train_identities=48", "data.search_identities=12", "data.test_identities=12",
+    "data.train_shots=[2, 0]", "regions.space=tiny", "regions.arch=smallest", "regions.until=stage1",
+    "fine.text.vocabulary=64", "fine.text.width=16", "fine.text.layers=1", "fine.text.heads=2", "fine.dim=16",
+    "fine.similarity=8", "fine.negatives=3", "fine.train={epochs: 2, batch_size: 16, lr: 0.003}",
+    "coarse.space={vocabulary: [48, 64], width: [8, 16], layers: 1, heads: 2, ratio: 1}", "coarse.dim=16",
+    "coarse.supernet={epochs: 2, batch_size: 16, lr: 0.003}", "coarse.train={epochs: 1, batch_size: 16, lr: 0.003}",
+    "search.trials=8", "search.population=4", "search.ks=[2, 5, 10]",
+)  # fmt: skip
+SETS = [part for override in TINY for part in ("--set", override)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text") / "run"
+    assert main(["search", "--recipe", "shop_text", "--run", str(folder), *SETS]) == 0
+    assert main(["train", str(folder), "--pick", "best"]) == 0
+    return folder
+
+
+def test_a_search_leaves_a_front_of_encoders_and_numbers_of_candidates(run):
+    front = json.loads((run / "front.json").read_text())
+    assert front["task"] == "text"
+    spent = [pair["query"]["mflops"] for pair in front["pairs"]]
+    scores = [pair["scores"]["heterogeneous"] for pair in front["pairs"]]
+    assert spent == sorted(spent)
+    assert scores == sorted(scores)
+    assert all(pair["k"] in (2, 5, 10) for pair in front["pairs"])
+    assert len((run / "records.jsonl").read_text().splitlines()) == 8
+
+
+def test_a_repeated_search_changes_nothing(run, capsys):
+    kept = {name: (run / name).read_bytes() for name in ("records.jsonl", "front.json", "fine.pt", "supernet.pt")}
+    assert main(["search", "--recipe", str(run / "recipe.yaml"), "--run", str(run), "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["task"] == "text"
+    assert {name: (run / name).read_bytes() for name in kept} == kept
+
+
+def test_the_final_table_has_every_system(run, capsys):
+    assert json.loads((run / "manifest.json").read_text())["test_opened"] == []
+    assert main(["evaluate", str(run), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    by_name = {system["name"]: system for system in result["systems"]}
+    k = result["plan"]["k"]
+    assert set(by_name) == {"coarse", "fine", "cascade 5", "cascade 10", "cascade 20", f"cascade {k}"}
+    assert result["gallery_items"] == 48
+    assert by_name["coarse"]["bytes"] == 4 * 16
+    assert by_name["cascade 5"]["bytes"] == 4 * 16 + by_name["fine"]["bytes"]
+    assert by_name["coarse"]["mflops"] < by_name["cascade 5"]["mflops"] < by_name["fine"]["mflops"]
+    assert by_name["coarse"]["scores"]["hit@10"] == pytest.approx(by_name["cascade 10"]["scores"]["hit@10"])
+    assert result["plan"]["measured_hit"] == by_name[f"cascade {k}"]["scores"]["hit@1"]
+    assert len(json.loads((run / "manifest.json").read_text())["test_opened"]) == 1
+    assert main(["evaluate", str(run), "--split", "search"]) == 0
+    assert "planned k = " in capsys.readouterr().out
+
+
+def test_pictures_are_found_and_drawn(run, capsys):
+    from PIL import Image
+
+    assert main(["retrieve", str(run), "a red mug", "--show", "7", "--split", "search"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert lines[0].split()[0] == "1"
+    assert lines[0].split()[3] == "a"  # a caption
+    assert Image.open(run / "retrieved.png").size == (5 * 128, 2 * 128)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("", "the query '' is empty; describe a picture in words."),
+        ("日本 語", "nothing in the query '日本 語' is known"),
+        ("a red mug " * 9, "tokens; this run reads at most 20: shorten it."),
+    ],
+)
+def test_bad_queries_end_in_one_line(run, capsys, query, message):
+    assert main(["retrieve", str(run), query]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_the_bundle_answers_without_torch_and_cmpnas(run, tmp_path, capsys):
+    assert main(["export", str(run), "--out", str(tmp_path / "bundle"), "--json"]) == 0
+    check = json.loads(capsys.readouterr().out)["check"]
+    assert check["max_abs_difference"] < 1e-4
+    assert check["script_same_top10"]
+    left = {path.name for path in (tmp_path / "bundle").iterdir()}
+    assert left == {"query.onnx", "tokeniser.json", "pictures.npy", "names.json", "query.py", "manifest.json"}
+
+
+def test_commands_for_pictures_say_so(run, capsys):
+    assert main(["plot", str(run)]) == 2
+    assert "is a run of texts (task: text); this command is not for those." in capsys.readouterr().err
+    assert main(["train", str(run), "--start", "scratch"]) == 2
+    assert "a text run keeps to its recipe" in capsys.readouterr().err
+
+
+def test_budgets_are_of_the_whole_query(run, capsys, tmp_path):
+    assert main(["search", "--recipe", "shop_text", "--dry-run", "--json", "--budget-mflops", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)["budget"] == {"mflops": 3.0}
+    again = ["search", "--recipe", "shop_text", "--run", str(tmp_path / "run"), *SETS, "--budget-mflops", "0.0001"]
+    assert main(again) == 2
+    assert "are spent before its encoder runs" in capsys.readouterr().err
+
+
+def test_wrong_recipes_list_every_mistake(capsys):
+    wrong = ["coarse.pool=max", "fine.text.width=[16, 32]", "search.within=2", "coarse.space.heads=5"]
+    assert main(["search", "--recipe", "shop_text", *(p for w in wrong for p in ("--set", w))]) == 2
+    message = capsys.readouterr().err
+    assert "has 4 mistakes" in message
+    assert "a width of 32 cannot be cut into 5 heads" in message
+    assert "width has several values" in message

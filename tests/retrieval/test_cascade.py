@@ -1,0 +1,154 @@
+"""The cascade against sorting by hand, on vectors of texts or pictures; the planner against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cmpnas.errors import CmpnasError
+from cmpnas.retrieval import GalleryIndex
+from cmpnas.retrieval.cascade import Cascade, Encoded, cascade_table, mixed
+from cmpnas.retrieval.planner import Times, hits_by_k, plan
+
+N, Q, D = 60, 8, 6
+
+
+@pytest.fixture
+def vectors() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return tuple((x := rng.normal(size=(n, D))) / np.linalg.norm(x, axis=1, keepdims=True) for n in (Q, N))
+
+
+@pytest.fixture
+def tables(vectors) -> tuple[np.ndarray, np.ndarray]:
+    coarse = vectors[0] @ vectors[1].T
+    return coarse, coarse + np.random.default_rng(1).normal(size=(Q, N)) * 0.3
+
+
+def by_hand(coarse: np.ndarray, fine: np.ndarray, k: int, mix: str, weight: float) -> list[int]:
+    """Rows of one query's candidates, best first."""
+    rows = sorted(range(N), key=lambda n: -coarse[n])[:k]
+
+    def stretched(scores):
+        own = [scores[n] for n in rows]
+        return {n: (scores[n] - min(own)) / (max(own) - min(own)) for n in rows}
+
+    def place(scores):
+        return {n: sum(scores[m] > scores[n] for m in rows) for n in rows}
+
+    if mix == "fine":
+        return sorted(rows, key=lambda n: -fine[n])
+    if mix == "weighted":
+        f, c = stretched(fine), stretched(coarse)
+        return sorted(rows, key=lambda n: -((1 - weight) * f[n] + weight * c[n]))
+    f, c = place(fine), place(coarse)
+    return sorted(rows, key=lambda n: (f[n] + c[n], -fine[n]))
+
+
+@pytest.mark.parametrize("mix", ["fine", "weighted", "ranks"])
+@pytest.mark.parametrize("k", [2, 7, 60])
+def test_pictures_re_ranked_for_pictures_as_by_hand(vectors, tables, mix, k):
+    """Queries are vectors here: image-to-image re-ranking, with an index of faiss as the first stage."""
+    coarse, fine = tables
+
+    def score(queries, rows):
+        which = [int(np.argmin(((vectors[0] - query) ** 2).sum(1))) for query in queries]
+        return np.take_along_axis(fine[which], rows, 1)
+
+    cascade = Cascade(GalleryIndex.build(vectors[1]), score, k, mix, 0.3)
+    found = cascade.search(vectors[0])
+    assert found.rows.shape == (Q, k)
+    for q in range(Q):
+        assert found.rows[q].tolist() == by_hand(coarse[q], fine[q], k, mix, 0.3)
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+    table = cascade_table(coarse, fine, k, mix, 0.3)
+    order = np.argsort(-table, axis=1, kind="stable")
+    assert (order[:, :k] == found.rows).all()
+    rest = np.argsort(-coarse, axis=1, kind="stable")[:, k:]
+    assert (order[:, k:] == rest).all()
+
+
+def test_texts_are_encoded_first(vectors, tables):
+    names = [f"query {n}" for n in range(Q)]
+    coarse = Encoded(lambda texts: vectors[0][[names.index(text) for text in texts]], GalleryIndex.build(vectors[1]))
+    cascade = Cascade(
+        coarse, lambda texts, rows: np.take_along_axis(tables[1][[names.index(t) for t in texts]], rows, 1), 5
+    )
+    assert cascade.search(names[3:4]).rows[0].tolist() == by_hand(tables[0][3], tables[1][3], 5, "fine", 0)
+
+
+def test_places_that_an_index_leaves_empty_come_last():
+    class Half:
+        def search(self, query, k):
+            return np.array([[0.9, 0.5, 0.0]]), np.array([[4, 2, -1]])
+
+    found = Cascade(Half(), lambda query, rows: rows.astype(float), 3, "weighted").search(np.zeros((1, 2)))
+    assert found.rows.tolist() == [[4, 2, -1]]
+    there = np.array([[True, True, False]])
+    assert mixed(np.array([[0.9, 0.5, 9]]), np.array([[1.0, 3.0, 99]]), "ranks", 0, there)[0, 1] == pytest.approx(-0.4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "of 0 candidates"),
+        ((3, "rank"), "unknown mix 'rank'. Did you mean 'ranks'"),
+        ((3, "weighted", 2.0), "weigh 2"),
+    ],
+)
+def test_what_a_cascade_cannot_be(arguments, message):
+    with pytest.raises(CmpnasError, match=message):
+        Cascade(None, None, *arguments)
+
+
+def test_hits_by_k_are_those_of_every_cascade(tables):
+    coarse, fine = tables
+    relevant = np.random.default_rng(2).random((Q, N)) < 0.08
+    hits, ceiling = hits_by_k(coarse, fine, relevant, 30)
+    for k in range(1, 31):
+        for q in range(Q):
+            rows = by_hand(coarse[q], fine[q], k, "fine", 0)
+            assert hits[q, k - 1] == relevant[q, rows[0]]
+            assert ceiling[q, k - 1] == relevant[q, rows].any()
+
+
+TIMES = Times(text=0.5, dot=0.0001, base=1.0, fine=0.02)
+
+
+def test_times_are_fitted_and_add_up():
+    cascades = [(k, 0.5 + 0.1 + 1.0 + 0.02 * k) for k in (1, 10, 100)]
+    fitted = Times.fit(0.5, (1000, 0.1), cascades)
+    assert fitted.to_json() == pytest.approx(TIMES.to_json())
+    assert fitted.cascade(1000, 50) == pytest.approx(0.5 + 0.1 + 1 + 1)
+    assert fitted.scan(1000) == pytest.approx(21)
+
+
+def curve(reached: list[float], queries: int = 1000) -> np.ndarray:
+    return np.arange(queries)[:, None] < np.array(reached)[None] * queries
+
+
+def test_the_smallest_k_near_enough_is_planned():
+    hits = curve([0.3, 0.4, 0.45, 0.496, 0.5, 0.5])
+    scan = curve([0.5])[:, 0]
+    found = plan(hits, scan, 1000, TIMES, 1000, within=0.005)
+    assert (found.k, found.binding, found.hit, found.scan_hit) == (4, "accuracy", 0.496, 0.5)
+    assert found.milliseconds == pytest.approx(0.5 + 0.1 + 1 + 0.08)
+    assert found.speedup == pytest.approx(21 / found.milliseconds)
+    assert plan(hits, scan, 1000, TIMES, 1000, within=0).k == 5
+    assert plan(hits[:, :3], scan, 1000, TIMES, 1000, within=0.005).binding == "nothing"
+
+
+def test_a_larger_gallery_needs_proportionally_more_candidates():
+    hits, scan = curve([0.1] * 9 + [0.5] * 91), curve([0.5])[:, 0]
+    assert plan(hits, scan, 101, TIMES, 101, within=0.005).k == 10
+    assert plan(hits, scan, 101, TIMES, 1001, within=0.005).k == pytest.approx(1 + 9 * 10, abs=10)
+    small = plan(hits, scan, 101, TIMES, 51, within=0.005)
+    assert 5 <= small.k <= 6
+
+
+def test_time_limits_the_candidates_or_is_refused():
+    hits, scan = curve([0.3, 0.4, 0.4, 0.45, 0.5]), curve([0.5])[:, 0]
+    found = plan(hits, scan, 1000, TIMES, 1000, within=0, max_milliseconds=1.6 + 0.061)
+    assert (found.k, found.binding) == (2, "latency")  # 3 would fit and bring nothing
+    with pytest.raises(CmpnasError, match=r"takes 1.62 ms with a single candidate of 1000; the limit is 1.5 ms"):
+        plan(hits, scan, 1000, TIMES, 1000, within=0, max_milliseconds=1.5)
