@@ -8,7 +8,7 @@ import torch
 
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items, Protocol
-from cmpnas.gallery.base import Embedded
+from cmpnas.gallery.base import Indexed
 from cmpnas.models import Supernet, calibrate
 from cmpnas.retrieval import evaluate_retrieval
 from cmpnas.search import evaluator as module
@@ -26,7 +26,7 @@ def parts(small):
     torch.manual_seed(0)
     search = Protocol(pictures(70, 1), pictures(90, 2))
     vectors = np.random.default_rng(0).standard_normal((90, small.embedding_dim)).astype(np.float32)
-    return Supernet(small).eval(), pictures(150, 3), search, {"g": Embedded(vectors, vectors[:70], vectors)}
+    return Supernet(small).eval(), pictures(150, 3), search, {"g": Indexed(vectors)}
 
 
 @pytest.fixture(scope="module")

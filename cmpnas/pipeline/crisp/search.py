@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmpnas.cost import Budget
-from cmpnas.errors import BudgetError, RunError
+from cmpnas.errors import BudgetError
 from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.crisp.stages import Say, TextStages, load_text_splits
@@ -18,9 +19,10 @@ from cmpnas.recipe import TextRecipe
 from cmpnas.retrieval.bootstrap import interval
 from cmpnas.retrieval.planner import hits_by_k
 from cmpnas.run import TextRunFolder
+from cmpnas.search import rounds
 from cmpnas.search.controllers import make_controller
 from cmpnas.search.front import non_dominated
-from cmpnas.search.records import PairScore, Record, RecordLog
+from cmpnas.search.records import Ahead, PairScore, Record, RecordLog
 from cmpnas.space import Arch
 from cmpnas.text.captions import Captioned
 from cmpnas.text.encoding import FineScorer, TextEncoder, store_regions
@@ -161,28 +163,28 @@ def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
 def _search(stages: TextStages, costs: QueryCosts, budget: Budget) -> list[Record]:
     """Ask, evaluate, record, tell; records of an earlier start are told without being evaluated."""
     settings = stages.recipe.search
-    log = RecordLog(stages.run.records, stages.space)
-    log.drop_partial_line()
-    known = log.read()
+    log, ahead = RecordLog(stages.run.records, stages.space), Ahead(stages.run.ahead, stages.space)
     controller = make_controller(
         settings.controller, stages.space, budget, population=settings.population, seed=stages.recipe.seed
     )
     evaluator = TextEvaluator(stages)
-    stages.say(f"search: {max(0, settings.trials - len(known))} of {settings.trials} encoders to evaluate")
-    records: list[Record] = []
-    for n in track(range(max(settings.trials, len(known))), "search", total=settings.trials):
-        arch = controller.ask()
-        if arch is None:
-            stages.say(f"search: ends after {n}, nothing new is left within the budget")
-            break
-        if n < len(known) and known[n].arch != arch:
-            raise RunError(f"{log.path}, line {n + 1} is of another search; name another --run.")
-        record = known[n] if n < len(known) else evaluator(n, arch)
-        if n >= len(known):
-            log.append(record)
-        score, spent = max(_points(record, costs, settings.budget_mflops), key=lambda point: (point[0], -point[1]))[:2]
-        controller.tell(arch, score, spent)
-        records.append(record)
+    known = len(log.read())
+    stages.say(f"search: {max(0, settings.trials - known)} of {settings.trials} encoders to evaluate")
+
+    def judge(plan: Sequence[tuple[int, Arch]]) -> Iterator[list[Record]]:
+        return ([evaluator(n, arch)] for n, arch in plan)
+
+    def best(record: Record) -> tuple[float, float]:
+        score, spent, _ = max(_points(record, costs, settings.budget_mflops), key=lambda point: (point[0], -point[1]))
+        return score, spent
+
+    proceeding = rounds.search(
+        controller, judge, log, ahead,
+        trials=settings.trials, score=lambda record: best(record)[0], cost=lambda record: best(record)[1],
+    )  # fmt: skip
+    records = list(track(proceeding, "search", total=max(settings.trials, known)))
+    if len(records) < settings.trials:
+        stages.say(f"search: ends after {len(records)}, nothing new is left within the budget")
     return records
 
 
