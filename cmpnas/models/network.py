@@ -14,20 +14,24 @@ from cmpnas.space.space import SearchSpace
 
 
 class Network(nn.Sequential):
-    """Layers in order: ``(N, 3, H, W)`` float in [-1, 1] to ``(N, D)`` float, not normalised."""
+    """Layers in order, whatever they read: ends in ``(N, D)`` float, not normalised."""
 
     def __init__(self, layers: Sequence[Layer], build: Callable[[Layer], nn.Module] = build_layer) -> None:
         super().__init__()
         for layer in layers:
             self.add_module(module_name(layer.position), build(layer))
 
+
+class PictureNetwork(Network):
+    """A network of pictures, ``(N, 3, H, W)`` float in [-1, 1], which it takes to channels-last memory."""
+
     def forward(self, images: Tensor) -> Tensor:
-        return super().forward(arranged(images))
+        return super().forward(images.contiguous(memory_format=torch.channels_last))
 
 
-def arranged(inputs: Tensor) -> Tensor:
-    """Pictures in channels-last memory; other inputs as they are."""
-    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+def network_of(space: SearchSpace) -> type[Network]:
+    """The kind of network that the architectures of ``space`` are."""
+    return PictureNetwork if space.unit == "px" else Network
 
 
 def module_name(position: str) -> str:
@@ -37,7 +41,7 @@ def module_name(position: str) -> str:
 
 def build_network(space: SearchSpace, arch: Arch) -> Network:
     """A freshly initialised network of ``arch``, in channels-last memory."""
-    network = Network(space.layers(arch))
+    network = network_of(space)(space.layers(arch))
     initialise(dict(network.named_parameters()))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cmpnas.errors import SpaceError
 from cmpnas.models.blocks import build_layer
-from cmpnas.models.network import Network, arranged, initialise
+from cmpnas.models.network import Network, initialise, network_of
 from cmpnas.space.arch import Arch
 from cmpnas.space.layer import Layer
 from cmpnas.space.space import SearchSpace
@@ -62,7 +62,7 @@ class Supernet(nn.Module):
 
     def forward(self, images: Tensor, arch: Arch) -> Tensor:
         """Embed ``(N, 3, H, W)`` by the path ``arch``: ``(N, D)``, with batch statistics."""
-        x = arranged(images)
+        x = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
         for layer in self.space.layers(arch):
             x = functional_call(self._skeleton(layer), self.slices(layer), (x,))
         return x
@@ -78,7 +78,7 @@ class Supernet(nn.Module):
 
         Its BatchNorm statistics are unset (mean 0, variance 1): calibrate before use.
         """
-        return Network(self.space.layers(arch), self.block)
+        return network_of(self.space)(self.space.layers(arch), self.block)
 
     def block(self, layer: Layer, weights: dict[str, Tensor] | None = None) -> nn.Module:
         """The static module of ``layer`` with ``weights``, by default `copied` ones, and unset statistics."""

@@ -14,7 +14,7 @@ from cmpnas.cost.onnx import agreed_size, image_input, read_onnx
 from cmpnas.data.items import Items
 from cmpnas.errors import DataError, RecipeError, unknown
 from cmpnas.gallery.onnx import open_session
-from cmpnas.models.network import Network, initialise
+from cmpnas.models.network import PictureNetwork, initialise
 from cmpnas.progress import track
 from cmpnas.space import load_space
 from cmpnas.text.settings import EncoderRegions, OnnxRegions
@@ -40,7 +40,7 @@ class MapEncoder(nn.Module):
             if settings.until not in stages:
                 raise RecipeError("regions.until: " + unknown("stage", settings.until, dict.fromkeys(stages)))
             layers = layers[: len(stages) - stages[::-1].index(settings.until)]
-        self.network = Network(layers)
+        self.network = PictureNetwork(layers)
         initialise(dict(self.network.named_parameters()))
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.channels = layers[-1].cout

@@ -20,7 +20,7 @@ from tests.conftest import QUICK
 MISTAKES = [
     (
         ["search", "--recipe", "nope"],
-        "unknown recipe 'nope'. There are: deepfashion2, emoji, fashion_mnist, fashion_mnist_80x, gldv2, grocery, ",
+        "unknown recipe 'nope'. There are: coco, deepfashion2, emoji, emoji_text, fashion_mnist, fashion_mnist_80x, ",
     ),
     (["search", "--set", "query.space=nope", "--dry-run"], "unknown space 'nope'"),
     (["search", "--set", "search.nope=1", "--dry-run"], "search.nope: unknown key"),
