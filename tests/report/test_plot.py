@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cmpnas.cli.app import main
-from cmpnas.files import write_json
+from cmpnas.files import read_json, write_json
 from cmpnas.pipeline.results import query_space, searched
 from cmpnas.report.anatomy import anatomy
 from cmpnas.report.style import LOOKS, look
@@ -142,6 +142,16 @@ def test_a_ranking_is_drawn_from_what_rank_left(made_up, tmp_path, capsys):
     assert "is damaged" in capsys.readouterr().err
 
 
+def test_a_front_that_does_not_say_what_indexing_costs(made_up, capsys, tmp_path):
+    run = tmp_path / "older"
+    shutil.copytree(made_up, run)
+    front = read_json(run / "front.json")
+    del front["indexed_per_query"]
+    write_json(run / "front.json", front)
+    assert main(["plot", str(run), "--cost", "amortised"]) == 2
+    assert "run older does not say what indexing costs; plot --cost mflops" in capsys.readouterr().err
+
+
 MISTAKES = [
     (["--kind", "frnt"], "unknown kind of picture 'frnt'. Did you mean 'front'?"),
     (["--out", "front.jpg"], "cannot plot to 'front.jpg'; use a name that ends in .png, .svg, .pdf."),
@@ -150,7 +160,6 @@ MISTAKES = [
     (["--out", "/proc/front.png"], "cannot write /proc/front.png"),
     (["--cost", "money"], "unknown cost 'money'. There are: amortised, latency, mflops, params."),
     (["--cost", "latency"], "run one has no latency_ms in record 0; plot --cost mflops"),
-    (["--cost", "amortised"], "run one does not say what indexing costs; plot --cost mflops"),
     (["--kind", "arch", "--pick", "bets"], "unknown pick 'bets'. Did you mean 'best'?"),
     (["--kind", "progress", "--cost", "params"], "--kind progress takes no option of its own, not --cost."),
     (["--kind", "front", "--pick", "best"], "--kind front takes --cost, --references of its own, not --pick."),
