@@ -38,7 +38,7 @@ def search(run, folder, more="", *overrides):
     gallery = f"gallery={{kind: fusion, name: mixed, embedding_dim: 16, bank: {folder / 'bank'}, "
     gallery += f"sources: [{single}, {brought}, {saved}], local: {{own: {{tokens: 4, by: grid}}}}{more}}}"
     shrunk = [override for override in QUICK if not override.startswith("gallery.")]
-    parts = [part for override in (*shrunk, gallery, *overrides) for part in ("--set", override)]
+    parts = [part for override in (*shrunk, "query.views=0", gallery, *overrides) for part in ("--set", override)]
     return ["search", "--run", str(run), "--data", str(folder), "--budget-mflops", "2", *parts]
 
 
