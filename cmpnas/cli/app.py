@@ -14,6 +14,7 @@ _COMMANDS = (
     "search", "worker", "train", "evaluate", "retrieve", "export", "verify", "plot", "report", "dashboard", "rank",
     "replay", "cost", "measure", "matrix", "score", "ls",
 )  # fmt: skip
+_GROUPS = ("data",)  # commands of commands
 
 app = typer.Typer(
     name="cmpnas",
@@ -35,6 +36,8 @@ def _register() -> None:
     for name in _COMMANDS:
         module = import_module(f"cmpnas.cli.{name}")
         app.command(name, epilog=module.EPILOG)(module.command)
+    for name in _GROUPS:
+        app.add_typer(import_module(f"cmpnas.cli.{name}").app, name=name)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(fault.format_message())  # type: ignore[attr-defined]
             return 2
         if hasattr(fault, "format_message"):  # click's own: a wrong option or argument
-            command = arguments[:1] if arguments[0] in _COMMANDS else []
+            command = arguments[:1] if arguments[0] in _COMMANDS + _GROUPS else []
             return _fail(f"{fault.format_message()} Try: {' '.join(['cmpnas', *command, '--help'])}", 2, debug)
         return _fail(f"internal error: {type(fault).__name__}: {fault}; repeat with --debug and report it.", 1, debug)
 
