@@ -286,9 +286,7 @@ class Stages:
 
 
 def _load_supernet(space: SearchSpace, path: Path, key: str) -> Supernet:
-    state = checkpoint.load(path, mapped=True)
-    if not isinstance(state, dict) or state.get("key") != key:
-        raise RunError(f"{path} was trained from other data or settings; delete it and use --resume.")
+    state = checkpoint.load_of(key, path, mapped=True)
     with torch.device("meta"):
         supernet = Supernet(space)
     checkpoint.restore(supernet, state, "shared", path, f"space {space.name!r}", assign=True)

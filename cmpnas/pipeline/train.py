@@ -179,9 +179,7 @@ def load_finished(stages: Stages, how: Finish) -> Network:
     path = stages.run.trained(name) / "network.pt"
     if not path.exists():
         raise RunError(f"{name} is not trained; run: cmpnas train {stages.run.path} --pick {how.arch.id}")
-    state = checkpoint.load(path)
-    if not isinstance(state, dict) or state.get("key") != _key(stages, how):
-        raise RunError(f"{path} was trained with other data or settings; delete its folder and train again.")
+    state = checkpoint.load_of(_key(stages, how), path, checkpoint.FINISHED)
     network = build_network(stages.space, how.arch)
     checkpoint.restore(network, state, "network", path, name)
     return network.to(device()).eval()

@@ -11,6 +11,10 @@ from torch import nn
 
 from cmpnas.errors import RunError
 
+#: What another key means and what to do: of what a search makes anew, and of a finished network.
+STAGE = "from other data or settings; delete it and use --resume"
+FINISHED = "with other data or settings; delete its folder and train again"
+
 
 def save(state: Any, path: Path) -> None:
     """Write ``state`` to ``path`` so that a crash leaves the old file or the new one, never half."""
@@ -38,6 +42,18 @@ def load(path: Path, *, mapped: bool = False) -> Any:
         raise RunError(
             f"{path} cannot be read as a checkpoint ({reason}); delete it and repeat the command with --resume."
         ) from None
+
+
+def load_of(key: str, path: Path, otherwise: str = STAGE, *, mapped: bool = False) -> dict[str, Any]:
+    """`load` what was saved with the entry ``"key": key``, of everything that it was made of.
+
+    Raises:
+        RunError: the same, or its key is another: ``otherwise`` says what that means and what to do.
+    """
+    state = load(path, mapped=mapped)
+    if not isinstance(state, dict) or state.get("key") != key:
+        raise RunError(f"{path} was trained {otherwise}.")
+    return state
 
 
 def restore(module: nn.Module, state: Any, part: str, path: Path, what: str, *, assign: bool = False) -> None:

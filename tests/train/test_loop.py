@@ -13,7 +13,7 @@ from cmpnas.data.augment import Augment, augment, draws
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items, Steps
 from cmpnas.errors import DataError, RunError
-from cmpnas.train import loop
+from cmpnas.train import checkpoint, loop
 from cmpnas.train.device import autocast
 from cmpnas.train.loop import Plan, fit
 
@@ -73,6 +73,17 @@ def test_a_damaged_checkpoint_is_one_clear_line(items, tmp_path, content):
     (tmp_path / "bad.pt").write_bytes(content)
     with pytest.raises(RunError, match=r"bad\.pt cannot be read as a checkpoint"):
         train(network(), items, tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize("state", [{"key": "other"}, {}, [1]])
+def test_a_checkpoint_with_another_key_is_refused(tmp_path, state):
+    checkpoint.save({"key": "mine", "x": 1}, tmp_path / "a.pt")
+    assert checkpoint.load_of("mine", tmp_path / "a.pt")["x"] == 1
+    checkpoint.save(state, tmp_path / "a.pt")
+    with pytest.raises(RunError, match=r"a\.pt was trained from other data or settings; delete it and use --resume\.$"):
+        checkpoint.load_of("mine", tmp_path / "a.pt")
+    with pytest.raises(RunError, match=r"with other data or settings; delete its folder and train again\.$"):
+        checkpoint.load_of("mine", tmp_path / "a.pt", checkpoint.FINISHED)
 
 
 def test_a_loss_that_explodes_stops_the_run(items, tmp_path):

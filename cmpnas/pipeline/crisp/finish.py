@@ -66,9 +66,7 @@ def finish(stages: TextStages, arch: Arch) -> tuple[Network, RegionPool]:
         checkpoint.save({"key": key, "network": network.state_dict(), "pool": pool.state_dict()}, path)
         write_json(folder / "arch.json", arch.to_json())
         saved.unlink()
-    state = checkpoint.load(path)
-    if not isinstance(state, dict) or state.get("key") != key:
-        raise RunError(f"{path} was trained with other data or settings; delete its folder and train again.")
+    state = checkpoint.load_of(key, path, checkpoint.FINISHED)
     network, pool = build_network(stages.space, arch), stages.fresh_pool()
     checkpoint.restore(network, state, "network", path, arch.id)
     checkpoint.restore(pool, state, "pool", path, "this recipe's pooling")

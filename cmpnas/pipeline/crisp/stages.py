@@ -149,9 +149,7 @@ class TextStages:
         fine = FineModel(self.recipe.fine, self.tokeniser.max_tokens, channels)
         if not path.exists():
             self._train_fine(fine, encoder, path)
-        state = checkpoint.load(path)
-        if not isinstance(state, dict) or state.get("key") != self.fine_key:
-            raise RunError(f"{path} was trained from other data or settings; delete it and use --resume.")
+        state = checkpoint.load_of(self.fine_key, path)
         checkpoint.restore(fine, state, "fine", path, "this recipe's fine model")
         if encoder is not None:
             checkpoint.restore(encoder, state, "encoder", path, "this recipe's image encoder")
@@ -238,9 +236,7 @@ class TextStages:
                 state = {"key": self.supernet_key, "shared": supernet.state_dict(), "pool": pool.state_dict()}
                 checkpoint.save(state, path)
                 saved.unlink()
-        state = checkpoint.load(path)
-        if not isinstance(state, dict) or state.get("key") != self.supernet_key:
-            raise RunError(f"{path} was trained from other data or settings; delete it and use --resume.")
+        state = checkpoint.load_of(self.supernet_key, path)
         checkpoint.restore(supernet, state, "shared", path, "this recipe's space")
         checkpoint.restore(pool, state, "pool", path, "this recipe's pooling")
         return supernet.to(device()).eval(), pool.to(device()).eval()
