@@ -117,6 +117,15 @@ class Folder:
         """
         return _mapping(self.path / "manifest.json", "test_opened")
 
+    def must_be_of(self, data: str, advice: str) -> None:
+        """Check that the run was made from the data with this fingerprint.
+
+        Raises:
+            RunError: it was not; ``advice`` says what to do.
+        """
+        if (known := self.manifest().get("data")) != data:
+            raise RunError(f"{self.path} was made from other data (fingerprint {known}, now {data}); {advice}.")
+
     def read_front(self) -> dict[str, Any]:
         """The content of ``front.json``.
 
@@ -180,10 +189,7 @@ class Folder:
                 f"{self.path} holds a run of another recipe ({key} is {there!r} there, {here!r} here); "
                 "name another --run."
             )
-        if (known := self.manifest().get("data")) != data:
-            raise RunError(
-                f"{self.path} was made from other data (fingerprint {known}, now {data}); name another --run."
-            )
+        self.must_be_of(data, "name another --run")
 
 
 @dataclass(frozen=True)

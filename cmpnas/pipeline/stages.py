@@ -66,11 +66,7 @@ class Stages:
         """
         run = RunFolder.open(path)
         splits = load_splits(run.recipe.data, data)
-        if (known := run.manifest().get("data")) != splits.fingerprint:
-            raise RunError(
-                f"{path} was made from other data (fingerprint {known}, now {splits.fingerprint}); "
-                "name the right folder with --data."
-            )
+        run.must_be_of(splits.fingerprint, "name the right folder with --data")
         return Stages(run, splits, data, say)
 
     def of(self, settings: AnyGallery) -> Stages:

@@ -65,11 +65,7 @@ class TextStages:
         """
         run = TextRunFolder.open(path)
         splits = load_text_splits(run.recipe, data)
-        if (known := run.manifest().get("data")) != splits.fingerprint:
-            raise RunError(
-                f"{path} was made from other data (fingerprint {known}, now {splits.fingerprint}); "
-                "name the right folder with --data."
-            )
+        run.must_be_of(splits.fingerprint, "name the right folder with --data")
         return TextStages(run, splits, data, say)
 
     @property
