@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
@@ -125,6 +126,13 @@ class Folder:
         """
         if (known := self.manifest().get("data")) != data:
             raise RunError(f"{self.path} was made from other data (fingerprint {known}, now {data}); {advice}.")
+
+    def note_opened(self, split: str) -> None:
+        """Note in the manifest that the test split is opened now, if ``split`` is that."""
+        if split == "test":
+            manifest = self.manifest()
+            manifest["test_opened"].append(datetime.now(UTC).isoformat(timespec="seconds"))
+            write_json(self.path / "manifest.json", manifest)
 
     def read_front(self) -> dict[str, Any]:
         """The content of ``front.json``.

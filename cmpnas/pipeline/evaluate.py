@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -198,9 +197,5 @@ def _chance(task: Protocol) -> float:
 
 def open_split(stages: Stages, split: str) -> Protocol:
     """The ``test`` split, which is noted in the manifest, or the ``search`` split."""
-    if split != "test":
-        return stages.splits.search
-    manifest = stages.run.manifest()
-    manifest["test_opened"].append(datetime.now(UTC).isoformat(timespec="seconds"))
-    write_json(stages.run.path / "manifest.json", manifest)
-    return stages.splits.test
+    stages.run.note_opened(split)
+    return stages.splits.test if split == "test" else stages.splits.search

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         settings, before = stages.recipe.search, Searcher.over(stages, "search", arch, network, pool)
         times = measure_times(before.encoder, before.index, before.fine, stages.pairs("search").captions)
         hits, scan_hits, _ = search_hits(stages, before)
-        open_split(stages, split)
+        stages.run.note_opened(split)
         pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)
         n = len(pairs)
         planned = plan(
@@ -82,15 +81,6 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
     }  # fmt: skip
     write_json(stages.run.path / f"evaluation.{split}.json", result)
     return result
-
-
-def open_split(stages: TextStages, split: str) -> None:
-    """Note in the manifest that the test split was opened, if it is that."""
-    if split != "test":
-        return
-    manifest = stages.run.manifest()
-    manifest["test_opened"].append(datetime.now(UTC).isoformat(timespec="seconds"))
-    write_json(stages.run.path / "manifest.json", manifest)
 
 
 def _scores(table: np.ndarray, pairs) -> Scores:  # type: ignore[no-untyped-def]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from cmpnas.errors import RunError
-from cmpnas.pipeline.crisp.evaluate import open_split
 from cmpnas.pipeline.crisp.finish import Searcher, picked
 from cmpnas.pipeline.crisp.stages import Say, TextStages
 from cmpnas.text.train import vocabulary_of
@@ -40,7 +39,7 @@ def retrieve(
     stages = TextStages.of_run(path, data, say)
     arch, network, pool, plan = picked(stages)
     stages.tokeniser.limited(vocabulary_of(arch)).encode_query(query)
-    open_split(stages, split)
+    stages.run.note_opened(split)
     searcher = Searcher.over(stages, split, arch, network, pool)
     pairs = stages.pairs(split)
     k = min(max(k or plan["plan"]["k"], show), len(pairs))
