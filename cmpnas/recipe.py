@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cmpnas.compat import LOSSES
 from cmpnas.cost.latency import read_latency_table
@@ -26,17 +26,14 @@ from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.search.settings import SearchSettings, TextSearchSettings, metric_name
 from cmpnas.space import SearchSpace, list_spaces, load_space
+from cmpnas.strict import Strict
 from cmpnas.text.settings import AnyRegions, CaptionSettings, CoarseSettings, FineSettings, KarpathySettings
 from cmpnas.text.space import TextSpace
 from cmpnas.train.loop import Plan
 from cmpnas.train.supernet import SupernetPlan
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class QuerySettings(_Settings):
+class QuerySettings(Strict):
     """The query side: what is searched, how it learns, how the pick is finished.
 
     ``loss`` maps names of losses to weights. A network is shown augmented pictures; with ``views`` 0 its target is
@@ -66,7 +63,7 @@ class QuerySettings(_Settings):
         return value
 
 
-class Experiment(_Settings):
+class Experiment(Strict):
     """What every recipe says."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from cmpnas.strict import Strict
 
 Scalar = bool | int | float | str
 Count = Annotated[int, Field(ge=4)]
 Shots = Annotated[int, Field(ge=0)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Range(_Settings):
+class Range(Strict):
     """Numbers from ``from`` up to, not including, ``below``; only ``every`` n-th, or all ``but_every`` n-th."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     from_: float | None = Field(None, alias="from")
     below: float | None = None
@@ -29,14 +29,14 @@ Condition = Range | list[Scalar] | Scalar
 Where = dict[str, Condition]
 
 
-class Task(_Settings):
+class Task(Strict):
     """Which items are queries and which are the gallery."""
 
     query: Where
     gallery: Where
 
 
-class DataSettings(_Settings):
+class DataSettings(Strict):
     """What every reader needs.
 
     ``size`` is the side that pictures are resized to. ``label`` and ``source`` name columns; a gallery

@@ -11,13 +11,14 @@ from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from cmpnas.errors import DataError, RunError
 from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.models.mixer import Shape
 from cmpnas.problems import validate
+from cmpnas.strict import Strict
 
 Kind = Literal["global", "local"]
 
@@ -25,7 +26,7 @@ _KEPT = np.float16
 _MANIFEST, _ROWS = "manifest.json", "rows.npy"
 
 
-class Entry(BaseModel):
+class Entry(Strict):
     """One array of a bank.
 
     Attributes:
@@ -36,8 +37,6 @@ class Entry(BaseModel):
         made_of: key of the model and its settings.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: Annotated[str, Field(min_length=1)]
     file: Annotated[str, Field(min_length=1)]
     kind: Kind
@@ -46,10 +45,8 @@ class Entry(BaseModel):
     made_of: str
 
 
-class Manifest(BaseModel):
+class Manifest(Strict):
     """Content of a bank's ``manifest.json``; ``images`` is the key of its list of pictures, ``rows.npy``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
     images: str

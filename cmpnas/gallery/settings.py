@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cmpnas.compat import LOSSES
 from cmpnas.data.augment import Augment
 from cmpnas.errors import unknown
 from cmpnas.gallery.local import Choice
+from cmpnas.strict import Strict
 from cmpnas.train.loop import Plan
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -17,11 +18,7 @@ Unit = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MarginSettings(_Settings):
+class MarginSettings(Strict):
     """The angular-margin softmax of a gallery model."""
 
     kind: Literal["arcface", "cosface"] = "arcface"
@@ -29,7 +26,7 @@ class MarginSettings(_Settings):
     scale: Annotated[float, Field(gt=0)] = 32.0
 
 
-class TransformSettings(_Settings):
+class TransformSettings(Strict):
     """How the embeddings of a gallery option are mapped into the anchor's space.
 
     ``kind`` is one of `cmpnas.gallery.transform.KINDS`. ``loss`` maps names of losses to weights; it is taught by the
@@ -54,7 +51,7 @@ class TransformSettings(_Settings):
         return value
 
 
-class _ModelSettings(_Settings):
+class _ModelSettings(Strict):
     """One gallery model: the anchor, which has no ``transform``, or one of ``galleries``, which has."""
 
     name: Name
@@ -86,7 +83,7 @@ class PrecomputedSettings(_ModelSettings):
     head: MarginSettings = MarginSettings()
 
 
-class _Projection(_Settings):
+class _Projection(Strict):
     """A linear layer to ``dim`` numbers on top of frozen features, made of the labelled training split.
 
     The features are computed once, of pictures as they are.
@@ -164,7 +161,7 @@ class TimmSettings(BroughtSettings):
     model: str
 
 
-class TransformerSettings(_Settings):
+class TransformerSettings(Strict):
     """A learnable token that attends to all features (`cmpnas.models.mixer.TransformerMixer`)."""
 
     kind: Literal["transformer"] = "transformer"
@@ -173,13 +170,13 @@ class TransformerSettings(_Settings):
     expansion: Annotated[int, Field(ge=1)] = 2
 
 
-class BaselineMixerSettings(_Settings):
+class BaselineMixerSettings(Strict):
     """A hidden layer over all features side by side, or one linear map of them."""
 
     kind: Literal["mlp", "concat"]
 
 
-class LocalSettings(_Settings):
+class LocalSettings(Strict):
     """Local features of a source: ``tokens`` vectors of each picture, from a feature map.
 
     ``by`` says which: the longest (``norm``), or means over a ``grid``. ``output`` names the map in an ONNX graph;
@@ -258,7 +255,7 @@ class FusionSettings(_ModelSettings):
 AnyGallery = Annotated[SingleSettings | PrecomputedSettings | AnyBrought | FusionSettings, Field(discriminator="kind")]
 
 
-class RejectSettings(_Settings):
+class RejectSettings(Strict):
     """Which gallery images an ensemble leaves out of its index, by how far its members are apart on them.
 
     ``coverage``: the share that stays, those of the least distance. ``distance``: the largest mean pairwise cosine
@@ -275,7 +272,7 @@ class RejectSettings(_Settings):
         return self
 
 
-class EnsembleSettings(_Settings):
+class EnsembleSettings(Strict):
     """The mean of the mapped embeddings of several of ``galleries``, by name; the anchor itself may be one."""
 
     kind: Literal["ensemble"]

@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cmpnas.errors import RunError
 from cmpnas.files import read_json
 from cmpnas.problems import validate
+from cmpnas.strict import Strict
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Point(BaseModel):
+class Point(Strict):
     """A network to compare with: a hand-made one, or a pick trained to the end."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     score: Finite
@@ -28,10 +27,8 @@ class Point(BaseModel):
     latency_ms: Positive | None = None
 
 
-class References(BaseModel):
+class References(Strict):
     """A file of such networks, all scored in one metric, on the split and gallery of the runs beside them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     metric: str
     points: Annotated[tuple[Point, ...], Field(min_length=1)]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cmpnas.cost.budget import Budget
 from cmpnas.retrieval.metrics import get_metric
 from cmpnas.search.controllers import find_controller
 from cmpnas.search.records import Reward
+from cmpnas.strict import Strict
 
 PositiveInt = Annotated[int, Field(gt=0)]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def metric_name(name: str) -> str:
@@ -24,7 +21,7 @@ def metric_name(name: str) -> str:
     return name
 
 
-class ControllerSettings(_Settings):
+class ControllerSettings(Strict):
     """Who proposes, how many, under what limit."""
 
     controller: str = "predictor"

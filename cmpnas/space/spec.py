@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from cmpnas.errors import SpaceError
 from cmpnas.problems import read_yaml, validate
 from cmpnas.space.arch import Value
 from cmpnas.space.blocks import SHUFFLE_OPERATORS, stage_block
 from cmpnas.space.consistency import inconsistencies
+from cmpnas.strict import Strict
 
 Activation = Literal["relu", "relu6", "hardswish"]
 PositiveInt = Annotated[int, Field(gt=0, strict=True)]
@@ -31,10 +32,6 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=8, le=1024, strict=True)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def _option_name(name: str) -> str:
     if name in StageSpec.model_fields:
         raise ValueError(f"{name!r} is a key of the stage itself; give it there, not under options")
@@ -44,7 +41,7 @@ def _option_name(name: str) -> str:
 OptionName = Annotated[str, AfterValidator(_option_name)]
 
 
-class ConvSpec(_Model):
+class ConvSpec(Strict):
     """A fixed convolution, BatchNorm and activation: the last one before pooling."""
 
     width: PositiveInt
@@ -74,7 +71,7 @@ def _choice(of: Any) -> Any:
     return Annotated[tuple[of, ...], Field(min_length=1), BeforeValidator(_listed)]
 
 
-class StageSpec(_Model):
+class StageSpec(Strict):
     """A run of blocks of one width; lists are what may vary.
 
     ``options`` holds decisions that only the user's own block knows. ``separate`` names decisions
@@ -118,7 +115,7 @@ class StageSpec(_Model):
         return (stage_block(self.block).defaults[decision],) if given is None else given
 
 
-class SpaceSpec(_Model):
+class SpaceSpec(Strict):
     """A whole search space.
 
     ``resolution`` lists the sides at which the network may work; pictures arrive at ``size``, the

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from cmpnas.data.augment import Augment
+from cmpnas.strict import Strict
 from cmpnas.text.space import TextSpec
 from cmpnas.train.loop import Plan
 from cmpnas.train.supernet import SupernetPlan
@@ -16,11 +17,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Whole = Annotated[int, Field(gt=0)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CaptionFile(_Settings):
+class CaptionFile(Strict):
     """One split of a published caption set: row ``i`` of ``regions`` is image ``i`` of ``captions``.
 
     ``captions`` is a Karpathy or COCO JSON, of which ``split`` is read, or a text file of five lines an image.
@@ -32,7 +29,7 @@ class CaptionFile(_Settings):
     split: str = "test"
 
 
-class KarpathySettings(_Settings):
+class KarpathySettings(Strict):
     """Captions with precomputed region features, as SCAN and SGRAF use them for Flickr30K and COCO."""
 
     reader: Literal["karpathy"]
@@ -42,7 +39,7 @@ class KarpathySettings(_Settings):
     test: CaptionFile
 
 
-class CaptionSettings(_Settings):
+class CaptionSettings(Strict):
     """What is said of pictures.
 
     ``train`` and ``query`` are templates on the columns of the data, ``"{name}, {keywords}"``: every training template
@@ -56,7 +53,7 @@ class CaptionSettings(_Settings):
     drop: Share = 0.0
 
 
-class EncoderRegions(_Settings):
+class EncoderRegions(Strict):
     """The grid of a map of an image encoder trained here, together with the fine model: the last of stage ``until``."""
 
     kind: Literal["encoder"]
@@ -66,7 +63,7 @@ class EncoderRegions(_Settings):
     augment: Augment = Augment()
 
 
-class OnnxRegions(_Settings):
+class OnnxRegions(Strict):
     """A feature map ``(B, C, H, W)`` of a finished model, ``output`` being any tensor in its graph, averaged to
     ``grid`` x ``grid`` regions. Pictures are given as ``(pixel - 127.5) / 127.5``."""
 
@@ -77,7 +74,7 @@ class OnnxRegions(_Settings):
     grid: Annotated[int, Field(ge=1, le=32)] = 4
 
 
-class GivenRegions(_Settings):
+class GivenRegions(Strict):
     """The region features that came with the data."""
 
     kind: Literal["given"]
@@ -86,7 +83,7 @@ class GivenRegions(_Settings):
 AnyRegions = Annotated[EncoderRegions | OnnxRegions | GivenRegions, Field(discriminator="kind")]
 
 
-class FineSettings(_Settings):
+class FineSettings(Strict):
     """The cross-attention scorer.
 
     ``text`` is its encoder, one architecture. Words and regions meet in ``dim`` numbers; what a word and its attended
@@ -108,7 +105,7 @@ class FineSettings(_Settings):
         return text
 
 
-class CoarseLoss(_Settings):
+class CoarseLoss(Strict):
     """Weights of what the coarse model learns by: InfoNCE, the triplet of the hardest negative (VSE++) with its
     ``margin``, and following the fine model's order of the hardest candidates."""
 
@@ -118,7 +115,7 @@ class CoarseLoss(_Settings):
     distil: Annotated[float, Field(ge=0)] = 1.0
 
 
-class CoarseSettings(_Settings):
+class CoarseSettings(Strict):
     """The two encoders of the first stage: ``space`` of the text's, pooled regions of the picture's, ``dim`` numbers.
 
     ``pool`` is how regions are pooled: by learned weights, or equal ones.

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cmpnas.cost.value import Cost, linear
 from cmpnas.space import Block, Lattice, Layer
 from cmpnas.space.arch import Value
+from cmpnas.strict import Strict
 
 Mixer = Literal["bag", "gru", "transformer"]
 Pooling = Literal["weighted", "mean"]
@@ -33,11 +34,9 @@ def _choice(of: Any) -> Any:
     return Annotated[tuple[of, ...], Field(min_length=1), BeforeValidator(_listed)]
 
 
-class TextSpec(BaseModel):
+class TextSpec(Strict):
     """What of a text encoder may vary. ``layers``, ``heads`` and ``ratio`` are of GRUs and transformers alone; each
     transformer layer decides on its own heads and feed-forward ratio."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     vocabulary: _choice(_Whole) = (512, 1024, 2048)  # type: ignore[valid-type]
     width: _choice(_Whole) = (64, 96, 128, 192)  # type: ignore[valid-type]
