@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from cmpnas.compat import LOSSES
+from cmpnas.compat.weights import LossWeights
 from cmpnas.cost.latency import read_latency_table
 from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
@@ -41,19 +42,11 @@ class QuerySettings(Strict):
     """
 
     space: str
-    loss: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    loss: LossWeights
     augment: Augment = Augment()
     views: Annotated[int, Field(ge=0)] = 0
     supernet: SupernetPlan
     train: Plan
-
-    @field_validator("loss")
-    @classmethod
-    def _losses_exist(cls, value: dict[str, float]) -> dict[str, float]:
-        for name in value:
-            if name not in LOSSES:
-                raise ValueError(unknown("loss", name, LOSSES))
-        return value
 
     @field_validator("space")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cmpnas.compat import LOSSES
+from cmpnas.compat.weights import LossWeights
 from cmpnas.data.augment import Augment
 from cmpnas.errors import unknown
 from cmpnas.gallery.local import Choice
@@ -35,20 +35,9 @@ class TransformSettings(Strict):
     """
 
     kind: Literal["linear", "parallel", "wide", "sequential"] = "parallel"
-    loss: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)] = {
-        "regression": 10.0,
-        "shared_head": 1.0,
-    }
+    loss: LossWeights = {"regression": 10.0, "shared_head": 1.0}
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     train: Plan
-
-    @field_validator("loss")
-    @classmethod
-    def _losses_exist(cls, value: dict[str, float]) -> dict[str, float]:
-        for name in value:
-            if name not in LOSSES:
-                raise ValueError(unknown("loss", name, LOSSES))
-        return value
 
 
 class _ModelSettings(Strict):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cmpnas.compat import LOSSES
+from cmpnas.compat.weights import check_losses
 from cmpnas.distributed import agree, first_alone, together
-from cmpnas.errors import RecipeError, RunError, unknown
+from cmpnas.errors import RunError
 from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.models.network import Network, build_network
 from cmpnas.pipeline.stages import Say, Stages
@@ -92,9 +92,7 @@ def train_pick(
     """
     run = RunFolder.open(path)
     chosen = pick(run.read_front(), which)
-    for name in loss or ():
-        if name not in LOSSES:
-            raise RecipeError(unknown("loss", name, LOSSES))
+    check_losses(loss or {})
     stages = Stages.of_run(path, data, say)
     recipe = run.recipe
     arch = stages.space.from_json(chosen["query"]["arch"])
