@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -56,16 +57,16 @@ class QuerySettings(Strict):
         return value
 
 
-class Experiment(Strict):
+class Experiment(Strict, ABC):
     """What every recipe says."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     workers: Annotated[int, Field(ge=0)] = 0
 
+    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What makes a run another run: not more trials, nor how picks are finished and reported."""
-        raise NotImplementedError
 
     def to_yaml(self) -> str:
         """The resolved recipe as a file that `load_recipe` reads."""
