@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
@@ -67,8 +67,9 @@ def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
     return values
 
 
-def _choice(of: Any) -> Any:
-    return Annotated[tuple[of, ...], Field(min_length=1), BeforeValidator(_listed)]
+T = TypeVar("T")
+#: What may vary: a list of values, or one that is fixed.
+Choice = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_listed)]
 
 
 class StageSpec(Strict):
@@ -80,15 +81,15 @@ class StageSpec(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     block: str
-    width: _choice(Width)  # type: ignore[valid-type]
-    depth: _choice(Depth)  # type: ignore[valid-type]
+    width: Choice[Width]
+    depth: Choice[Depth]
     stride: Literal[1, 2] = 1
-    kernel: _choice(Kernel) | None = None  # type: ignore[valid-type]
-    expansion: _choice(Expansion) | None = None  # type: ignore[valid-type]
-    operator: _choice(Literal[SHUFFLE_OPERATORS]) | None = None  # type: ignore[valid-type]
-    se: _choice(Ratio) | None = None  # type: ignore[valid-type]
-    activation: _choice(Activation) | None = None  # type: ignore[valid-type]
-    options: dict[OptionName, _choice(int | float | str)] = {}  # type: ignore[valid-type]
+    kernel: Choice[Kernel] | None = None
+    expansion: Choice[Expansion] | None = None
+    operator: Choice[Literal[SHUFFLE_OPERATORS]] | None = None  # type: ignore[valid-type]
+    se: Choice[Ratio] | None = None
+    activation: Choice[Activation] | None = None
+    options: dict[OptionName, Choice[int | float | str]] = {}
     separate: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
 
     @field_validator("options")
@@ -125,7 +126,7 @@ class SpaceSpec(Strict):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     size: Side
     embedding_dim: PositiveInt
-    resolution: _choice(Side) | None = None  # type: ignore[valid-type]
+    resolution: Choice[Side] | None = None
     stem: StemSpec
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1)]
     last: ConvSpec | None = None

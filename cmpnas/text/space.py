@@ -12,13 +12,14 @@ padded to it), the width ``W`` and the embedding's ``D``, in multiply-adds:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from cmpnas.cost.value import Cost, linear
 from cmpnas.space import Block, Lattice, Layer
 from cmpnas.space.arch import Value
+from cmpnas.space.spec import Choice
 from cmpnas.strict import Strict
 
 Mixer = Literal["bag", "gru", "transformer"]
@@ -26,25 +27,17 @@ Pooling = Literal["weighted", "mean"]
 _Whole = Annotated[int, Field(gt=0, le=1_000_000)]
 
 
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str | int | float) else value
-
-
-def _choice(of: Any) -> Any:
-    return Annotated[tuple[of, ...], Field(min_length=1), BeforeValidator(_listed)]
-
-
 class TextSpec(Strict):
     """What of a text encoder may vary. ``layers``, ``heads`` and ``ratio`` are of GRUs and transformers alone; each
     transformer layer decides on its own heads and feed-forward ratio."""
 
-    vocabulary: _choice(_Whole) = (512, 1024, 2048)  # type: ignore[valid-type]
-    width: _choice(_Whole) = (64, 96, 128, 192)  # type: ignore[valid-type]
-    mixer: _choice(Mixer) = ("bag", "gru", "transformer")  # type: ignore[valid-type]
-    layers: _choice(_Whole) = (1, 2)  # type: ignore[valid-type]
-    heads: _choice(_Whole) = (2, 4)  # type: ignore[valid-type]
-    ratio: _choice(_Whole) = (1, 2, 4)  # type: ignore[valid-type]
-    pool: _choice(Pooling) = ("weighted", "mean")  # type: ignore[valid-type]
+    vocabulary: Choice[_Whole] = (512, 1024, 2048)
+    width: Choice[_Whole] = (64, 96, 128, 192)
+    mixer: Choice[Mixer] = ("bag", "gru", "transformer")
+    layers: Choice[_Whole] = (1, 2)
+    heads: Choice[_Whole] = (2, 4)
+    ratio: Choice[_Whole] = (1, 2, 4)
+    pool: Choice[Pooling] = ("weighted", "mean")
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
@@ -80,7 +73,7 @@ class TextSpace:
                 taken = (("vocabulary", vocabulary), ("width", width))
                 _join(lattice, root, chosen[width], _layer("tokens", vocabulary, width, size), taken)
         for width, node in chosen.items():
-            mixed: dict[str, int] = {}
+            mixed: dict[Mixer, int] = {}
             for mixer in spec.mixer:
                 mixed[mixer] = lattice.add()
                 position = _layer("positions", width, width, size) if mixer == "transformer" else None
