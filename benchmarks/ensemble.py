@@ -78,7 +78,7 @@ class Bench:
     @property
     def anchor(self) -> Anchor:
         known = self.own(_ANCHOR, "train")
-        return anchor(self.open(_ANCHOR), Embedded(known, known, known), self.train)
+        return anchor(self.open(_ANCHOR), Embedded(known, known, known), self.train, self.train)
 
     def mapped(self, name: str, seed: int = 0, kind: str = "parallel") -> np.ndarray:
         """A model's gallery in the anchor's space, which for the anchor is its own."""

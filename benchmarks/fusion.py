@@ -190,7 +190,7 @@ def train(arm: Arm, bank: Bank, pool: Items, folder: Path, seed: int) -> None:
     sources, own = bank.only(arm.sources), bank.only(["query"])
     query = Query(own.shapes[0][1])
     mixer = MIXERS[arm.mixer](sources.shapes, _DIM, **arm.options)
-    classes, labels = coded(pool)
+    classes, labels = coded(pool, pool)
     weights = F.normalize(torch.randn(len(classes), _DIM))
     start = Anchor(torch.empty(0, _DIM), labels, weights, "arcface", 16.0, 0.2)
     mixing = Mixing(mixer, lambda indices: sources.read(pool.rows[indices]), start, arm.momentum)

@@ -122,15 +122,16 @@ class Embedded:
         return Embedded(**arrays)
 
 
-def anchor(option: Gallery, embedded: Embedded, pool: Items, views: np.ndarray | None = None) -> Anchor:
-    """The space to learn: targets and class weights of ``option`` on the pictures to learn from.
+def anchor(option: Gallery, embedded: Embedded, pool: Items, train: Items, views: np.ndarray | None = None) -> Anchor:
+    """The space to learn: targets of ``option`` on ``pool``, the pictures to learn from, and its weights of the classes
+    of ``train``, which need not all be in the pool.
 
     ``views`` are targets of augmented views, as `embed_views` makes them.
 
-    Without a classifier, class means of the embeddings stand in for its weights (the pseudo
+    Without a classifier, class means of the pool's embeddings stand in for its weights (the pseudo
     classifier of openBCT).
     """
-    classes, labels = coded(pool)
+    classes, labels = coded(pool, pool if option.classifier is None else train)
     embeddings = torch.from_numpy(embedded.pool)
     if option.classifier is None:
         weights = torch.zeros(len(classes), embeddings.shape[1])
@@ -147,13 +148,13 @@ def anchor(option: Gallery, embedded: Embedded, pool: Items, views: np.ndarray |
     return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin, views)
 
 
-def coded(items: Items) -> tuple[np.ndarray, Tensor]:
-    """Distinct labels in order, and each item's number among them: int64 ``(N,)``, -1 where it has none."""
+def coded(items: Items, of: Items) -> tuple[np.ndarray, Tensor]:
+    """Distinct labels of ``of`` in order, and each item's number among them: int64 ``(N,)``, -1 where it has none."""
+    classes = np.unique(of.labels[of.labels != UNLABELLED])
+    codes = np.full(len(items), UNLABELLED)
     known = items.labels != UNLABELLED
-    classes, codes = np.unique(items.labels[known], return_inverse=True)
-    labels = torch.full((len(items),), UNLABELLED)
-    labels[torch.from_numpy(known)] = torch.from_numpy(codes.astype(np.int64))
-    return classes, labels
+    codes[known] = np.searchsorted(classes, items.labels[known])
+    return classes, torch.from_numpy(codes.astype(np.int64))
 
 
 def embed_views(option: Gallery, pool: Items, augmentation: Augment, views: int, path: Path) -> None:

@@ -102,9 +102,10 @@ def fill_bank(folder: Path, sources: Sequence[FeatureSource], items: Items, data
     return bank.only(name for source in sources for name in source.names)
 
 
-def begin_mixing(settings: FusionSettings, bank: Bank, items: Items, seed: int) -> tuple[Anchor, Mixing]:
-    """A mixer that has learned nothing, and the space that it begins as: random class weights and no embeddings."""
-    classes, labels = coded(items)
+def begin_mixing(settings: FusionSettings, bank: Bank, items: Items, train: Items, seed: int) -> tuple[Anchor, Mixing]:
+    """A mixer that has learned nothing, and the space that it begins as: random weights of the classes of ``train``,
+    and no embeddings. It will learn from ``items``."""
+    classes, labels = coded(items, train)
     torch.manual_seed(seed)
     mixer = _make(settings, bank.shapes)
     weights = F.normalize(torch.randn(len(classes), settings.embedding_dim))

@@ -25,7 +25,7 @@ def fusion_gallery(stages: Stages, settings: FusionSettings) -> FusionGallery:
     sources = stages.sources
     bank, path = _bank(stages, settings, sources), run.gallery / "model.pt"
     if settings.training == "joint" and agree(not (path.exists() and run.supernet.exists())):
-        start, mixing = begin_mixing(settings, bank, stages.splits.pool, seed)
+        start, mixing = begin_mixing(settings, bank, stages.splits.pool, stages.splits.train, seed)
 
         def keep() -> None:
             (run.gallery / "key.json").unlink(missing_ok=True)  # what another mixer embedded is no longer good
@@ -36,7 +36,7 @@ def fusion_gallery(stages: Stages, settings: FusionSettings) -> FusionGallery:
         train, saved = stages.splits.train, run.gallery / "checkpoint.pt"
         stages.say(f"gallery: training mixer {settings.name!r} on {len(train):,} images")
         with run.timed("gallery"):
-            _, mixing = begin_mixing(settings, bank, train, seed)
+            _, mixing = begin_mixing(settings, bank, train, train, seed)
             train_mixer(f"gallery {settings.name}", mixing, len(train), settings.train, seed=seed, saved=saved)
         with first_alone() as first:
             if first:

@@ -161,7 +161,7 @@ class MappedStage:
             raise RunError(f"gallery {self.settings.name!r} has no transform; see the recipe.")
         if agree(not path.exists()):
             stages.say(f"gallery: training a transform of {self.settings.name!r} into {stages.recipe.gallery.name!r}")
-            known = anchor(stages.gallery, stages.embedded, stages.splits.pool)
+            known = anchor(stages.gallery, stages.embedded, stages.splits.pool, stages.splits.train)
             with stages.run.timed("transform"):
                 train_transform(self.settings.name, plan, self.own.embedded.pool, known, path)
         model = self.own.gallery

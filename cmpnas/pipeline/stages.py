@@ -175,7 +175,7 @@ class Stages:
     @cached_property
     def anchor(self) -> Anchor:
         """What the query network learns."""
-        return anchor(self.gallery, self.embedded, self.splits.pool, self.views)
+        return anchor(self.gallery, self.embedded, self.splits.pool, self.splits.train, self.views)
 
     @cached_property
     def views(self) -> np.ndarray | None:

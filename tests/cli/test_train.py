@@ -107,3 +107,17 @@ def test_a_checkpoint_of_other_settings_is_not_continued(run, tmp_path, monkeypa
 
 def _interrupt(self) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_log_of_queries_that_nobody_labelled(tmp_path, capsys):
+    """Nothing that query networks learn from is in the training split."""
+    log = quick(
+        tmp_path / "run", "data.pool={split: unlabelled, role: consumer}", "query.loss={regression: 1}",
+        "search.trials=4", "search.population=4",
+    )  # fmt: skip
+    assert main(log) == 0
+    log[2] = str(tmp_path / "needs labels")
+    capsys.readouterr()
+    assert main([*log, "--set", "query.loss={bct: 1}"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "loss 'bct' needs labels and no picture of data.pool has one; without them:" in error

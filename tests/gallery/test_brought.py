@@ -363,7 +363,7 @@ def test_a_projection_learns_what_separates(mixed, tmp_path):
     assert option.mflops == 3 + model.width * 6 / 1e6
     vectors = option.embed(train)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(240), abs=1e-5)
-    space = anchor(option, Embedded(vectors, vectors, vectors), train)
+    space = anchor(option, Embedded(vectors, vectors, vectors), train, train)
     assert ((vectors @ space.classifier.numpy().T).argmax(1) == space.labels.numpy()).mean() > 0.95
     assert (space.margin, space.scale) == (0.1, 16)
     batch = option.encoder(to_float(train.images.pixels[:7]))

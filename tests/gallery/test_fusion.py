@@ -225,7 +225,7 @@ def option_of(folder, tmp_path, **more):
     sources = [saved(folder), saved(folder, "places", "places.npy")]
     items = pictures()
     bank = fill_bank(tmp_path / "bank", sources, Items(items.images, items.labels, None, items.rows), "data")
-    _, mixing = begin_mixing(plan, bank, items, 0)
+    _, mixing = begin_mixing(plan, bank, items, items, 0)
     train_mixer("mixer", mixing, N, Plan(epochs=2, batch_size=12, lr=0.01), seed=0, saved=tmp_path / "c.pt")
     save_mixing(mixing, tmp_path / "model.pt")
     return load_fusion(plan, sources, bank, tmp_path / "model.pt"), mixing
@@ -252,7 +252,7 @@ def test_pictures_outside_the_bank_are_run_through_the_models_with_the_same_resu
     half = Items(ArrayImages(items.images.pixels[:30]), items.labels[:30], None, items.rows[:30])
     bank = fill_bank(tmp_path / "bank", [source], half, "data")
     plan = settings(mixer={"kind": "transformer", "heads": 2})
-    _, mixing = begin_mixing(plan, bank, half, 0)
+    _, mixing = begin_mixing(plan, bank, half, half, 0)
     save_mixing(mixing, tmp_path / "model.pt")
     option = load_fusion(plan, [source], bank, tmp_path / "model.pt")
     assert option.embed(items)[:30] == pytest.approx(option.embed(half), abs=1e-6)
@@ -272,7 +272,7 @@ def test_a_mixer_needs_labels(folder, tmp_path):
     bank = fill_bank(tmp_path / "bank", [saved(folder)], items, "data")
     nameless = Items(items.images, np.full(N, UNLABELLED), None, items.rows)
     with pytest.raises(RecipeError, match=r"no picture of data\.pool has one; train it in two_stage"):
-        begin_mixing(settings(mixer={"kind": "concat"}), bank, nameless, 0)
+        begin_mixing(settings(mixer={"kind": "concat"}), bank, nameless, nameless, 0)
 
 
 # The recipe

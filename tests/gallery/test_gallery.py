@@ -38,7 +38,7 @@ def test_rows_follow_the_items_and_are_unit(vectors, tmp_path):
 def test_class_means_stand_in_for_a_classifier(vectors, tmp_path):
     np.savez(tmp_path / "mine.npz", embeddings=vectors)
     option, train = load_precomputed(SETTINGS, tmp_path, 10), items(range(9))
-    space = anchor(option, Embedded(option.embed(train), vectors, vectors), train)
+    space = anchor(option, Embedded(option.embed(train), vectors, vectors), train, train)
     assert space.labels.tolist() == [0, 1, 2] * 3
     for k in range(3):
         mean = option.embeddings[:9][k::3].mean(0)
@@ -49,7 +49,20 @@ def test_a_classifier_of_another_size_is_refused(vectors, tmp_path):
     np.savez(tmp_path / "mine.npz", embeddings=vectors, classifier=np.ones((5, 6)))
     option, train = load_precomputed(SETTINGS, tmp_path, 10), items(range(9))
     with pytest.raises(RunError, match=r"classifier of gallery 'mine' is \(5, 6\); the data need \(3, 6\)"):
-        anchor(option, Embedded(option.embed(train), vectors, vectors), train)
+        anchor(option, Embedded(option.embed(train), vectors, vectors), train, train)
+
+
+def test_a_pool_without_some_classes_is_numbered_as_the_classifier_is(vectors, tmp_path):
+    np.savez(tmp_path / "mine.npz", embeddings=vectors, classifier=np.eye(3, 6))
+    option, train = load_precomputed(SETTINGS, tmp_path, 10), items(range(9))
+    log = Items(items(range(6)).images, np.array([9, 8, -1, 9, -1, 8]), None, np.arange(6))
+    space = anchor(option, Embedded(option.embed(log), vectors, vectors), log, train)
+    assert space.labels.tolist() == [2, 1, -1, 2, -1, 1]
+    assert space.classifier.numpy() == pytest.approx(np.eye(3, 6))
+    nameless = Items(log.images, np.full(6, -1), None, log.rows)
+    space = anchor(option, Embedded(option.embed(log), vectors, vectors), nameless, train)
+    assert (space.labels == -1).all()
+    assert len(space.classifier) == 3
 
 
 @pytest.mark.parametrize(
