@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,6 +54,23 @@ def write_onnx(program: ExportedProgram, path: Path, names: tuple[str, str] = ("
     save_onnx(model, path)
 
 
+def write_free_onnx(
+    module: nn.Module, examples: dict[str, np.ndarray], free: dict[str, dict[int, tuple[str, int, int]]], path: Path
+) -> None:
+    """Write ``module`` with inputs called as the ``examples``, of which some axes are ``free``: named, from, to."""
+    shapes = tuple(
+        {axis: torch.export.Dim(name, min=low, max=high) for axis, (name, low, high) in free.get(taken, {}).items()}
+        for taken in examples
+    )
+    arguments = tuple(torch.from_numpy(example) for example in examples.values())
+    with _quiet(), torch.no_grad():
+        exported = torch.onnx.export(
+            module.eval(), arguments, dynamo=True, input_names=list(examples), output_names=["found"],
+            dynamic_shapes=shapes, verbose=False,
+        )  # fmt: skip
+    save_onnx(exported.model_proto, path)  # type: ignore[union-attr]
+
+
 def script_onnx(encoder: torch.jit.ScriptModule, example: np.ndarray) -> onnx.ModelProto:
     """TorchScript, which `trace` cannot read, as a graph such as `write_onnx` makes: by torch's older exporter."""
     file = io.BytesIO()
@@ -81,17 +99,27 @@ def run_onnx(path: Path) -> Runner:
     Raises:
         RunError: it is damaged.
     """
+    session = open_onnx_file(path, torch.get_num_threads())
+    if len(taken := session.get_inputs()) != 1:
+        raise RunError(f"{path} cannot be run (it takes {len(taken)} inputs); export it again.")
+    return lambda pictures: session.run(None, {taken[0].name: pictures})[0]
+
+
+def open_onnx_file(path: Path, threads: int) -> Any:
+    """A session of onnxruntime on the CPU, on so many threads.
+
+    Raises:
+        RunError: the file is damaged.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # its errors reach the user as ours
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        (taken,) = session.get_inputs()
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as fault:  # onnxruntime's own kinds
         raise RunError(f"{path} cannot be run ({reason_of(fault)}); export it again.") from None
-    return lambda pictures: session.run(None, {taken.name: pictures})[0]
 
 
 def run_program(path: Path) -> Runner:

@@ -1,4 +1,4 @@
-"""Finished models at work: texts to vectors, texts and candidates to scores."""
+"""Finished models at work on many texts at once: to vectors, and to scores of all pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from cmpnas.text.regions import read_regions
 from cmpnas.text.tokeniser import Tokeniser, trimmed
 
 _TEXTS, _PICTURES = 256, 256  # encoded at once
-_CANDIDATES = 256  # of one query, scored at once: what stays in a processor's cache
 _QUERIES, _SHARED = 4, 64  # queries that look at the same pictures
 
 
@@ -58,16 +57,6 @@ class FineScorer:
     fine: FineModel
     tokeniser: Tokeniser
     stored: np.ndarray
-
-    @torch.inference_mode()
-    def __call__(self, texts: Sequence[str], rows: np.ndarray) -> np.ndarray:
-        """Scores of each text's own candidates, rows int64 ``(Q, K)``: float32 ``(Q, K)``."""
-        words = self._words(texts)
-        parts = []
-        for first in range(0, rows.shape[1], _CANDIDATES):
-            candidates = read_regions(self.stored, rows[:, first : first + _CANDIDATES]).to(_where(self.fine))
-            parts.append(self.fine(words, candidates).float().cpu())
-        return torch.cat(parts, 1).numpy()
 
     @torch.inference_mode()
     def scan(self, texts: Sequence[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 from torch import nn
 
 from cmpnas.errors import RunError
+from cmpnas.export.cascade import FineSession, TextSession, write_text
 from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.models.network import Network, build_network
-from cmpnas.pipeline.crisp.search import fine_scorer, fine_table, relevant
+from cmpnas.pipeline.crisp.search import fine_session, fine_table, relevant
 from cmpnas.pipeline.crisp.stages import Say, TextStages
-from cmpnas.pipeline.crisp.times import measure_times
+from cmpnas.pipeline.crisp.times import Parts, asked, milliseconds, one_thread
 from cmpnas.retrieval.cascade import Cascade, Encoded
 from cmpnas.retrieval.index import GalleryIndex
 from cmpnas.retrieval.planner import hits_by_k, plan
@@ -22,10 +24,9 @@ from cmpnas.run import TextRunFolder
 from cmpnas.search.front import pick
 from cmpnas.space import Arch
 from cmpnas.text.coarse import RegionPool
-from cmpnas.text.encoding import FineScorer, TextEncoder
 from cmpnas.text.train import vocabulary_of
 from cmpnas.train import checkpoint
-from cmpnas.train.device import device, keep_freed_memory
+from cmpnas.train.device import device
 
 _DEEPEST = 400  # candidates that a plan may ask for on the search split
 
@@ -82,22 +83,28 @@ def _key(stages: TextStages, arch: Arch) -> str:
 class Searcher:
     """Both stages over the pictures of one split, ready to be asked."""
 
-    encoder: TextEncoder
+    encoder: TextSession
     vectors: np.ndarray
     index: GalleryIndex
-    fine: FineScorer
+    fine: FineSession
 
     @staticmethod
     def over(stages: TextStages, split: str, arch: Arch, network: nn.Module, pool: RegionPool) -> Searcher:
         """Over the pictures of ``split``, whose vectors are computed once."""
-        keep_freed_memory()
-        encoder = TextEncoder(network, stages.tokeniser.limited(vocabulary_of(arch)))
+        path = stages.run.trained(arch.id) / f"query.{_key(stages, arch)}.onnx"
+        if not path.exists():
+            write_text(network, stages.tokeniser.max_tokens, path)
+        encoder = TextSession.open(path, stages.tokeniser.limited(vocabulary_of(arch)))
         vectors = indexed(stages, split, arch, pool)
-        return Searcher(encoder, vectors, GalleryIndex.build(vectors), fine_scorer(stages, split))
+        return Searcher(encoder, vectors, GalleryIndex.build(vectors), fine_session(stages, split))
 
     def cascade(self, k: int) -> Cascade[list[str]]:
         """Both stages together."""
         return Cascade(Encoded(self.encoder, self.index), self.fine, k)
+
+    def parts(self, captions: Sequence[str]) -> Parts:
+        """What is timed, on some of ``captions``."""
+        return Parts(self.encoder, self.index, self.fine, asked(captions))
 
 
 def indexed(stages: TextStages, split: str, arch: Arch, pool: RegionPool) -> np.ndarray:
@@ -114,7 +121,9 @@ def indexed(stages: TextStages, split: str, arch: Arch, pool: RegionPool) -> np.
 def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPool) -> dict[str, Any]:
     """Measure the search split and plan for its gallery: the times, the coarse model's own hits, the plan."""
     searcher, settings = Searcher.over(stages, "search", arch, network, pool), stages.recipe.search
-    times = measure_times(searcher.encoder, searcher.index, searcher.fine, stages.pairs("search").captions)
+    parts = searcher.parts(stages.pairs("search").captions)
+    with one_thread():
+        times = parts.times(milliseconds(parts.works()))
     hits, scan, alone = search_hits(stages, searcher)
     n = len(stages.pairs("search"))
     found = plan(hits, scan, n, times, n, within=settings.within, max_milliseconds=settings.budget_latency_ms)

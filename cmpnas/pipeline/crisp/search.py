@@ -11,6 +11,7 @@ import numpy as np
 
 from cmpnas.cost import Budget
 from cmpnas.errors import BudgetError
+from cmpnas.export.cascade import FineSession, write_fine
 from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.crisp.stages import Say, TextStages, load_text_splits
@@ -26,7 +27,9 @@ from cmpnas.search.records import Ahead, PairScore, Record, RecordLog
 from cmpnas.space import Arch
 from cmpnas.text.captions import Captioned
 from cmpnas.text.encoding import FineScorer, TextEncoder, store_regions
+from cmpnas.text.tokeniser import Tokeniser
 from cmpnas.text.train import vocabulary_of
+from cmpnas.train.device import device
 
 
 def search_text(
@@ -136,15 +139,26 @@ def relevant(pairs: Captioned) -> np.ndarray:
     return pairs.caption_labels[:, None] == pairs.labels[None]
 
 
-def fine_scorer(stages: TextStages, split: str) -> FineScorer:
-    """The fine model over the pictures of ``split``; what it keeps of them is computed once."""
+def fine_session(stages: TextStages, split: str) -> FineSession:
+    """The fine model over the pictures of ``split``, ready for single queries."""
+    folder, stored = stages.run.path / "index" / f"fine.{stages.fine_key}", _stored(stages, split)
+    if not folder.exists():
+        write_fine(stages.fine, stages.tokeniser.max_tokens, stored.shape[1], folder)
+    return FineSession.open(folder, _fine_tokeniser(stages), stored)
+
+
+def _fine_tokeniser(stages: TextStages) -> Tokeniser:
+    return stages.tokeniser.limited(max(stages.recipe.fine.text.vocabulary))
+
+
+def _stored(stages: TextStages, split: str) -> np.ndarray:
+    """What the fine model keeps of the pictures of ``split``, computed once: float16 ``(N, R, D)`` on disk."""
     path, key = stages.run.path / "index" / f"{split}.fine.npy", stages.run.path / "index" / f"{split}.fine.json"
     if not (key.exists() and read_json(key) == stages.fine_key):
         path.parent.mkdir(exist_ok=True)
         np.save(path, store_regions(stages.fine, stages.regions(split)))
         write_json(key, stages.fine_key)
-    vocabulary = max(stages.recipe.fine.text.vocabulary)
-    return FineScorer(stages.fine, stages.tokeniser.limited(vocabulary), np.load(path, mmap_mode="r"))
+    return np.load(path, mmap_mode="r")
 
 
 def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
@@ -152,7 +166,13 @@ def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
     path = stages.run.path / "index" / f"{split}.scores.npy"
     key, made_of = path.with_suffix(".json"), hash_of(stages.fine_key, stages.pairs(split).captions)
     if not (key.exists() and read_json(key) == made_of):
-        pairs, scorer = stages.pairs(split), fine_scorer(stages, split)
+        # A GPU likes many texts at once, a processor what stays in its cache.
+        on_gpu, pairs = device().type != "cpu", stages.pairs(split)
+        scorer = (
+            FineScorer(stages.fine, _fine_tokeniser(stages), _stored(stages, split))
+            if on_gpu
+            else fine_session(stages, split)
+        )
         stages.say(f"fine: scoring {len(pairs.captions):,} captions against {len(pairs):,} pictures ({split})")
         with stages.run.timed(f"fine scores {split}"):
             np.save(path, scorer.scan(pairs.captions))
