@@ -108,7 +108,8 @@ def _paired(first: Scores, second: Scores) -> dict[str, Any]:
 
 def _works(searcher: Searcher, captions: list[str], names: Iterable[str]) -> dict[str, Work]:
     """One query to each system, text encoding included; the whole scan on fewer queries."""
-    texts, works = asked(captions), {}
+    texts = asked(captions)
+    works: dict[str, Work] = {}
     for name in names:
         if name == "coarse":
             works[name] = lambda text: searcher.index.search(searcher.encoder([text]), 10), texts
