@@ -110,7 +110,8 @@ def write_fine(fine: FineModel, tokens: int, regions: int, folder: Path) -> None
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     _write_reader(_Reading(fine), tokens, partial / _READ)
-    examples = {"words": np.ones((1, 3, fine.dim), np.float32), "regions": np.ones((3, regions, fine.dim), np.float16)}
+    words, pictures = np.ones((1, 3, fine.dim), np.float32), np.ones((3, regions, fine.dim), np.float16)
+    examples: dict[str, np.ndarray] = {"words": words, "regions": pictures}
     free = {"words": {1: ("words", 1, tokens)}, "regions": {0: ("candidates", 1, _CANDIDATES)}}
     write_free_onnx(copy.deepcopy(_Judging(fine)).cpu(), examples, free, partial / _JUDGE)
     partial.rename(folder)
@@ -120,7 +121,7 @@ def _write_reader(reader: nn.Module, tokens: int, path: Path) -> None:
     # torch exports a GRU for texts of one length alone; padding changes none of its words.
     fixed = any(isinstance(module, Gru) for module in reader.modules())
     ids = np.full((1, tokens if fixed else 2), PAD + 2, np.int64)
-    free = {} if fixed else {"ids": {1: ("words", 1, tokens)}}
+    free: dict[str, dict[int, tuple[str, int, int]]] = {} if fixed else {"ids": {1: ("words", 1, tokens)}}
     write_free_onnx(copy.deepcopy(reader).cpu(), {"ids": ids}, free, path)
 
 
