@@ -6,9 +6,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from cmpnas.errors import RunError
+from cmpnas.errors import CmpnasError, RunError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Mode = Literal["r", "c"]
 
 
 def write(path: Path, text: str) -> None:
@@ -36,6 +41,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise RunError(f"{path} cannot be read ({fault}).") from None
+
+
+def read_npy(path: Path, advice: str, error: type[CmpnasError] = RunError, *, mode: Mode | None = "r") -> np.ndarray:
+    """The array of an npy file, by default as a memory map to read from; ``mode`` None reads all of it.
+
+    Raises:
+        error: it is missing or damaged; ``advice`` says what to do.
+    """
+    import numpy as np
+
+    try:
+        found: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
+        return found
+    except (OSError, EOFError, ValueError) as fault:
+        raise error(f"{path} cannot be read ({fault}); {advice}.") from None
 
 
 def whole_lines(path: Path) -> list[bytes]:

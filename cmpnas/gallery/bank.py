@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cmpnas.errors import DataError, RunError
-from cmpnas.files import hash_of, read_json, write_json
+from cmpnas.files import hash_of, read_json, read_npy, write_json
 from cmpnas.models.mixer import Shape
 from cmpnas.problems import validate
 from cmpnas.strict import Strict
@@ -227,11 +227,7 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _mapped(path: Path) -> np.ndarray:
-    try:
-        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return found
-    except (OSError, EOFError, ValueError) as fault:
-        raise DataError(f"{path} cannot be read ({fault}); make the bank again.") from None
+    return read_npy(path, "make the bank again", DataError)
 
 
 def _shape(entry: Entry, array: np.ndarray, count: int) -> Shape:

@@ -16,6 +16,7 @@ from cmpnas.data.augment import Augment, augment, draws
 from cmpnas.data.images import to_float
 from cmpnas.data.items import UNLABELLED, Items, Splits
 from cmpnas.errors import RecipeError, RunError
+from cmpnas.files import read_npy
 from cmpnas.gallery.settings import AnyGallery
 from cmpnas.progress import track
 from cmpnas.retrieval.index import GalleryIndex
@@ -112,14 +113,8 @@ class Embedded:
         Raises:
             RunError: a file is missing or damaged.
         """
-        arrays = {}
-        for name in ("pool", "query", "gallery"):
-            path = folder / f"{name}.npy"
-            try:
-                arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
-            except (OSError, EOFError, ValueError) as fault:
-                raise RunError(f"{path} cannot be read ({fault}); delete {folder} and use --resume.") from None
-        return Embedded(**arrays)
+        names, advice = ("pool", "query", "gallery"), f"delete {folder} and use --resume"
+        return Embedded(*(read_npy(folder / f"{name}.npy", advice, mode="c") for name in names))
 
 
 def anchor(option: Gallery, embedded: Embedded, pool: Items, train: Items, views: np.ndarray | None = None) -> Anchor:

@@ -16,7 +16,7 @@ from cmpnas.data.load import data_file
 from cmpnas.data.readers.npz import read_npz
 from cmpnas.data.settings import DataSettings
 from cmpnas.errors import DataError
-from cmpnas.files import hash_file, hash_of
+from cmpnas.files import hash_file, hash_of, read_npy
 from cmpnas.gallery.bank import Bank, Entry, Kind, add_source
 from cmpnas.gallery.brought import open_model
 from cmpnas.gallery.local import local_tokens
@@ -172,11 +172,7 @@ class _Input:
 def _open_array(path: Path) -> np.ndarray:
     if path.suffix != ".npy":
         return read_npz(path, "embeddings")["embeddings"]
-    try:
-        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return found
-    except (OSError, EOFError, ValueError) as fault:
-        raise DataError(f"{path} cannot be read ({fault}); save it again with numpy.save.") from None
+    return read_npy(path, "save it again with numpy.save", DataError)
 
 
 def _kinds(local: LocalSettings | None) -> tuple[Kind, ...]:

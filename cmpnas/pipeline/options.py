@@ -13,7 +13,7 @@ import numpy as np
 from cmpnas.data.items import Items
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
-from cmpnas.files import hash_of, read_json, write_json
+from cmpnas.files import hash_of, read_json, read_npy, write_json
 from cmpnas.gallery.base import Indexed, Option, anchor
 from cmpnas.gallery.ensemble import EnsembleGallery, combine, rejected, write_rejected
 from cmpnas.gallery.settings import AnyGallery, EnsembleSettings
@@ -268,8 +268,4 @@ def _save_index(index: GalleryIndex, folder: Path) -> None:
 
 
 def _load(folder: Path, name: str) -> np.ndarray:
-    try:
-        loaded: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as fault:
-        raise RunError(f"{folder / name}.npy cannot be read ({fault}); delete {folder} and use --resume.") from None
-    return loaded
+    return read_npy(folder / f"{name}.npy", f"delete {folder} and use --resume")

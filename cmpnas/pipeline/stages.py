@@ -16,7 +16,7 @@ from cmpnas.data import Splits, load_splits
 from cmpnas.data.load import data_folder
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
-from cmpnas.files import hash_file, hash_of, read_json, write_json
+from cmpnas.files import hash_file, hash_of, read_json, read_npy, write_json
 from cmpnas.gallery.base import Embedded, Gallery, Indexed, anchor, embed_views
 from cmpnas.gallery.brought import as_it_is, open_model
 from cmpnas.gallery.frozen import FrozenModel
@@ -190,10 +190,7 @@ class Stages:
                 with self.run.timed("views"):
                     embed_views(self.gallery, self.splits.pool, query.augment, query.views, path)
                 write_json(key, made_of)
-        try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError) as fault:
-            raise RunError(f"{path} cannot be read ({fault}); delete {key} and use --resume.") from None
+        return read_npy(path, f"delete {key} and use --resume")
 
     @cached_property
     def space(self) -> SearchSpace:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmpnas.errors import RunError
+from cmpnas.files import read_npy
 from cmpnas.search.front import non_dominated
 from cmpnas.search.records import Record
 
@@ -41,11 +41,7 @@ class KeptQueries:
         path = self._path(n)
         if not path.exists():
             return None
-        try:
-            kept: np.ndarray = np.load(path, allow_pickle=False)
-        except (OSError, EOFError, ValueError) as fault:
-            raise RunError(f"{path} cannot be read ({fault}); delete it to leave its record as it is.") from None
-        return kept
+        return read_npy(path, "delete it to leave its record as it is", mode=None)
 
     def prune(self, records: Sequence[Record]) -> None:
         """Hold to the limit, given all records so far."""

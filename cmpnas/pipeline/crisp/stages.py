@@ -15,8 +15,8 @@ from cmpnas.cost import Budget
 from cmpnas.data.images import in_memory
 from cmpnas.data.load import data_file
 from cmpnas.distributed import world_size
-from cmpnas.errors import RecipeError, RunError
-from cmpnas.files import hash_file, hash_of, read_json, write_json
+from cmpnas.errors import RecipeError
+from cmpnas.files import hash_file, hash_of, read_json, read_npy, write_json
 from cmpnas.models.supernet import Supernet
 from cmpnas.recipe import TextRecipe
 from cmpnas.run import TextRunFolder
@@ -181,10 +181,7 @@ class TextStages:
             with self.run.timed(f"regions {split}"):
                 save_regions(self._regioner, pairs.items, path)  # type: ignore[arg-type]
             write_json(key, made_of)
-        try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError) as fault:
-            raise RunError(f"{path} cannot be read ({fault}); delete {key} and repeat the command.") from None
+        return read_npy(path, f"delete {key} and repeat the command")
 
     def pairs(self, split: str) -> Captioned:
         """The pictures of one split, and the captions that ask for them or that they are trained with."""
