@@ -225,6 +225,10 @@ class TextRunFolder(Folder):
     def fine(self) -> Path:
         return self.path / "fine.pt"
 
+    @property
+    def index(self) -> Path:
+        return self.path / "index"
+
     def regions(self, split: str) -> Path:
         """Regions of the pictures of one split."""
         return self.path / "regions" / f"{split}.npy"

@@ -16,7 +16,7 @@ from cmpnas.data import Splits, load_splits
 from cmpnas.data.load import data_folder
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
-from cmpnas.files import hash_file, hash_of, read_json, read_npy, write_json
+from cmpnas.files import hash_file, hash_of, read_json, write_json
 from cmpnas.gallery.base import Embedded, Gallery, Indexed, anchor, embed_views
 from cmpnas.gallery.brought import as_it_is, open_model
 from cmpnas.gallery.frozen import FrozenModel
@@ -35,6 +35,7 @@ from cmpnas.gallery.sources import FeatureSource
 from cmpnas.models.network import Network, build_network
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.fusion import fusion_gallery, fusion_key, open_sources
+from cmpnas.pipeline.once import once
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import Evaluator, score_pair
@@ -180,17 +181,17 @@ class Stages:
     @cached_property
     def views(self) -> np.ndarray | None:
         """Targets of augmented views, computed once, on disk; None where the recipe has none."""
-        query, path, key = self.recipe.query, self.run.gallery / "views.npy", self.run.gallery / "views.json"
+        query, path = self.recipe.query, self.run.gallery / "views.npy"
         if not query.views:
             return None
+
+        def make() -> None:
+            self.say(f"gallery: embedding {query.views} views of {len(self.splits.pool):,} images")
+            with self.run.timed("views"):
+                embed_views(self.gallery, self.splits.pool, query.augment, query.views, path)
+
         made_of = hash_of(self.gallery_key, query.model_dump(mode="json", include={"augment", "views"}))
-        with first_alone() as first:
-            if first and not (key.exists() and read_json(key) == made_of):
-                self.say(f"gallery: embedding {query.views} views of {len(self.splits.pool):,} images")
-                with self.run.timed("views"):
-                    embed_views(self.gallery, self.splits.pool, query.augment, query.views, path)
-                write_json(key, made_of)
-        return read_npy(path, f"delete {key} and use --resume")
+        return once(path, made_of, make, "use --resume")
 
     @cached_property
     def space(self) -> SearchSpace:

@@ -17,6 +17,7 @@ from cmpnas.models.network import Network, build_network
 from cmpnas.pipeline.crisp.search import fine_session, fine_table, relevant
 from cmpnas.pipeline.crisp.stages import Say, TextStages
 from cmpnas.pipeline.crisp.times import Parts, asked, milliseconds, one_thread
+from cmpnas.pipeline.once import once
 from cmpnas.retrieval.cascade import Cascade, Encoded
 from cmpnas.retrieval.index import GalleryIndex
 from cmpnas.retrieval.planner import hits_by_k, plan
@@ -109,13 +110,8 @@ class Searcher:
 
 def indexed(stages: TextStages, split: str, arch: Arch, pool: RegionPool) -> np.ndarray:
     """Unit vectors of the pictures of ``split`` by the pooling that was finished with ``arch``: float32 ``(N, D)``."""
-    path = stages.run.path / "index" / f"{split}.{arch.id}.npy"
-    key, made_of = path.with_suffix(".json"), _key(stages, arch)
-    if not (key.exists() and read_json(key) == made_of):
-        path.parent.mkdir(exist_ok=True)
-        np.save(path, stages.vectors(pool, split))
-        write_json(key, made_of)
-    return np.load(path)
+    path = stages.run.index / f"{split}.{arch.id}.npy"
+    return once(path, _key(stages, arch), lambda: np.save(path, stages.vectors(pool, split)))
 
 
 def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPool) -> dict[str, Any]:

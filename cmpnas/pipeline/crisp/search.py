@@ -12,9 +12,10 @@ import numpy as np
 from cmpnas.cost import Budget
 from cmpnas.errors import BudgetError
 from cmpnas.export.cascade import FineSession, write_fine
-from cmpnas.files import hash_of, read_json, write_json
+from cmpnas.files import hash_of, write_json
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.crisp.stages import Say, TextStages, load_text_splits
+from cmpnas.pipeline.once import once
 from cmpnas.progress import track
 from cmpnas.recipe import TextRecipe
 from cmpnas.retrieval.bootstrap import interval
@@ -141,7 +142,7 @@ def relevant(pairs: Captioned) -> np.ndarray:
 
 def fine_session(stages: TextStages, split: str) -> FineSession:
     """The fine model over the pictures of ``split``, ready for single queries."""
-    folder, stored = stages.run.path / "index" / f"fine.{stages.fine_key}", _stored(stages, split)
+    folder, stored = stages.run.index / f"fine.{stages.fine_key}", _stored(stages, split)
     if not folder.exists():
         write_fine(stages.fine, stages.tokeniser.max_tokens, stored.shape[1], folder)
     return FineSession.open(folder, _fine_tokeniser(stages), stored)
@@ -153,21 +154,17 @@ def _fine_tokeniser(stages: TextStages) -> Tokeniser:
 
 def _stored(stages: TextStages, split: str) -> np.ndarray:
     """What the fine model keeps of the pictures of ``split``, computed once: float16 ``(N, R, D)`` on disk."""
-    path, key = stages.run.path / "index" / f"{split}.fine.npy", stages.run.path / "index" / f"{split}.fine.json"
-    if not (key.exists() and read_json(key) == stages.fine_key):
-        path.parent.mkdir(exist_ok=True)
-        np.save(path, store_regions(stages.fine, stages.regions(split)))
-        write_json(key, stages.fine_key)
-    return np.load(path, mmap_mode="r")
+    path = stages.run.index / f"{split}.fine.npy"
+    return once(path, stages.fine_key, lambda: np.save(path, store_regions(stages.fine, stages.regions(split))))
 
 
 def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
     """Fine scores of all captions and pictures of ``split``, computed once: float32 ``(C, N)`` on disk."""
-    path = stages.run.path / "index" / f"{split}.scores.npy"
-    key, made_of = path.with_suffix(".json"), hash_of(stages.fine_key, stages.pairs(split).captions)
-    if not (key.exists() and read_json(key) == made_of):
+    path, pairs = stages.run.index / f"{split}.scores.npy", stages.pairs(split)
+
+    def make() -> None:
         # A GPU likes many texts at once, a processor what stays in its cache.
-        on_gpu, pairs = device().type != "cpu", stages.pairs(split)
+        on_gpu = device().type != "cpu"
         scorer = (
             FineScorer(stages.fine, _fine_tokeniser(stages), _stored(stages, split))
             if on_gpu
@@ -176,8 +173,8 @@ def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
         stages.say(f"fine: scoring {len(pairs.captions):,} captions against {len(pairs):,} pictures ({split})")
         with stages.run.timed(f"fine scores {split}"):
             np.save(path, scorer.scan(pairs.captions))
-        write_json(key, made_of)
-    return np.load(path)
+
+    return once(path, hash_of(stages.fine_key, pairs.captions), make)
 
 
 def _search(stages: TextStages, costs: QueryCosts, budget: Budget) -> list[Record]:

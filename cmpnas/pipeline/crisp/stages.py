@@ -16,8 +16,9 @@ from cmpnas.data.images import in_memory
 from cmpnas.data.load import data_file
 from cmpnas.distributed import world_size
 from cmpnas.errors import RecipeError
-from cmpnas.files import hash_file, hash_of, read_json, read_npy, write_json
+from cmpnas.files import hash_file, hash_of
 from cmpnas.models.supernet import Supernet
+from cmpnas.pipeline.once import once
 from cmpnas.recipe import TextRecipe
 from cmpnas.run import TextRunFolder
 from cmpnas.space import SearchSpace
@@ -174,14 +175,14 @@ class TextStages:
         pairs = self.pairs(split)
         if pairs.regions is not None:
             return pairs.regions
-        path, key = self.run.regions(split), self.run.regions(split).with_suffix(".json")
-        made_of = self.fine_key if isinstance(self.recipe.regions, EncoderRegions) else self.regions_key
-        if not (key.exists() and read_json(key) == made_of):
+
+        def make() -> None:
             self.say(f"regions: of {len(pairs):,} pictures ({split})")
             with self.run.timed(f"regions {split}"):
-                save_regions(self._regioner, pairs.items, path)  # type: ignore[arg-type]
-            write_json(key, made_of)
-        return read_npy(path, f"delete {key} and repeat the command")
+                save_regions(self._regioner, pairs.items, self.run.regions(split))  # type: ignore[arg-type]
+
+        trained = isinstance(self.recipe.regions, EncoderRegions)
+        return once(self.run.regions(split), self.fine_key if trained else self.regions_key, make)
 
     def pairs(self, split: str) -> Captioned:
         """The pictures of one split, and the captions that ask for them or that they are trained with."""
