@@ -11,7 +11,7 @@ from cmpnas.files import hash_of
 from cmpnas.gallery.bank import Bank
 from cmpnas.gallery.fusion import FusionGallery, begin_mixing, fill_bank, load_fusion, save_mixing
 from cmpnas.gallery.settings import FusionSettings, LocalSettings, PrecomputedSettings, SingleSettings
-from cmpnas.gallery.single import load_single, plan_single, train_single
+from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.sources import FeatureSource, of_brought, of_saved, of_single
 from cmpnas.train.mixing import train_mixer
 
@@ -67,15 +67,9 @@ def fusion_key(stages: Stages, settings: FusionSettings) -> str:
 
 def _trained(stages: Stages, source: SingleSettings, local: LocalSettings | None) -> FeatureSource:
     """A source that is trained here, if it is not there yet."""
-    recipe, folder = stages.recipe, stages.run.gallery / source.name
-    if agree(not (folder / "model.pt").exists()):
-        stages.say(f"gallery: training source {source.name!r} on {len(stages.splits.train):,} images")
-        with stages.run.timed("gallery"):
-            train_single(
-                source, stages.splits.train, recipe.data.size, folder, seed=recipe.seed, workers=recipe.workers
-            )
+    recipe, option = stages.recipe, stages.single(source, stages.run.gallery / source.name, f"source {source.name!r}")
     made_of = hash_of(plan_single(source, recipe.data.size)[0].fingerprint, stages.splits.fingerprint, recipe.seed)
-    return of_single(load_single(source, recipe.data.size, folder), local, made_of)
+    return of_single(option, local, made_of)
 
 
 def _bank(stages: Stages, settings: FusionSettings, sources: list[FeatureSource]) -> Bank:

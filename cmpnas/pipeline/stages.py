@@ -30,7 +30,7 @@ from cmpnas.gallery.settings import (
     PrecomputedSettings,
     SingleSettings,
 )
-from cmpnas.gallery.single import load_single, plan_single, train_single
+from cmpnas.gallery.single import SingleGallery, load_single, plan_single, train_single
 from cmpnas.gallery.sources import FeatureSource
 from cmpnas.models.network import Network, build_network
 from cmpnas.models.supernet import Supernet
@@ -114,21 +114,23 @@ class Stages:
     @cached_property
     def gallery(self) -> Gallery:
         """The gallery option, trained if it is not there yet."""
-        settings, size = self.recipe.gallery, self.recipe.data.size
-        folder = self.run.gallery
+        settings = self.recipe.gallery
         if isinstance(settings, PrecomputedSettings):
             return load_precomputed(settings, data_folder(self.recipe.data, self.data), self.splits.total)
         if isinstance(settings, BroughtSettings):
             return self._brought_gallery(settings)
         if isinstance(settings, FusionSettings):
             return fusion_gallery(self, settings)
+        return self.single(settings, self.run.gallery, repr(settings.name))
+
+    def single(self, settings: SingleSettings, folder: Path, called: str) -> SingleGallery:
+        """A model trained in ``folder``, if it is not there yet."""
+        recipe, train = self.recipe, self.splits.train
         if agree(not (folder / "model.pt").exists()):
-            self.say(f"gallery: training {settings.name!r} on {len(self.splits.train):,} images")
+            self.say(f"gallery: training {called} on {len(train):,} images")
             with self.run.timed("gallery"):
-                train_single(
-                    settings, self.splits.train, size, folder, seed=self.recipe.seed, workers=self.recipe.workers
-                )
-        return load_single(settings, size, folder)
+                train_single(settings, train, recipe.data.size, folder, seed=recipe.seed, workers=recipe.workers)
+        return load_single(settings, recipe.data.size, folder)
 
     @cached_property
     def sources(self) -> list[FeatureSource]:
