@@ -17,24 +17,41 @@ def console() -> Console:
     return probe if probe.is_terminal else Console(width=_UNSEEN)
 
 
+def begin(*names: str) -> Table:
+    """An empty table with columns of names."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def add_numbers(table: Table, *names: str) -> None:
+    """Add columns of numbers."""
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+
+
+def span(interval: tuple[float, float]) -> str:
+    """An interval of scores."""
+    low, high = interval
+    return f"{low:.4f} .. {high:.4f}"
+
+
 def print_front(front: dict[str, Any]) -> None:
     """The pairs of a front, cheapest first."""
-    out = console()
+    out, table = console(), begin()
     metric, several = front["metric"], len(front["galleries"]) > 1
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("MFLOPs", "M params", f"M(q,g) {metric}", "95% interval", "M(q,q)", "reduction"):
-        table.add_column(name, justify="right", no_wrap=True)
+    add_numbers(table, "MFLOPs", "M params", f"M(q,g) {metric}", "95% interval", "M(q,q)", "reduction")
     if several:
         table.add_column("gallery", no_wrap=True)
     table.add_column("query id", overflow="fold")
     for pair in front["pairs"]:
         query, scores = pair["query"], pair["scores"]
-        low, high = scores["interval"]
         table.add_row(
             f"{query['mflops']:.3f}",
             f"{query['params_m']:.3f}",
             f"{scores['heterogeneous']:.4f}",
-            f"{low:.4f} .. {high:.4f}",
+            span(scores["interval"]),
             f"{scores['homogeneous']:.4f}",
             f"{pair['cost_reduction']:.1f}x",
             *([pair["gallery"]["name"]] if several else []),
@@ -59,23 +76,17 @@ def print_front(front: dict[str, Any]) -> None:
 
 def print_evaluation(result: dict[str, Any]) -> None:
     """The final table: each system's scores with intervals, and the verdict of each pick."""
-    out = console()
+    out, table = console(), begin("system")
     out.print(
         f"{result['recipe']}: {result['split']} split, {result['queries']} queries "
         f"({result['excluded_queries']} excluded), {result['gallery_items']} gallery items, "
         f"chance hit@1 {result['chance']['hit@1']:.4f}; 95% intervals below the scores",
         highlight=False,
     )
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("system", no_wrap=True)
     table.add_column("query MFLOPs", justify="right")
-    for name in result["metrics"]:
-        table.add_column(name, justify="right", no_wrap=True)
+    add_numbers(table, *result["metrics"])
     for system in result["systems"]:
-        cells = []
-        for name in result["metrics"]:
-            low, high = system["intervals"][name]
-            cells.append(f"{system['scores'][name]:.4f}\n{low:.4f} .. {high:.4f}")
+        cells = [f"{system['scores'][name]:.4f}\n{span(system['intervals'][name])}" for name in result["metrics"]]
         table.add_row(system["name"], f"{system['mflops']:.3f}", *cells)
     out.print(table)
     for verdict in result["verdicts"]:
@@ -106,19 +117,15 @@ def _rejection(found: dict[str, Any]) -> str:
 
 def print_matrix(result: dict[str, Any]) -> None:
     """Every pair of encoders with its verdict."""
-    out = console()
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("M(query, gallery)", no_wrap=True)
-    for name in (result["metric"], "95% interval", "over M(q,q)", "below paragon", "update gain", "ties"):
-        table.add_column(name, justify="right", no_wrap=True)
+    out, table = console(), begin("M(query, gallery)")
+    add_numbers(table, result["metric"], "95% interval", "over M(q,q)", "below paragon", "update gain", "ties")
     table.add_column("verdict")
     for row in result["pairs"]:
-        low, high = row["interval"]
         gain, gap, update = (row.get(name) for name in ("gain", "paragon_gap", "update_gain"))
         table.add_row(
             f"M({row['query']}, {row['gallery']})",
             f"{row['score']:.4f}",
-            f"{low:.4f} .. {high:.4f}",
+            span(row["interval"]),
             "" if gain is None else f"{gain:+.4f} [{row['gain_interval'][0]:+.4f}, {row['gain_interval'][1]:+.4f}]",
             "" if gap is None else f"{gap:.4f}",
             "" if update is None else f"{update:.2f}",
@@ -137,11 +144,8 @@ def print_matrix(result: dict[str, Any]) -> None:
 
 def print_rank(result: dict[str, Any]) -> None:
     """How the supernet's order, and that of cost, agree with training alone."""
-    out = console()
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("order, against training alone", no_wrap=True)
-    for name in ("n", "Kendall tau-b", "95% interval", "Spearman rho", "95% interval"):
-        table.add_column(name, justify="right", no_wrap=True)
+    out, table = console(), begin("order, against training alone")
+    add_numbers(table, "n", "Kendall tau-b", "95% interval", "Spearman rho", "95% interval")
     top, whole = result["top_half"], str(result["n"])
     for name, n, kendall, spearman in (
         ("supernet's weights", whole, result["kendall"], result["spearman"]),
@@ -168,20 +172,15 @@ def _estimate(estimate: dict[str, Any]) -> tuple[str, str]:
 
 def print_results(report: dict[str, Any]) -> None:
     """A benchmark's own table, and what else was measured with it."""
-    out = console()
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("part", "metric"):
-        table.add_column(name, no_wrap=True)
-    for name in ("score", "95% interval", "queries", "excluded", "ties"):
-        table.add_column(name, justify="right", no_wrap=True)
+    out, table = console(), begin("part", "metric")
+    add_numbers(table, "score", "95% interval", "queries", "excluded", "ties")
     for line in report["results"]:
-        span = "" if line["interval"] is None else f"{line['interval'][0]:.4f} .. {line['interval'][1]:.4f}"
         ties = "" if line["tie_share"] is None else f"{100 * line['tie_share']:.2f}%"
         table.add_row(
             line["part"],
             line["metric"],
             f"{line['value']:.4f}",
-            span,
+            "" if line["interval"] is None else span(line["interval"]),
             str(line["queries"]),
             str(line["excluded"]),
             ties,

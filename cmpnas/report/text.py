@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
-from cmpnas.report.tables import console
+from cmpnas.report.tables import add_numbers, begin, console, span
 
 
 def print_text_front(front: dict[str, Any]) -> None:
     """Encoders and numbers of candidates that nothing beats, cheapest first."""
-    out, table = console(), Table(box=box.SIMPLE_HEAD)
-    for name in ("MFLOPs a query", "encoder", "k", "cascade hit@1", "95% interval", "coarse hit@1", "reduction"):
-        table.add_column(name, justify="right", no_wrap=True)
+    out, table = console(), begin()
+    add_numbers(table, "MFLOPs a query", "encoder", "k", "cascade hit@1", "95% interval", "coarse hit@1", "reduction")
     table.add_column("encoder id", overflow="fold")
     for pair in front["pairs"]:
         query, scores = pair["query"], pair["scores"]
-        low, high = scores["interval"]
         table.add_row(
             f"{query['mflops']:.3f}",
             f"{query['encoder_mflops']:.3f}",
             str(pair["k"]),
             f"{scores['heterogeneous']:.4f}",
-            f"{low:.4f} .. {high:.4f}",
+            span(scores["interval"]),
             f"{scores['homogeneous']:.4f}",
             f"{pair['cost_reduction']:.1f}x",
             query["id"],
@@ -39,22 +34,20 @@ def print_text_front(front: dict[str, Any]) -> None:
 
 def print_text_evaluation(result: dict[str, Any]) -> None:
     """Coarse alone, fine alone, cascades; and whether the plan held."""
-    out, table = console(), Table(box=box.SIMPLE_HEAD)
+    out, table = console(), begin("system")
     out.print(
         f"{result['recipe']}: {result['split']} split, {result['queries']} queries, {result['gallery_items']} "
         f"pictures, encoder {result['id']}; milliseconds of one thread, encoding included",
         highlight=False,
     )
-    table.add_column("system", no_wrap=True)
-    for name in ("hit@1", "95% interval", "hit@5", "hit@10", "medR", "MFLOPs", "ms a query", "bytes a picture"):
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = "hit@1", "95% interval", "hit@5", "hit@10", "medR", "MFLOPs", "ms a query", "bytes a picture"
+    add_numbers(table, *columns)
     chosen = f"cascade {result['plan']['k']}"
     for system in result["systems"]:
-        low, high = system["intervals"]["hit@1"]
         table.add_row(
             system["name"] + (" (planned)" if system["name"] == chosen else ""),
             f"{system['scores']['hit@1']:.4f}",
-            f"{low:.4f} .. {high:.4f}",
+            span(system["intervals"]["hit@1"]),
             *(f"{system['scores'][name]:.4f}" for name in ("hit@5", "hit@10")),
             f"{system['medr']:g}",
             f"{system['mflops']:.3f}",
