@@ -48,9 +48,9 @@ class Items(Dataset[tuple[Tensor, Tensor]]):
         """uint8 images ``(B, 3, S, S)`` and their int64 indices ``(B,)``: how a DataLoader asks."""
         return self.images.read(np.asarray(indices)), torch.as_tensor(indices)
 
-    def float_batches(self, batch_size: int) -> Iterator[Tensor]:
-        """All pictures in order: float32 ``(B, 3, S, S)``."""
-        return self._float_batches(np.arange(len(self)), batch_size)
+    def float_batches(self, batch_size: int, rows: np.ndarray | None = None) -> Iterator[Tensor]:
+        """All pictures in order, or some: float32 ``(B, 3, S, S)``."""
+        return self._float_batches(np.arange(len(self)) if rows is None else rows, batch_size)
 
     def sample_batches(self, batch_size: int, count: int) -> Iterator[Tensor]:
         """``count`` pictures, the same ones every time, mixed: float32 ``(B, 3, S, S)``.

@@ -51,7 +51,7 @@ class Together(nn.Module):
             node.ends.append(number)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed ``(N, 3, H, W)`` by every architecture: ``(A, N, D)``."""
+        """Embed ``(N, 3, H, W)`` by every architecture, or those that are left: ``(A, N, D)``."""
         found: list[Tensor | None] = [None] * self._count
         open_branches = [(self._root, images.contiguous(memory_format=torch.channels_last))]
         while open_branches:
@@ -62,6 +62,16 @@ class Together(nn.Module):
                 found[number] = x
             open_branches += [(child, x) for child in reversed(node.next.values())]
         return torch.stack([output for output in found if output is not None])
+
+    def only(self, numbers: Sequence[int]) -> None:
+        """Leave all but these architectures out from now on; what is left stays as it is."""
+
+        def stays(node: _Node) -> bool:
+            node.ends = [number for number in node.ends if number in numbers]
+            node.next = {layer: child for layer, child in node.next.items() if stays(child)}
+            return bool(node.ends or node.next)
+
+        stays(self._root)
 
     def _run(self, number: int, layer: Layer, x: Tensor) -> Tensor:
         """One layer; one that writes over its input, as a user's own may, is given a copy, as others need it too."""

@@ -13,6 +13,7 @@ import nni
 from cmpnas.errors import CmpnasError
 from cmpnas.pipeline.options import evaluator
 from cmpnas.pipeline.stages import Stages
+from cmpnas.search.records import Proposal
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     content = nni.get_next_parameter()["plan"]
     try:
         stages = Stages.of_run(path, data, lambda message: print(message, file=sys.stderr))
-        plan = [(n, stages.space.from_json(arch)) for n, arch in content]
+        plan = [Proposal.from_json(proposal, stages.space) for proposal in content]
         records = [record for records in evaluator(stages).together(plan) for record in records]
     except CmpnasError as fault:
         nni.report_final_result({"default": 0.0, "plan": content, "error": str(fault)})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nni.tuner import Tuner
 
 if TYPE_CHECKING:
+    from cmpnas.search.records import Proposal
     from cmpnas.search.tasks import Task
 
 
@@ -56,26 +57,26 @@ class Feeder(Tuner):  # type: ignore[misc]
             from cmpnas.search.records import Record
 
             if reason := value.get("error"):
-                failed = {n for n, _ in value["plan"]}
-                for task in self._which(lambda n, _: n in failed):
+                failed = {proposal[0] for proposal in value["plan"]}
+                for task in self._which(lambda proposal: proposal.n in failed):
                     self._tasks.fail(task, reason)
             else:
                 records = [Record.from_json(content, self._space) for content in value["records"]]
                 found = {(record.n, record.arch): record for record in records}
-                for task in self._which(lambda *numbered: numbered in found):
-                    self._tasks.finish(task, [found[numbered] for numbered in task.plan], self._score)
+                for task in self._which(lambda proposal: proposal[:2] in found):
+                    self._tasks.finish(task, [found[proposal[:2]] for proposal in task.plan], self._score)
 
     def trial_end(self, parameter_id: int, success: bool, **context: Any) -> None:
         """When no trial is left, tasks without a report were those of trials that died."""
         with self._lock:
             self._live -= 1
             if self._live == 0:
-                for task in self._which(lambda *_: True):
+                for task in self._which(lambda _: True):
                     self._tasks.fail(task, "its trial ended without a report")
 
-    def _which(self, covers: Callable[..., bool]) -> Iterable[Task]:
+    def _which(self, covers: Callable[[Proposal], bool]) -> Iterable[Task]:
         """Take out the tasks of which ``covers`` holds for all architectures."""
-        found = [task for task in self._out.values() if all(covers(*numbered) for numbered in task.plan)]
+        found = [task for task in self._out.values() if all(map(covers, task.plan))]
         for task in found:
             del self._out[task.id]
         return found
@@ -105,7 +106,7 @@ class Feeder(Tuner):  # type: ignore[misc]
                 while self._free and self._send and (task := self._tasks.claim("nni")):
                     self._out[task.id] = task
                     self._live += 1
-                    self._send(self._free.pop(0), {"plan": [[n, arch.to_json()] for n, arch in task.plan]})
+                    self._send(self._free.pop(0), {"plan": [proposal.to_json() for proposal in task.plan]})
                 if now - beaten > crew._BEAT:
                     beat, beaten = beat + 1, now
                     for task in self._out.values():

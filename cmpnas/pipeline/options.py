@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from cmpnas.pipeline.stages import Stages
 from cmpnas.retrieval import GalleryIndex
 from cmpnas.search.evaluator import Evaluator
 from cmpnas.search.kept import KeptQueries
+from cmpnas.search.racing import RacingEvaluator
 
 _FLOAT = 4  # bytes
 
@@ -73,9 +74,11 @@ def kept_queries(stages: Stages) -> KeptQueries:
 
 
 def evaluator(stages: Stages) -> Evaluator:
-    """The judge of a run's architectures against all its options; it keeps their query embeddings."""
+    """The judge of a search's architectures against all its options; it keeps their query embeddings."""
     indexed = {name: option.indexed for name, option in open_options(stages).items()}
-    return stages.evaluator(indexed, kept_queries(stages).save)
+    racing = stages.recipe.search.racing
+    make = Evaluator if racing is None else partial(RacingEvaluator, racing=racing)
+    return stages.evaluator(indexed, kept_queries(stages).save, make)
 
 
 def index_options(options: Mapping[str, OptionStage], items: Items) -> dict[str, Indexed]:

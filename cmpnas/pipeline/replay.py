@@ -14,7 +14,7 @@ from cmpnas.files import whole_lines
 from cmpnas.progress import track
 from cmpnas.run import RunFolder
 from cmpnas.search.controllers import find_controller
-from cmpnas.search.records import RecordLog
+from cmpnas.search.records import RecordLog, finished
 from cmpnas.search.replay import Recording, Search
 from cmpnas.search.settings import SearchSettings
 from cmpnas.space import load_space
@@ -67,7 +67,7 @@ def replay(
 
 
 def read_recording(path: Path) -> tuple[Recording, int]:
-    """The records of a run, or of a file beside no run; and the population that a controller is given.
+    """The architectures that a run, or a file beside no run, evaluated to the end; and a controller's population.
 
     Raises:
         RunError: there are none, or they are damaged.
@@ -78,7 +78,7 @@ def read_recording(path: Path) -> tuple[Recording, int]:
         log = RecordLog(folder.records, folder.recipe.space())
     else:
         search, gallery, log = SearchSettings(), None, RecordLog(path, load_space(_space_of(path)))
-    records = log.read()
+    records = finished(log.read())
     if not records:
         raise RunError(f"{log.path} holds no records; finish a search first.")
     name = gallery or next(iter(records[0].galleries))

@@ -12,7 +12,7 @@ from cmpnas.files import read_json, whole_lines
 from cmpnas.report.references import Point
 from cmpnas.report.results import Searched
 from cmpnas.run import RunFolder
-from cmpnas.search.records import RecordLog
+from cmpnas.search.records import RecordLog, finished
 from cmpnas.space import SearchSpace
 
 _TABLE = {"split", "queries", "excluded_queries", "gallery_items", "chance", "metrics", "systems", "verdicts"}
@@ -39,13 +39,13 @@ def _untimed(run: RunFolder, embedding_dim: int | None = None) -> SearchSpace:
 
 
 def searched(run: RunFolder) -> Searched:
-    """What a finished search found and evaluated, and what was trained since, if `evaluate` has scored it.
+    """What a finished search found and evaluated to the end, and what was trained since, if `evaluate` has scored it.
 
     Raises:
         RunError: the search has not ended, or a file is damaged.
     """
     front = run.read_front()
-    records = RecordLog(run.records, _untimed(run)).read()
+    records = finished(RecordLog(run.records, _untimed(run)).read())
     return Searched(run.path.name, front, records, _trained(run, front["metric"]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from cmpnas.search.controllers import make_controller
 from cmpnas.search.evaluator import score_against
 from cmpnas.search.front import build_front
 from cmpnas.search.kept import KeptQueries
-from cmpnas.search.records import Ahead, Record, RecordLog
+from cmpnas.search.race import Race
+from cmpnas.search.records import Ahead, Record, RecordLog, finished
 from cmpnas.search.rounds import Judge
+from cmpnas.space import Arch
 
 _PRUNE_EVERY = 64  # records
 
@@ -90,7 +93,7 @@ def search(
                 indexed_per_query=recipe.search.indexed_per_query,
             )
             write_json(run.front, front)
-            plot_front([Searched(run.path.name, front, records)], run.path / "front.png")
+            plot_front([Searched(run.path.name, front, finished(records))], run.path / "front.png")
     return front
 
 
@@ -125,6 +128,14 @@ def _search(
             "for workers that work at the same time set search.batch, as in --set search.batch=8"
         )
     trials = max(settings.trials, known)
+    race = None if settings.racing is None else Race(partial(_cost, stages))
+
+    def score(record: Record) -> float:
+        """Of what was stopped, that which it was expected to come to."""
+        if race is None or record.raced is None:
+            return stages.reward(record)
+        return race.expected(stages.recipe.gallery.name, stages.reward(record))
+
     proceeding = rounds.search(
         controller,
         judge,
@@ -132,9 +143,10 @@ def _search(
         ahead,
         trials=trials,
         batch=settings.batch,
-        score=stages.reward,
+        score=score,
         cost=lambda record: record.cost(settings.budget),
         found=found,
+        race=race,
     )
     records: list[Record] = []
     for record in track(proceeding, "search", total=trials):
@@ -142,21 +154,31 @@ def _search(
         if len(records) % _PRUNE_EVERY == 0:
             kept.prune(records)
     kept.prune(records)
+    if stopped := len(records) - len(finished(records)):
+        stages.say(f"search: {stopped} of {len(records)} could not enter the front and were stopped early")
     if len(records) < trials:
         stages.say(f"search: ends after {len(records)}, nothing new is left within the budget")
     return records
 
 
+def _cost(stages: Stages, arch: Arch) -> float:
+    """What the search lowers, as `Record.cost` has it."""
+    cost = stages.space.cost(arch)
+    in_time = stages.recipe.search.budget.latency_ms is not None
+    return cost.latency_ms if in_time and cost.latency_ms is not None else cost.mflops
+
+
 def _complete(log: RecordLog, kept: KeptQueries, stages: Stages, galleries: Mapping[str, Indexed]) -> list[Record]:
     """Records scored against gallery options that came after them too, from the query embeddings that were kept."""
-    records, metric, scored, left = log.read(), stages.recipe.search.metric, 0, 0
+    records, settings, scored, left = log.read(), stages.recipe.search, 0, 0
+    task, metric, racing = stages.splits.search, settings.metric, settings.racing
     for place, record in enumerate(records):
         later = {name: known for name, known in galleries.items() if name not in record.galleries}
         query = kept.load(record.n) if later else None
         if query is None:
             left += bool(later)
             continue
-        found = {**record.galleries, **score_against(query, later, stages.splits.search, metric)}
+        found = {**record.galleries, **score_against(query, later, task, metric, racing)}
         records[place] = replace(
             record, galleries={name: found[name] for name in [*galleries, *found] if name in found}
         )

@@ -244,11 +244,14 @@ class Stages:
         return supernet.eval()
 
     def evaluator(
-        self, galleries: Mapping[str, Indexed] | None = None, keep: Callable[[int, np.ndarray], None] | None = None
+        self,
+        galleries: Mapping[str, Indexed] | None = None,
+        keep: Callable[[int, np.ndarray], None] | None = None,
+        make: Callable[..., Evaluator] = Evaluator,
     ) -> Evaluator:
         """The judge of this run's architectures, on the search split, by default against the anchor alone."""
         settings = self.recipe.search
-        return Evaluator(
+        return make(
             self.supernet,
             self.splits.pool,
             self.splits.search,
@@ -265,7 +268,8 @@ class Stages:
     @property
     def judge_key(self) -> str:
         """Key of everything that a record depends on: workers of one search must agree on it."""
-        settings = self.recipe.search.model_dump(mode="json", include={"metric", "calibration_images"})
+        relevant = {"metric", "calibration_images", "racing"}
+        settings = self.recipe.search.model_dump(mode="json", include=relevant, exclude_none=True)
         options = [option.model_dump(mode="json") for option in self.recipe.galleries]
         return hash_of(self.supernet_key, settings, options, hash_file(self.run.supernet))
 

@@ -60,7 +60,7 @@ def judge(stages: Stages, workers: int | None, storage: str | None) -> Iterator[
 
 def split(stages: Stages, plan: Plan, workers: int) -> list[Plan]:
     """Tasks of architectures that begin alike; two for each worker, so that none is idle for long at the end."""
-    ordered = [plan[i] for i in by_beginning(stages.supernet, [arch for _, arch in plan])]
+    ordered = [plan[i] for i in by_beginning(stages.supernet, [proposal.arch for proposal in plan])]
     at_once = min(_TOGETHER, -(-len(plan) // (2 * workers))) if workers else _UNKNOWN
     return [ordered[start : start + at_once] for start in range(0, len(ordered), at_once)]
 

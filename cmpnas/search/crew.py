@@ -91,11 +91,11 @@ class Crew:
 
     def _again(self, plan: Plan, reason: str) -> None:
         """Give architectures away once more, each by itself, so that one that cannot be evaluated is found."""
-        for n, arch in plan:
-            self._failures[n] += 1
-            if self._failures[n] >= _TRIES:
-                raise RunError(f"{arch.id} could not be evaluated in {_TRIES} attempts; the last: {reason}")
-            self._put([(n, arch)])
+        for proposal in plan:
+            self._failures[proposal.n] += 1
+            if self._failures[proposal.n] >= _TRIES:
+                raise RunError(f"{proposal.arch.id} could not be evaluated in {_TRIES} attempts; the last: {reason}")
+            self._put([proposal])
 
     def _tell_beat(self) -> None:
         if time.monotonic() - self._told > _BEAT or not self._beat:

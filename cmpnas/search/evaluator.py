@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cmpnas.data.items import Items, Protocol
+from cmpnas.errors import DataError
 from cmpnas.gallery.base import Indexed
 from cmpnas.models.calibrate import calibrate
 from cmpnas.models.supernet import Supernet
@@ -17,7 +18,7 @@ from cmpnas.models.together import Together, by_beginning
 from cmpnas.retrieval.evaluate import Scores, score
 from cmpnas.retrieval.relevance import Relevance
 from cmpnas.retrieval.similarity import Cosine, Similarity, Without
-from cmpnas.search.records import PairScore, Record
+from cmpnas.search.records import PairScore, Proposal, Record
 from cmpnas.space import Arch
 from cmpnas.train.device import device, keep_freed_memory
 from cmpnas.train.embed import embed_batches
@@ -65,50 +66,64 @@ class Evaluator:
 
     def __call__(self, n: int, arch: Arch) -> Record:
         """Evaluate ``arch`` with the supernet's weights, as record number ``n``."""
-        return next(self.together([(n, arch)]))[0]
+        return next(self.together([Proposal(n, arch)]))[0]
 
-    def together(self, plan: Sequence[tuple[int, Arch]]) -> Iterator[list[Record]]:
-        """Evaluate numbered architectures with the supernet's weights, as many at a time as fit.
+    def together(self, plan: Sequence[Proposal]) -> Iterator[list[Record]]:
+        """Evaluate proposals with the supernet's weights, as many at a time as fit.
 
         Those of a common beginning come together, so records do not come in the order of numbers.
         """
         width = self.supernet.space.embedding_dim * 4 * (len(self.search.query) + len(self.search.gallery))
         at_once = min(_TOGETHER, max(1, _MEMORY // width))
-        order = by_beginning(self.supernet, [arch for _, arch in plan])
+        order = by_beginning(self.supernet, [proposal.arch for proposal in plan])
         for start in range(0, len(order), at_once):
             part = [plan[index] for index in order[start : start + at_once]]
-            yield self._judge(part, Together(self.supernet, [arch for _, arch in part]))
+            networks = Together(self.supernet, [proposal.arch for proposal in part])
+            calibrate(networks, self._calibration())
+            yield self._evaluate(part, networks)
 
     def judge(self, n: int, arch: Arch, network: nn.Module) -> Record:
         """Calibrate and score ``network``, which is of ``arch``, as record number ``n``."""
-        return self._judge([(n, arch)], network)[0]
-
-    def _judge(self, plan: Sequence[tuple[int, Arch]], network: nn.Module) -> list[Record]:
-        """Records of architectures whose embeddings ``network`` gives, ``(A, N, D)`` or of one alone ``(N, D)``."""
         calibrate(network, self._calibration())
-        query, gallery = (
-            embed_batches(network, batches()).reshape(len(plan), len(items), -1).numpy()
-            for batches, items in ((self._query, self.search.query), (self._gallery, self.search.gallery))
-        )
-        return [self._record(*numbered, query[i], gallery[i]) for i, numbered in enumerate(plan)]
+        return self._judge([Proposal(n, arch)], network, self._embedded(network, self._query, 1))[0]
 
-    def _record(self, n: int, arch: Arch, query: np.ndarray, gallery: np.ndarray) -> Record:
-        if self._keep is not None:
-            self._keep(n, query)
-        cost = self.supernet.space.cost(arch)
-        against = {name: self._score(self._similarity(name, query)) for name in self.galleries}
+    def _evaluate(self, plan: Sequence[Proposal], networks: Together) -> list[Record]:
+        """Records of a few architectures, given their calibrated networks."""
+        return self._judge(plan, networks, self._embedded(networks, self._query, len(plan)))
+
+    def _judge(self, plan: Sequence[Proposal], network: nn.Module, queries: np.ndarray) -> list[Record]:
+        """Records of architectures from the embeddings of all queries, ``(A, Q, D)``, and ``network``, which gives
+        those of the gallery."""
+        galleries, records = self._embedded(network, self._gallery, len(plan)), []
+        for proposal, query, gallery in zip(plan, queries, galleries, strict=True):
+            if self._keep is not None:
+                self._keep(proposal.n, query)
+            homogeneous = self._score(Cosine(query, gallery), self._relevance)[self.metric]
+            records.append(self._record(proposal, self._against(query, self._relevance), homogeneous))
+        return records
+
+    def _record(
+        self, proposal: Proposal, against: Mapping[str, Scores], homogeneous: float, raced: int | None = None
+    ) -> Record:
+        cost = self.supernet.space.cost(proposal.arch)
+        galleries = {
+            name: PairScore(scores[self.metric], scores.interval(self.metric)) for name, scores in against.items()
+        }
         return Record(
-            n,
-            arch,
-            cost.mflops,
-            cost.params_m,
-            {name: PairScore(scores[self.metric], scores.interval(self.metric)) for name, scores in against.items()},
-            self._score(Cosine(query, gallery))[self.metric],
-            cost.latency_ms,
+            proposal.n, proposal.arch, cost.mflops, cost.params_m, galleries, homogeneous, cost.latency_ms, raced
         )
 
-    def _score(self, similarity: Similarity) -> Scores:
-        return score(similarity, self._relevance, [self.metric])
+    def _embedded(self, network: nn.Module, batches: Callable[[], Iterable[Tensor]], count: int) -> np.ndarray:
+        """Pictures by ``count`` architectures: ``(A, N, D)``."""
+        vectors = embed_batches(network, batches())
+        return vectors.reshape(count, -1, vectors.shape[-1]).numpy()
+
+    def _against(self, query: np.ndarray, relevance: Relevance) -> dict[str, Scores]:
+        """M(q, g) of queries and every gallery."""
+        return {name: self._score(self._similarity(name, query), relevance) for name in self.galleries}
+
+    def _score(self, similarity: Similarity, relevance: Relevance) -> Scores:
+        return score(similarity, relevance, [self.metric])
 
     def _similarity(self, gallery: str, query: np.ndarray) -> Similarity:
         cosine, rejected = self._indexed[gallery].of(query), self.galleries[gallery].rejected
@@ -149,13 +164,34 @@ def calibrate_on(network: nn.Module, pool: Items, images: int) -> nn.Module:
 
 
 def score_against(
-    query: np.ndarray, galleries: Mapping[str, Indexed], task: Protocol, metric: str
+    query: np.ndarray, galleries: Mapping[str, Indexed], task: Protocol, metric: str, racing: float | None = None
 ) -> dict[str, PairScore]:
-    """M(q, g) of query embeddings and every gallery."""
-    against = {
-        name: score_pair(query, known.gallery, task, [metric], known.rejected) for name, known in galleries.items()
-    }
-    return {name: PairScore(scores[metric], scores.interval(metric)) for name, scores in against.items()}
+    """M(q, g) of query embeddings and every gallery; where architectures are raced, of the first queries, too."""
+    found = {}
+    for name, known in galleries.items():
+        scores = score_pair(query, known.gallery, task, [metric], known.rejected)
+        first = None
+        if racing is not None:
+            rows = np.isin(np.flatnonzero(scores.counted), first_queries(task, racing))
+            first = float(scores.per_query(metric)[rows].mean())
+        found[name] = PairScore(scores[metric], scores.interval(metric), first)
+    return found
+
+
+def first_queries(task: Protocol, share: float) -> np.ndarray:
+    """Queries that tell whether an architecture is evaluated to the end: the same rows every time, mixed, in order.
+
+    Raises:
+        DataError: there are too few queries that could find something.
+    """
+    known = np.flatnonzero(np.isin(task.query.labels, task.gallery.labels))
+    count = max(1, round(share * len(task.query)))
+    if count >= len(task.query) or count > len(known):
+        raise DataError(
+            f"search.racing of {share:g} stops architectures after {count} of {len(task.query)} queries, of which "
+            f"{len(known)} have something to find; set another share, or no racing."
+        )
+    return np.sort(np.random.default_rng(0).permutation(known)[:count])
 
 
 def score_pair(

@@ -10,7 +10,7 @@ import numpy as np
 
 from cmpnas.cost.budget import Budget
 from cmpnas.errors import RunError, unknown
-from cmpnas.search.records import Record
+from cmpnas.search.records import Record, finished
 
 
 def non_dominated(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
@@ -48,6 +48,8 @@ def build_front(
 ) -> dict[str, Any]:
     """The content of ``front.json``: the non-dominated (query, gallery) pairs of ``records``.
 
+    What was stopped early is not among them.
+
     What counts is the heterogeneous score, `Record.cost`, and what indexing costs a query: ``indexed_per_query`` times
     the gallery option's multiply-adds an image.
 
@@ -56,7 +58,7 @@ def build_front(
         galleries: by name, ``{"name", "kind", "mflops"}`` and more; other options in the records are passed over.
         paragon: ``{"gallery", "mflops", "score"}``, the anchor on both sides.
     """
-    points = [(record, name) for record in records for name in galleries if name in record.galleries]
+    points = [(record, name) for record in finished(records) for name in galleries if name in record.galleries]
     scores = np.array([record.galleries[name].heterogeneous for record, name in points])
     indexing = {name: indexed_per_query * option["mflops"] for name, option in galleries.items()}
     costs = np.array([(record.cost(budget), indexing[name]) for record, name in points])

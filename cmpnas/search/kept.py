@@ -9,7 +9,7 @@ import numpy as np
 
 from cmpnas.files import read_npy
 from cmpnas.search.front import non_dominated
-from cmpnas.search.records import Record
+from cmpnas.search.records import Record, finished
 
 
 class KeptQueries:
@@ -48,6 +48,7 @@ class KeptQueries:
         held = {int(path.stem): path for path in self.folder.glob("[0-9]*.npy")}
         if sum(path.stat().st_size for path in held.values()) <= self.limit:
             return
+        records = finished(records)
         costs = np.array([record.mflops for record in records])
         best: set[int] = set()
         for name in {name for record in records for name in record.galleries}:

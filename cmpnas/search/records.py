@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from cmpnas.cost.budget import Budget
 from cmpnas.errors import RunError
@@ -17,12 +19,50 @@ from cmpnas.space import Arch, SearchSpace
 Reward = Literal["r1", "r2", "r3"]
 
 
+class Proposal(NamedTuple):
+    """A numbered architecture to evaluate.
+
+    Attributes:
+        marks: by gallery option, the score on the first part of the queries up to which it need not be evaluated to
+            the end, if it is above none of them; see `cmpnas.search.race`.
+    """
+
+    n: int
+    arch: Arch
+    marks: Mapping[str, float] = MappingProxyType({})
+
+    def to_json(self) -> list[Any]:
+        """As a task holds it."""
+        return [self.n, self.arch.to_json(), *([dict(self.marks)] if self.marks else [])]
+
+    @staticmethod
+    def from_json(content: Any, space: SearchSpace) -> Proposal:
+        """Read it back."""
+        n, arch, *marks = content
+        return Proposal(n, space.from_json(arch), *marks)
+
+
 @dataclass(frozen=True)
 class PairScore:
-    """M(q, g) of one architecture and one gallery, with its 95% interval."""
+    """M(q, g) of one architecture and one gallery, with its 95% interval.
+
+    ``first`` is the score on the first part of the queries, of what was evaluated to the end where others are raced.
+    """
 
     heterogeneous: float
     interval: tuple[float, float]
+    first: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a record holds it."""
+        first = {} if self.first is None else {"first": self.first}
+        return {"heterogeneous": self.heterogeneous, "interval": list(self.interval), **first}
+
+    @staticmethod
+    def from_json(content: Any) -> PairScore:
+        """Read it back."""
+        low, high = content["interval"]
+        return PairScore(content["heterogeneous"], (low, high), content.get("first"))
 
 
 @dataclass(frozen=True)
@@ -30,6 +70,10 @@ class Record:
     """One evaluated architecture against every gallery option.
 
     An option that was added to a finished run may be missing in some, see `cmpnas.search.kept`.
+
+    Attributes:
+        raced: after how many queries it was stopped, as it could no longer enter the front: then scores are of these
+            alone, and ``homogeneous`` is NaN. None for what was evaluated to the end.
     """
 
     n: int
@@ -39,6 +83,7 @@ class Record:
     galleries: Mapping[str, PairScore]
     homogeneous: float
     latency_ms: float | None = None
+    raced: int | None = None
 
     def cost(self, budget: Budget) -> float:
         """What a search under ``budget`` lowers: milliseconds where they are limited, else MFLOPs."""
@@ -60,29 +105,29 @@ class Record:
                 "params_m": self.params_m,
                 **({} if self.latency_ms is None else {"latency_ms": self.latency_ms}),
             },
-            "galleries": {
-                name: {"heterogeneous": score.heterogeneous, "interval": list(score.interval)}
-                for name, score in self.galleries.items()
-            },
-            "homogeneous": self.homogeneous,
+            "galleries": {name: score.to_json() for name, score in self.galleries.items()},
+            **({"homogeneous": self.homogeneous} if self.raced is None else {"raced": {"queries": self.raced}}),
         }
 
     @staticmethod
     def from_json(content: Any, space: SearchSpace) -> Record:
         """Read back one line."""
-        query = content["query"]
+        query, raced = content["query"], content["raced"]["queries"] if "raced" in content else None
         return Record(
             content["n"],
             space.from_json(query["arch"]),
             query["mflops"],
             query["params_m"],
-            {
-                name: PairScore(score["heterogeneous"], (score["interval"][0], score["interval"][1]))
-                for name, score in content["galleries"].items()
-            },
-            content["homogeneous"],
+            {name: PairScore.from_json(score) for name, score in content["galleries"].items()},
+            content["homogeneous"] if raced is None else math.nan,
             query.get("latency_ms"),
+            raced,
         )
+
+
+def finished(records: Iterable[Record]) -> list[Record]:
+    """Those that were evaluated to the end: what fronts and pictures are made of."""
+    return [record for record in records if record.raced is None]
 
 
 class RecordLog:

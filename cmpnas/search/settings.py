@@ -69,9 +69,12 @@ class SearchSettings(ControllerSettings):
     query embeddings, for gallery options that are added later.
     ``batch``: how many architectures are proposed before the first of them must be scored, so how many workers can be
     busy; by default as many as make no difference to the controller, which is a generation or one.
+    ``racing``: the share of the queries after which what can no longer enter the front is not evaluated further
+    (`cmpnas.search.race`); by default everything is evaluated to the end.
     """
 
     batch: PositiveInt | None = None
+    racing: Annotated[float, Field(gt=0, lt=1)] | None = None
     metric: str = "map@r"
     reward: Reward = "r2"
     calibration_images: Annotated[int, Field(ge=2)] = 512
@@ -80,6 +83,12 @@ class SearchSettings(ControllerSettings):
     keep_mb: PositiveInt = 1024
 
     _metric_exists = field_validator("metric")(metric_name)
+
+    @model_validator(mode="after")
+    def _race_is_for_the_front(self) -> SearchSettings:
+        if self.racing is not None and self.reward != "r2":
+            raise ValueError(f"racing is by M(q, g), the reward is {self.reward}; use r2, or no racing")
+        return self
 
     @model_validator(mode="after")
     def _budget_can_be_kept(self) -> SearchSettings:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cmpnas.errors import RunError
-from cmpnas.search.records import Record
+from cmpnas.search.records import Proposal, Record
 from cmpnas.search.storage import open_storage, unreachable
-from cmpnas.space import Arch, SearchSpace
+from cmpnas.space import SearchSpace
 
-Plan = Sequence[tuple[int, Arch]]
+Plan = Sequence[Proposal]
 T = TypeVar("T")
 
 _PATIENCE = 60.0  # seconds that a storage may be away, as a database is when it is restarted
@@ -24,10 +24,10 @@ _PATIENCE = 60.0  # seconds that a storage may be away, as a database is when it
 
 @dataclass(frozen=True)
 class Task:
-    """Numbered architectures to evaluate; ``beat`` and ``worker`` are of the one that does."""
+    """Proposals to evaluate; ``beat`` and ``worker`` are of the one that does."""
 
     id: int
-    plan: tuple[tuple[int, Arch], ...]
+    plan: tuple[Proposal, ...]
     worker: str | None = None
     beat: int = 0
 
@@ -69,7 +69,7 @@ class Tasks:
         """Add a task; its id."""
         from optuna.trial import create_trial
 
-        content = [[n, arch.to_json()] for n, arch in plan]
+        content = [proposal.to_json() for proposal in plan]
         trial = create_trial(state=self._states.WAITING, user_attrs={"plan": content})
         return int(self._call("create_new_trial", self._study, trial))
 
@@ -129,7 +129,7 @@ class Tasks:
         tasks = []
         for trial in self._call("get_all_trials", self._study, False, states):
             said = trial.user_attrs
-            plan = tuple((n, self.space.from_json(arch)) for n, arch in said["plan"])
+            plan = tuple(Proposal.from_json(content, self.space) for content in said["plan"])
             tasks.append(Task(trial._trial_id, plan, said.get("worker"), said.get("beat", 0)))
         return tasks
 

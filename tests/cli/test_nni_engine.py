@@ -13,6 +13,7 @@ from urllib.request import urlopen
 import pytest
 
 from cmpnas.cli.app import main
+from cmpnas.search.records import Proposal
 from cmpnas.search.storage import open_storage
 from tests.conftest import QUICK
 
@@ -144,7 +145,7 @@ def reported(tasks, content) -> dict:
 def test_what_a_trial_reports_counts_and_not_which_trial_nni_takes_it_for(feeder):
     tuner, tasks, sent = feeder
     drawn = tasks.space.sample_many(4, 0)
-    first, second = (tasks.put([(i, drawn[i]), (i + 1, drawn[i + 1])]) for i in (0, 2))
+    first, second = (tasks.put([Proposal(i, drawn[i]), Proposal(i + 1, drawn[i + 1])]) for i in (0, 2))
     until(lambda: len(sent) == 2)
     tuner.receive_trial_result(0, sent[0], reported(tasks, sent[1]))  # the other's
     tuner.trial_end(0, True)
@@ -158,7 +159,7 @@ def test_what_a_trial_reports_counts_and_not_which_trial_nni_takes_it_for(feeder
 def test_of_trials_that_die_the_tasks_are_given_back(feeder):
     tuner, tasks, sent = feeder
     drawn = tasks.space.sample_many(3, 0)
-    lost, done = tasks.put([(0, drawn[0])]), tasks.put([(1, drawn[1])])
+    lost, done = tasks.put([Proposal(0, drawn[0])]), tasks.put([Proposal(1, drawn[1])])
     until(lambda: len(sent) == 2)
     tuner.trial_end(1, False)  # NNI may name the wrong one, so nothing is concluded yet
     assert len(tasks.unfinished()) == 2
@@ -166,7 +167,7 @@ def test_of_trials_that_die_the_tasks_are_given_back(feeder):
     tuner.trial_end(0, True)
     assert [record.n for record in tasks.result(done)] == [1]
     assert tasks.result(lost) == "its trial ended without a report"
-    wrong = tasks.put([(2, drawn[2])])
+    wrong = tasks.put([Proposal(2, drawn[2])])
     tuner.generate_multiple_parameters([2], st_callback=sent.__setitem__)
     until(lambda: 2 in sent)
     tuner.receive_trial_result(2, sent[2], {"default": 0.0, "plan": sent[2]["plan"], "error": "no pictures"})

@@ -13,6 +13,7 @@ from cmpnas.models import Supernet, calibrate
 from cmpnas.retrieval import evaluate_retrieval
 from cmpnas.search import evaluator as module
 from cmpnas.search.evaluator import Evaluator
+from cmpnas.search.records import Proposal
 
 
 def pictures(count: int, seed: int, size: int = 32) -> Items:
@@ -32,7 +33,7 @@ def parts(small):
 @pytest.fixture(scope="module")
 def plan(small):
     drawn = small.sample_many(9, 0)
-    return [(10 + i, drawn[i]) for i in range(9)]
+    return [Proposal(10 + i, drawn[i]) for i in range(9)]
 
 
 def make(parts) -> Evaluator:
@@ -41,7 +42,7 @@ def make(parts) -> Evaluator:
 
 def test_a_record_is_what_the_steps_give_one_by_one(parts, plan):
     supernet, pool, search, galleries = parts
-    n, arch = plan[0]
+    n, arch, _ = plan[0]
     record = make(parts)(n, arch)
     network = calibrate(supernet.carve(arch), list(pool.sample_batches(128, 140)))
     with torch.inference_mode():
@@ -63,7 +64,7 @@ def test_a_record_is_what_the_steps_give_one_by_one(parts, plan):
 
 
 def test_company_changes_no_bit(parts, plan, monkeypatch):
-    alone = [make(parts)(n, arch) for n, arch in plan]
+    alone = [make(parts)(n, arch) for n, arch, _ in plan]
     sizes = []
     for limit in (16, 4):
         monkeypatch.setattr(module, "_TOGETHER", limit)
@@ -88,6 +89,6 @@ def test_pictures_are_read_once(parts, plan):
 
     counted = Items(Counting(pool.images.pixels), pool.labels, pool.sources, pool.rows)
     evaluator = Evaluator(supernet, counted, search, galleries, metric="map@r", calibration_images=140)
-    first = evaluator(*plan[0])
-    assert evaluator(*plan[0]) == first
+    first = evaluator(*plan[0][:2])
+    assert evaluator(*plan[0][:2]) == first
     assert len(read) == len(set(read)) == 140

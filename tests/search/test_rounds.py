@@ -34,10 +34,10 @@ class Judges:
                 raise StopError
             self.limit -= 1
             part = plan[start : start + self.at_once]
-            self.evaluated += [arch for _, arch in part]
-            yield [self.record(n, arch) for n, arch in part]
+            self.evaluated += [proposal.arch for proposal in part]
+            yield [self.record(*proposal) for proposal in part]
 
-    def record(self, n, arch):
+    def record(self, n, arch, marks):
         cost = self.space.cost(arch)
         score = sum(float(value) * (1 + i % 3) for i, (_, value) in enumerate(arch.choices)) / 1000
         return Record(n, arch, cost.mflops, cost.params_m, {"g": PairScore(score, (0.1, 1 / 3))}, 0.5)

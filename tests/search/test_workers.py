@@ -15,7 +15,7 @@ from cmpnas.errors import RunError
 from cmpnas.search import crew as crew_module
 from cmpnas.search import tasks as tasks_module
 from cmpnas.search.crew import Crew
-from cmpnas.search.records import PairScore, Record
+from cmpnas.search.records import PairScore, Proposal, Record
 from cmpnas.search.storage import open_storage, shown
 from cmpnas.search.tasks import Tasks
 from cmpnas.search.worker import work
@@ -31,7 +31,7 @@ class Stub:
         self.space, self.stuck, self.fault = space, stuck, fault
 
     def together(self, plan):
-        for n, arch in plan:
+        for n, arch, _ in plan:
             if n == self.fault:
                 raise RunError(f"{arch.id} is cursed")
             time.sleep(3600 if n == self.stuck else 0.02)
@@ -47,7 +47,7 @@ def score(record):
 def plan(small):
     drawn = small.sample_many(40, 0)
     archs = list(dict.fromkeys(drawn[i] for i in range(40)))
-    return list(enumerate(archs[:24]))
+    return [Proposal(n, arch) for n, arch in enumerate(archs[:24])]
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +130,7 @@ def test_killed_in_mid_evaluation_its_architectures_go_to_others(url, small, pla
     search = threading.Thread(target=rounds)
     search.start()
     with workers(url, small, name, Stub(small, stuck=5)) as (victim,):
-        while not any(task.worker and 5 in dict(task.plan) for task in tasks.unfinished()):
+        while not any(task.worker and 5 in [proposal.n for proposal in task.plan] for task in tasks.unfinished()):
             time.sleep(0.02)
         with workers(url, small, name, *[Stub(small)] * 3) as others:
             os.kill(victim.pid, signal.SIGKILL)

@@ -24,7 +24,7 @@ from cmpnas.run import TextRunFolder
 from cmpnas.search import rounds
 from cmpnas.search.controllers import make_controller
 from cmpnas.search.front import non_dominated
-from cmpnas.search.records import Ahead, PairScore, Record, RecordLog
+from cmpnas.search.records import Ahead, PairScore, Proposal, Record, RecordLog
 from cmpnas.space import Arch
 from cmpnas.text.captions import Captioned
 from cmpnas.text.encoding import FineScorer, TextEncoder, store_regions
@@ -188,8 +188,8 @@ def _search(stages: TextStages, costs: QueryCosts, budget: Budget) -> list[Recor
     known = len(log.read())
     stages.say(f"search: {max(0, settings.trials - known)} of {settings.trials} encoders to evaluate")
 
-    def judge(plan: Sequence[tuple[int, Arch]]) -> Iterator[list[Record]]:
-        return ([evaluator(n, arch)] for n, arch in plan)
+    def judge(plan: Sequence[Proposal]) -> Iterator[list[Record]]:
+        return ([evaluator(proposal.n, proposal.arch)] for proposal in plan)
 
     def best(record: Record) -> tuple[float, float]:
         score, spent, _ = max(_points(record, costs, settings.budget_mflops), key=lambda point: (point[0], -point[1]))

@@ -1,0 +1,72 @@
+"""The judge where architectures are raced: what the first queries say decides who goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cmpnas.data.items import Items, Protocol
+from cmpnas.gallery.base import Indexed
+from cmpnas.models.supernet import Supernet
+from cmpnas.models.together import Together
+from cmpnas.retrieval.relevance import Relevance
+from cmpnas.search.evaluator import _EMBED, Evaluator, _kept, first_queries
+from cmpnas.search.records import Proposal, Record
+
+
+class RacingEvaluator(Evaluator):
+    """Embeds the other queries and the gallery by those architectures alone that are above one of their marks.
+
+    Args:
+        racing: the share of the queries that comes first.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        pool: Items,
+        search: Protocol,
+        galleries: Mapping[str, Indexed],
+        *,
+        metric: str,
+        calibration_images: int,
+        racing: float,
+        keep: Callable[[int, np.ndarray], None] | None = None,
+    ) -> None:
+        super().__init__(
+            supernet, pool, search, galleries, metric=metric, calibration_images=calibration_images, keep=keep
+        )
+        first = first_queries(search, racing)
+        rest = np.setdiff1d(np.arange(len(search.query)), first)
+        self._first, self._rest = (
+            _kept(lambda rows=rows: search.query.float_batches(_EMBED, rows), len(rows), supernet.space.size)  # type: ignore[misc]
+            for rows in (first, rest)
+        )
+        self._in_order = np.argsort(np.concatenate([first, rest]))
+        labels, sources = search.query.labels[first], search.own_sources
+        own = None if sources is None else (sources[0][first], sources[1])
+        self._of_first = Relevance.of_labels(labels, search.gallery.labels, own, len(first), len(search.gallery))
+
+    def _evaluate(self, plan: Sequence[Proposal], networks: Together) -> list[Record]:
+        first = self._embedded(networks, self._first, len(plan))
+        seen = [self._against(query, self._of_first) for query in first]
+        scores = [{name: one[self.metric] for name, one in against.items()} for against in seen]
+        on = [i for i, proposal in enumerate(plan) if not _stops(scores[i], proposal.marks)]
+        stopped = sorted(set(range(len(plan))) - set(on))
+        records = [self._record(plan[i], seen[i], math.nan, raced=first.shape[1]) for i in stopped]
+        if on:
+            networks.only(on)
+            rest = self._embedded(networks, self._rest, len(on))
+            queries = np.concatenate([first[on], rest], axis=1)[:, self._in_order]
+            for i, record in zip(on, self._judge([plan[i] for i in on], networks, queries), strict=True):
+                galleries = {name: replace(pair, first=scores[i][name]) for name, pair in record.galleries.items()}
+                records.append(replace(record, galleries=galleries))
+        return records
+
+
+def _stops(scores: Mapping[str, float], marks: Mapping[str, float]) -> bool:
+    """Is there a mark against every gallery option, and no score above it?"""
+    return all(name in marks and score <= marks[name] for name, score in scores.items())
