@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cmpnas.cli.app import main
+from cmpnas.pipeline.replay import read_recording
 from tests.conftest import QUICK
 
 RECIPE = (*QUICK, "search.controller=optuna:nsga2")  # a generation is a round
@@ -149,3 +150,24 @@ def test_workers_take_gpus_in_turn(monkeypatch):
         assert [one_gpu(number) for number in range(3)] == expected
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert one_gpu(1) == {"CUDA_VISIBLE_DEVICES": "7"}
+
+
+def test_races_end_alike_whoever_runs_them(unsearched, tmp_path, capsys):
+    """What is stopped follows from the records, so workers stop the same; none of it comes into the front."""
+    settings = [*SETTINGS, "--set", "search.racing=0.5", "--set", "search.trials=24"]
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder, workers in zip(folders, ("1", "2"), strict=True):
+        shutil.copytree(unsearched, folder)
+        shutil.copy(folder / "recipe.yaml", tmp_path / "old.yaml")
+        (folder / "recipe.yaml").write_text((tmp_path / "old.yaml").read_text().replace("racing: null", "racing: 0.5"))
+        assert main(["search", *settings, "--run", str(folder), "--resume", "--workers", workers]) == 0
+    for name in ("records.jsonl", "front.json"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    records = [json.loads(line) for line in (folders[0] / "records.jsonl").read_text().splitlines()]
+    stopped = {record["query"]["id"] for record in records if "raced" in record}
+    assert stopped
+    assert f"search: {len(stopped)} of 24 could not enter the front and were stopped early" in capsys.readouterr().err
+    front = json.loads((folders[0] / "front.json").read_text())
+    assert not stopped & {pair["query"]["id"] for pair in front["pairs"]}
+    assert main(["plot", str(folders[0]), "--out", str(tmp_path / "front.svg")]) == 0
+    assert len(read_recording(folders[0])[0].archs) == 24 - len(stopped)
