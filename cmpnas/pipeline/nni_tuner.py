@@ -94,14 +94,9 @@ class Feeder(Tuner):  # type: ignore[misc]
         self._score = lambda record: record.reward(recipe.gallery.name, recipe.search.reward)
         storage, study, key = self._where
         self._tasks = Tasks(storage, self._space, study, key)
-        beat, heard, since, beaten = 0, self._tasks.state(), time.monotonic(), 0.0
-        while True:
-            now, state = time.monotonic(), self._tasks.state()
-            if state != heard:
-                heard, since = state, now
-            if now - since > crew._GRACE:
-                rest.delete(self._port, "/experiment")
-                return
+        beat, heard, beaten = 0, self._tasks.state(), 0.0
+        now = since = time.monotonic()
+        while now - since <= crew._GRACE:
             with self._lock:
                 while self._free and self._send and (task := self._tasks.claim("nni")):
                     self._out[task.id] = task
@@ -112,3 +107,7 @@ class Feeder(Tuner):  # type: ignore[misc]
                     for task in self._out.values():
                         self._tasks.beat(task, beat)
             time.sleep(crew._POLL)
+            now, state = time.monotonic(), self._tasks.state()
+            if state != heard:
+                heard, since = state, now
+        rest.delete(self._port, "/experiment")

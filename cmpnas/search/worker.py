@@ -31,20 +31,18 @@ def work(tasks: Tasks, evaluator: Evaluator, score: Callable[[Record], float]) -
         CmpnasError: a task cannot be evaluated here; the search is told.
     """
     name, done = worker_name(os.getpid()), 0
-    heard, since = tasks.state(), time.monotonic()
-    while True:
+    heard, since = ("open", 0), time.monotonic()
+    while heard[0] == "open" and time.monotonic() - since <= crew._ABANDONED:
         if (task := tasks.claim(name)) is not None:
             records = _evaluate(tasks, task, evaluator)
             if tasks.finish(task, records, score):
                 done += len(records)
             since = time.monotonic()
-            continue
-        state = tasks.state()
-        if state != heard:
+        elif (state := tasks.state()) != heard:
             heard, since = state, time.monotonic()
-        if state[0] == "closed" or time.monotonic() - since > crew._ABANDONED:
-            return done
-        time.sleep(crew._POLL)
+        else:
+            time.sleep(crew._POLL)
+    return done
 
 
 def _evaluate(tasks: Tasks, task: Task, evaluator: Evaluator) -> list[Record]:
