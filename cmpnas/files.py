@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,14 +18,20 @@ if TYPE_CHECKING:
 Mode = Literal["r", "c"]
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write what takes the place of ``path`` once all is written, so that a crash leaves the old file."""
+    partial = path.with_name(path.name + ".partial")
+    yield partial
+    partial.replace(path)
+
+
 def write(path: Path, text: str) -> None:
     """Write a text file so that a crash leaves the old one or the new one, never half."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -16,7 +16,7 @@ from cmpnas.data.augment import Augment, augment, draws
 from cmpnas.data.images import to_float
 from cmpnas.data.items import UNLABELLED, Items, Splits
 from cmpnas.errors import RecipeError, RunError
-from cmpnas.files import read_npy
+from cmpnas.files import read_npy, whole
 from cmpnas.gallery.settings import AnyGallery
 from cmpnas.progress import track
 from cmpnas.retrieval.index import GalleryIndex
@@ -165,14 +165,13 @@ def embed_views(option: Gallery, pool: Items, augmentation: Augment, views: int,
     encode = option.encoder
     if encode is None:
         raise RecipeError(f"gallery {option.settings.name!r} is embeddings without a model; use query.views: 0.")
-    where, partial = device(), path.with_name(path.name + ".partial")
-    shape = len(pool), views, option.embedding_dim
-    saved = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+    where, shape = device(), (len(pool), views, option.embedding_dim)
     chunks = np.array_split(np.arange(len(pool)), max(1, -(-len(pool) // _BATCH)))
-    for chunk in track(chunks, "embed views", total=len(chunks)):
-        images = to_float(pool.images.read(chunk))
-        for view in range(views):
-            shown = augment(images, augmentation, draws(torch.from_numpy(chunk), view))
-            saved[chunk[0] : chunk[-1] + 1, view] = encode(shown.to(where)).cpu().numpy()
-    saved.flush()
-    partial.replace(path)
+    with whole(path) as partial:
+        saved = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        for chunk in track(chunks, "embed views", total=len(chunks)):
+            images = to_float(pool.images.read(chunk))
+            for view in range(views):
+                shown = augment(images, augmentation, draws(torch.from_numpy(chunk), view))
+                saved[chunk[0] : chunk[-1] + 1, view] = encode(shown.to(where)).cpu().numpy()
+        saved.flush()

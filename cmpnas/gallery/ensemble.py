@@ -14,6 +14,7 @@ import numpy as np
 
 from cmpnas.data.items import Items
 from cmpnas.errors import DataError
+from cmpnas.files import whole
 from cmpnas.gallery.base import Option
 from cmpnas.gallery.settings import EnsembleSettings, RejectSettings
 
@@ -117,11 +118,9 @@ def write_rejected(path: Path, rows: np.ndarray, items: np.ndarray, distance: np
         rows, items: int64 ``(R,)``.
         distance: float ``(R,)``.
     """
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write("row,item,distance,limit\n")
         np.savetxt(file, np.column_stack([rows, items, distance]), fmt=("%d", "%d", f"%.9g,{limit:.9g}"), delimiter=",")
-    partial.replace(path)
 
 
 def _stays(n: int, coverage: float) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from cmpnas.data.items import Items
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
-from cmpnas.files import hash_of, read_json, read_npy, write_json
+from cmpnas.files import hash_of, read_json, read_npy, whole, write_json
 from cmpnas.gallery.base import Indexed, Option, anchor
 from cmpnas.gallery.ensemble import EnsembleGallery, combine, rejected, write_rejected
 from cmpnas.gallery.settings import AnyGallery, EnsembleSettings
@@ -266,8 +266,8 @@ def _new(folder: Path, n: int, width: int) -> np.ndarray:
 
 
 def _save_index(index: GalleryIndex, folder: Path) -> None:
-    index.save(folder / "index.partial")
-    (folder / "index.partial").replace(folder / "index.faiss")
+    with whole(folder / "index.faiss") as partial:
+        index.save(partial)
 
 
 def _load(folder: Path, name: str) -> np.ndarray:

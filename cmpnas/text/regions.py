@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from cmpnas.cost.onnx import agreed_size, image_input, read_onnx
 from cmpnas.data.items import Items
 from cmpnas.errors import DataError, RecipeError, unknown
+from cmpnas.files import whole
 from cmpnas.gallery.onnx import open_session
 from cmpnas.models.network import PictureNetwork, initialise
 from cmpnas.progress import track
@@ -75,18 +76,18 @@ def open_map(settings: OnnxRegions, path: Path, size: int) -> Regioner:
 def save_regions(regioner: Regioner, items: Items, path: Path) -> None:
     """Write the regions of ``items`` in order: npy float16 ``(N, R, C)``, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, where, saved, first = path.with_name(path.name + ".partial"), device(), None, 0
-    for images in track(items.float_batches(_BATCH), "regions", total=-(-len(items) // _BATCH)):
-        found = regioner(images.to(where)).cpu()
+    where, saved, first = device(), None, 0
+    with whole(path) as partial:
+        for images in track(items.float_batches(_BATCH), "regions", total=-(-len(items) // _BATCH)):
+            found = regioner(images.to(where)).cpu()
+            if saved is None:
+                shape = (len(items), *found.shape[1:])
+                saved = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+            saved[first : first + len(found)] = found.numpy()
+            first += len(found)
         if saved is None:
-            shape = (len(items), *found.shape[1:])
-            saved = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-        saved[first : first + len(found)] = found.numpy()
-        first += len(found)
-    if saved is None:
-        raise DataError("there are no pictures to find regions in.")
-    saved.flush()
-    partial.replace(path)
+            raise DataError("there are no pictures to find regions in.")
+        saved.flush()
 
 
 def read_regions(rows: np.ndarray, indices: np.ndarray) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cmpnas.errors import RunError
+from cmpnas.files import whole
 
 #: What another key means and what to do: of what a search makes anew, and of a finished network.
 STAGE = "from other data or settings; delete it and use --resume"
@@ -19,12 +20,10 @@ FINISHED = "with other data or settings; delete its folder and train again"
 def save(state: Any, path: Path) -> None:
     """Write ``state`` to ``path`` so that a crash leaves the old file or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole(path) as partial, partial.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load(path: Path, *, mapped: bool = False) -> Any:

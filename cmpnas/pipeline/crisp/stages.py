@@ -16,7 +16,7 @@ from cmpnas.data.images import in_memory
 from cmpnas.data.load import data_file
 from cmpnas.distributed import world_size
 from cmpnas.errors import RecipeError
-from cmpnas.files import hash_file, hash_of
+from cmpnas.files import hash_file, hash_of, whole
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.once import once
 from cmpnas.recipe import TextRecipe
@@ -114,9 +114,8 @@ class TextStages:
         if not path.exists():
             vocabulary = max(*recipe.coarse.space.vocabulary, *recipe.fine.text.vocabulary)
             made = Tokeniser.train(self.splits.train.captions, vocabulary, recipe.captions.max_tokens)
-            partial = path.with_name(path.name + ".partial")
-            made.save(partial)
-            partial.replace(path)
+            with whole(path) as partial:
+                made.save(partial)
             if cut := made.cut(self.splits.train.captions):
                 self.say(f"captions: {cut} of {len(self.splits.train.captions)} are cut to {made.max_tokens} tokens")
         return Tokeniser.load(path)
