@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import platform
 import secrets
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,11 +17,11 @@ from cmpnas.distributed import rank
 from cmpnas.errors import RunError
 from cmpnas.files import hash_of, read_json, whole_lines, write, write_json
 from cmpnas.problems import read_yaml
+from cmpnas.provenance import machine, versions
 from cmpnas.recipe import Experiment, Recipe, TextRecipe, check_recipe
 
 #: What a start that was killed at once may leave behind.
 _FIRST = ("recipe.yaml", "recipe.yaml.partial", "manifest.json.partial", "lock")
-_LIBRARIES = ("cmpnas", "torch", "optuna", "faiss-cpu", "numpy", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -263,19 +259,7 @@ def _first_difference(there: Any, here: Any, key: str = "") -> tuple[str, Any, A
     return None if there == here else (key, there, here)
 
 
-def versions() -> dict[str, str | None]:
-    """What is installed here of the libraries that results depend on, and the commit of this package's checkout."""
-    found: dict[str, str | None] = {}
-    for library in _LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            found[library] = None
-    return found | {"commit": _commit()}
-
-
 def _manifest(recipe: Experiment, data: str) -> dict[str, Any]:
-    machine = {"python": platform.python_version(), "processor": platform.machine(), "cores": os.cpu_count()}
     return {
         "id": secrets.token_hex(4),
         "recipe": recipe.name,
@@ -283,16 +267,6 @@ def _manifest(recipe: Experiment, data: str) -> dict[str, Any]:
         "seed": recipe.seed,
         "data": data,
         "versions": versions(),
-        "machine": machine,
+        "machine": machine(),
         "test_opened": [],
     }
-
-
-def _commit() -> str | None:
-    """Of the checkout that this package is run from, if it is one."""
-    try:
-        asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--show-prefix", "--short", "HEAD"]
-        told = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.split()
-        return told[1] if told[0] == "cmpnas/" else None  # else: installed below somebody's own repository
-    except (OSError, subprocess.SubprocessError):
-        return None

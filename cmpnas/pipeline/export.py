@@ -23,9 +23,10 @@ from cmpnas.models.network import Network
 from cmpnas.pipeline.options import AnchorStage, summary
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import Finish, load_finished
+from cmpnas.provenance import versions
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import Comparison, compare
-from cmpnas.run import RunFolder, versions
+from cmpnas.run import RunFolder
 from cmpnas.search.front import pick
 from cmpnas.train.device import device
 
