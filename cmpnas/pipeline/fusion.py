@@ -13,6 +13,7 @@ from cmpnas.gallery.fusion import FusionGallery, begin_mixing, fill_bank, load_f
 from cmpnas.gallery.settings import FusionSettings, LocalSettings, PrecomputedSettings, SingleSettings
 from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.sources import FeatureSource, of_brought, of_saved, of_single
+from cmpnas.pipeline.single import single_gallery
 from cmpnas.train.mixing import train_mixer
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def fusion_key(stages: Stages, settings: FusionSettings) -> str:
 
 def _trained(stages: Stages, source: SingleSettings, local: LocalSettings | None) -> FeatureSource:
     """A source that is trained here, if it is not there yet."""
-    recipe, option = stages.recipe, stages.single(source, stages.run.gallery / source.name, f"source {source.name!r}")
+    recipe, folder = stages.recipe, stages.run.gallery / source.name
+    option = single_gallery(stages, source, folder, f"source {source.name!r}")
     made_of = hash_of(plan_single(source, recipe.data.size)[0].fingerprint, stages.splits.fingerprint, recipe.seed)
     return of_single(option, local, made_of)
 

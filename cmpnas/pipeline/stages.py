@@ -13,28 +13,24 @@ import torch
 
 from cmpnas.compat import Anchor
 from cmpnas.data import Splits, load_splits
-from cmpnas.data.load import data_folder
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
 from cmpnas.files import hash_file, hash_of, read_json, write_json
 from cmpnas.gallery.base import Embedded, Gallery, Indexed, anchor, embed_views
-from cmpnas.gallery.brought import as_it_is, open_model
+from cmpnas.gallery.brought import open_model
 from cmpnas.gallery.frozen import FrozenModel
-from cmpnas.gallery.precomputed import load_precomputed
-from cmpnas.gallery.projection import load_projected, make_projection
 from cmpnas.gallery.settings import (
     AnyBrought,
     AnyGallery,
     BroughtSettings,
     FusionSettings,
     PrecomputedSettings,
-    SingleSettings,
 )
-from cmpnas.gallery.single import SingleGallery, load_single, plan_single, train_single
 from cmpnas.gallery.sources import FeatureSource
 from cmpnas.models.network import Network, build_network
 from cmpnas.models.supernet import Supernet
-from cmpnas.pipeline.fusion import fusion_gallery, fusion_key, open_sources
+from cmpnas.pipeline.fusion import open_sources
+from cmpnas.pipeline.kinds import made_of, open_gallery
 from cmpnas.pipeline.once import once
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
@@ -82,19 +78,9 @@ class Stages:
     @cached_property
     def gallery_key(self) -> str:
         """Key of everything that the gallery model was made of."""
-        recipe, settings = self.recipe, self.recipe.gallery
-        if isinstance(settings, SingleSettings):
-            made_of: Any = plan_single(settings, recipe.data.size)[0].fingerprint
-        elif isinstance(settings, PrecomputedSettings):
-            file = data_folder(recipe.data, self.data) / settings.file
-            made_of = hash_file(file)
-        elif isinstance(settings, FusionSettings):
-            made_of = fusion_key(self, settings)
-        else:
-            made_of = self.brought.fingerprint
         # What is exempt changes nothing: where features are kept, and how embeddings are mapped afterwards.
-        content = settings.model_dump(mode="json", exclude={"bank", "transform"})
-        return hash_of(content, made_of, self.splits.fingerprint, recipe.seed)
+        content = self.recipe.gallery.model_dump(mode="json", exclude={"bank", "transform"})
+        return hash_of(content, made_of(self), self.splits.fingerprint, self.recipe.seed)
 
     @cached_property
     def query_side(self) -> tuple[Any, ...]:
@@ -114,23 +100,7 @@ class Stages:
     @cached_property
     def gallery(self) -> Gallery:
         """The gallery option, trained if it is not there yet."""
-        settings = self.recipe.gallery
-        if isinstance(settings, PrecomputedSettings):
-            return load_precomputed(settings, data_folder(self.recipe.data, self.data), self.splits.total)
-        if isinstance(settings, BroughtSettings):
-            return self._brought_gallery(settings)
-        if isinstance(settings, FusionSettings):
-            return fusion_gallery(self, settings)
-        return self.single(settings, self.run.gallery, repr(settings.name))
-
-    def single(self, settings: SingleSettings, folder: Path, called: str) -> SingleGallery:
-        """A model trained in ``folder``, if it is not there yet."""
-        recipe, train = self.recipe, self.splits.train
-        if agree(not (folder / "model.pt").exists()):
-            self.say(f"gallery: training {called} on {len(train):,} images")
-            with self.run.timed("gallery"):
-                train_single(settings, train, recipe.data.size, folder, seed=recipe.seed, workers=recipe.workers)
-        return load_single(settings, recipe.data.size, folder)
+        return open_gallery(self)
 
     @cached_property
     def sources(self) -> list[FeatureSource]:
@@ -141,17 +111,6 @@ class Stages:
     def brought(self) -> FrozenModel:
         """The finished model of a gallery option that the user brings."""
         return open_model(cast(AnyBrought, self.recipe.gallery), self.recipe.data, self.data)
-
-    def _brought_gallery(self, settings: AnyBrought) -> Gallery:
-        """That model, with its projection if it is to have one, made if it is not there yet."""
-        plan, folder = settings.projection, self.run.gallery
-        if plan is None:
-            return as_it_is(settings, self.brought)
-        if agree(not (folder / "model.pt").exists()):
-            self.say(f"gallery: a projection of {settings.name!r} on {len(self.splits.train):,} images")
-            with self.run.timed("gallery"):
-                make_projection(settings, plan, self.brought, self.splits.train, folder, seed=self.recipe.seed)
-        return load_projected(settings, plan, self.brought, folder)
 
     @cached_property
     def embedded(self) -> Embedded:
@@ -192,8 +151,8 @@ class Stages:
             with self.run.timed("views"):
                 embed_views(self.gallery, self.splits.pool, query.augment, query.views, path)
 
-        made_of = hash_of(self.gallery_key, query.model_dump(mode="json", include={"augment", "views"}))
-        return once(path, made_of, make, "use --resume")
+        key = hash_of(self.gallery_key, query.model_dump(mode="json", include={"augment", "views"}))
+        return once(path, key, make, "use --resume")
 
     @cached_property
     def space(self) -> SearchSpace:
