@@ -23,6 +23,7 @@ QUICK = (
     "data.test_identities=8",
     "data.train_shots=[2, 4]",
     "gallery.train.epochs=1",
+    "galleries=[]",
     "query.supernet.epochs=1",
     "query.train.epochs=1",
     "query.supernet.batch_size=32",

@@ -437,12 +437,12 @@ def test_losses_know_the_head_of_the_projection_unless_told_otherwise():
 )
 def test_mistakes_in_the_recipe(gallery, message):
     with pytest.raises(RecipeError, match=r"has \d mistakes?:") as caught:
-        load_recipe("quickstart", [f"gallery={gallery}"])
+        load_recipe("quickstart", ["galleries=[]", f"gallery={gallery}"])
     assert message in str(caught.value)
 
 
 def test_the_query_space_is_as_wide_as_the_projection():
     brought = "gallery={{kind: onnx, name: big, file: f{}}}"
     projected = ", projection: {kind: softmax, dim: 48, train: {epochs: 1, batch_size: 8, lr: 0.01}}"
-    assert load_recipe("quickstart", [brought.format(projected)]).space().embedding_dim == 48
-    assert load_recipe("quickstart", [brought.format("")]).space(77).embedding_dim == 77
+    assert load_recipe("quickstart", ["galleries=[]", brought.format(projected)]).space().embedding_dim == 48
+    assert load_recipe("quickstart", ["galleries=[]", brought.format("")]).space(77).embedding_dim == 77

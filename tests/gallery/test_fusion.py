@@ -313,19 +313,19 @@ def gallery(more="", sources=ONNX):
 )  # fmt: skip
 def test_mistakes_in_the_recipe(content, message):
     with pytest.raises(RecipeError, match=r"has \d mistakes?:") as caught:
-        load_recipe("quickstart", [content, JOINT])
+        load_recipe("quickstart", ["galleries=[]", content, JOINT])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_losses_that_keep_a_gallery_cannot_learn_beside_it():
     with pytest.raises(RecipeError, match=r"query\.loss\.csd needs a frozen gallery, and this one learns jointly"):
-        load_recipe("quickstart", [gallery()])
+        load_recipe("quickstart", ["galleries=[]", gallery()])
     plan = ", training: two_stage, train: {epochs: 1, batch_size: 8, lr: 0.1}"
-    assert load_recipe("quickstart", [gallery(plan)]).space().embedding_dim == 128
+    assert load_recipe("quickstart", ["galleries=[]", gallery(plan)]).space().embedding_dim == 128
 
 
 def test_a_recipe_reads_what_it_writes():
-    recipe = load_recipe("quickstart", [gallery(", embedding_dim: 32, local: {a: {tokens: 4, output: x}}"), JOINT])
+    recipe = load_recipe("quickstart", ["galleries=[]", gallery(", embedding_dim: 32, local: {a: {tokens: 4, output: x}}"), JOINT])
     assert type(recipe).model_validate(recipe.model_dump(mode="json", by_alias=True)) == recipe
     assert recipe.space().embedding_dim == 32
