@@ -33,8 +33,9 @@ def make_run(
 
     Each further gallery scores two points higher than the one before.
     """
-    overrides = [f"query.space={space}", f"data.size={size}", f"seed={seed}", "search.budget_mflops=null", "galleries=[]"]
-    run = RunFolder.begin(folder, load_recipe("quickstart", overrides), resume=False, data="made up")
+    free = ("galleries=[]", "search.budget_mflops=null")
+    recipe = load_recipe("quickstart", [*free, f"query.space={space}", f"data.size={size}", f"seed={seed}"])
+    run = RunFolder.begin(folder, recipe, resume=False, data="made up")
     (run.path / "timings.jsonl").write_text('{"stage": "search", "seconds": 12.5}\n')
     for name in galleries:
         (run.path / "gallery" / name).mkdir(parents=True)

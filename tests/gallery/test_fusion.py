@@ -326,6 +326,7 @@ def test_losses_that_keep_a_gallery_cannot_learn_beside_it():
 
 
 def test_a_recipe_reads_what_it_writes():
-    recipe = load_recipe("quickstart", ["galleries=[]", gallery(", embedding_dim: 32, local: {a: {tokens: 4, output: x}}"), JOINT])
+    own = gallery(", embedding_dim: 32, local: {a: {tokens: 4, output: x}}")
+    recipe = load_recipe("quickstart", ["galleries=[]", own, JOINT])
     assert type(recipe).model_validate(recipe.model_dump(mode="json", by_alias=True)) == recipe
     assert recipe.space().embedding_dim == 32
