@@ -19,7 +19,51 @@ from cmpnas.text.space import TextSpace
 
 
 class FineModel(nn.Module):
-    """Scores of queries against candidate pictures.
+    """Scores of queries against candidate pictures: the mean of ``settings.members`` models that only differ in how
+    they began, as SGRAF's published scores are of two. Their vectors stand side by side in what is kept of a picture.
+
+    Args: as `FineMember`.
+    """
+
+    def __init__(self, settings: FineSettings, max_tokens: int, channels: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(FineMember(settings, max_tokens, channels) for _ in range(settings.members))
+
+    def words(self, ids: Tensor) -> Words:
+        """Vectors of words of texts, int64 ``(Q, L)``: float ``(Q, L, D)``, zero where there is none."""
+        found = [member.words(ids) for member in self.members]
+        return Words(torch.cat([part.vectors for part in found], 2), found[0].there)
+
+    def regions(self, regions: Tensor) -> Tensor:
+        """Vectors of regions ``(N, R, C)``: float ``(N, R, D)``; all that is stored of a picture."""
+        return torch.cat([member.regions(regions) for member in self.members], 2)
+
+    def forward(self, words: Words, regions: Tensor) -> Tensor:
+        """Scores of each query's own candidates: words ``(Q, L, D)``, regions ``(Q, K, R, D)`` to ``(Q, K)``.
+
+        A score depends on its query and its candidate alone; padding has no part in it.
+        """
+        count = len(self.members)
+        parts = zip(self.members, words.vectors.chunk(count, 2), regions.chunk(count, 3), strict=True)
+        return torch.stack([member(Words(own, words.there), seen) for member, own, seen in parts]).mean(0)
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a word's and a region's vector, of all members together."""
+        return sum(member.dim for member in self.members)
+
+    @property
+    def text_macs(self) -> int:
+        """Multiply-adds of encoding one query."""
+        return sum(member.text_macs for member in self.members)
+
+    def macs(self, length: int, regions: int) -> int:
+        """Multiply-adds of one score at ``length`` words and ``regions`` regions, the encoders aside."""
+        return sum(member.macs(length, regions) for member in self.members)
+
+
+class FineMember(nn.Module):
+    """One model that scores.
 
     Args:
         settings: its sizes.

@@ -88,13 +88,14 @@ class FineSettings(Strict):
 
     ``text`` is its encoder, one architecture. Words and regions meet in ``dim`` numbers; what a word and its attended
     regions have in common is a vector of ``similarity`` numbers. Every caption is trained against the ``negatives``
-    pictures of its batch that look most like its own.
+    pictures of its batch that look most like its own. Of ``members`` models, trained side by side, scores are averaged.
     """
 
     text: TextSpec
     dim: Whole = 192
     similarity: Whole = 96
     negatives: Whole = 15
+    members: Whole = 1
     train: Plan
 
     @field_validator("text")

@@ -17,7 +17,7 @@ from cmpnas.models.supernet import Supernet
 from cmpnas.space import Arch
 from cmpnas.text.captions import Captioned
 from cmpnas.text.coarse import RegionPool
-from cmpnas.text.fine import FineModel, summary
+from cmpnas.text.fine import FineMember, FineModel, summary
 from cmpnas.text.losses import follow, hardest, infonce, triplet
 from cmpnas.text.regions import MapEncoder, read_regions
 from cmpnas.text.settings import CoarseLoss, EncoderRegions, FineSettings
@@ -67,24 +67,27 @@ def train_fine(
 ) -> None:
     """Train ``fine`` in place, together with the image ``encoder`` where there is one, else on finished ``regions``.
 
-    A step sees pictures with a caption each. Summaries of words and regions learn by InfoNCE; by them the pictures most
-    like the right one are found, and among those the scorer must choose it.
+    A step sees pictures with a caption each, and so does every member of the model. Summaries of words and regions
+    learn by InfoNCE; by them the pictures most like the right one are found, and among those the scorer must choose it.
     """
     ids, plan = texts.ids(max(settings.text.vocabulary)), settings.train
     labels, caption_labels = torch.from_numpy(pairs.labels), torch.from_numpy(pairs.caption_labels)
 
     def loss_of(seen: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
         rows = torch.from_numpy(pairs.pick(indices, view))
+        asked = drop_words(trimmed(ids[rows]), drop, seed, step).to(seen.device)
+        same = (caption_labels[rows][:, None] == labels[indices][None]).to(seen.device)
+        return sum((member_loss(member, asked, seen, same) for member in fine.members), seen.new_zeros(()))
+
+    def member_loss(member: FineMember, asked: Tensor, seen: Tensor, same: Tensor) -> Tensor:
         with autocast(fine, plan.precision):
-            words = fine.words(drop_words(trimmed(ids[rows]), drop, seed, step).to(seen.device))
-            found = fine.regions(seen)
-            same = (caption_labels[rows][:, None] == labels[indices][None]).to(seen.device)
+            words, found = member.words(asked), member.regions(seen)
             cosine = summary(words) @ F.normalize(found.mean(1)).T
             candidates = hardest(cosine.detach(), same, settings.negatives)
-            scores = fine(words, found[candidates]).float()
+            scores = member(words, found[candidates]).float()
         right = same.gather(1, candidates)
         chosen = torch.logsumexp(scores, 1) - torch.logsumexp(scores.masked_fill(~right, -torch.inf), 1)
-        return infonce(fine.scale * cosine.float(), same) + chosen.mean()
+        return infonce(member.scale * cosine.float(), same) + chosen.mean()
 
     if encoder is not None and how is not None and pairs.items is not None:
         network: MapEncoder = encoder

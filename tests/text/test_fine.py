@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from cmpnas.text.blocks import Words
 from cmpnas.text.coarse import RegionPool
 from cmpnas.text.encoding import FineScorer
-from cmpnas.text.fine import FineModel
+from cmpnas.text.fine import FineMember, FineModel
 from cmpnas.text.losses import follow, hardest, infonce, triplet
 from cmpnas.text.settings import CoarseSettings, FineSettings
 
@@ -20,6 +20,7 @@ QUERIES, CANDIDATES, LENGTH, REGIONS, CHANNELS = 3, 4, 7, 5, 11
 
 @pytest.fixture(scope="module")
 def fine() -> FineModel:
+    """Of a single member."""
     torch.manual_seed(0)
     text = {"vocabulary": 30, "width": 12, "mixer": "transformer", "layers": 1, "heads": 2, "ratio": 2}
     settings = FineSettings(text=text, dim=10, similarity=6, negatives=2, train=PLAN)
@@ -33,7 +34,7 @@ def ids() -> torch.Tensor:
     return ids
 
 
-def one_score(fine: FineModel, words: torch.Tensor, regions: torch.Tensor) -> float:
+def one_score(fine: FineMember, words: torch.Tensor, regions: torch.Tensor) -> float:
     """The score of a single query, words ``(l, D)`` without padding, and a single picture, ``(R, D)``, word by word."""
     vectors, cosines = [], []
     for word in words:
@@ -59,7 +60,7 @@ def test_scores_are_those_of_a_loop_over_queries_candidates_and_words(fine, ids)
     for q in range(QUERIES):
         own = words.vectors[q][words.there[q]]
         for k in range(CANDIDATES):
-            assert abs(one_score(fine, own, pictures[q, k]) - float(scores[q, k])) < 1e-5 * 14
+            assert abs(one_score(fine.members[0], own, pictures[q, k]) - float(scores[q, k])) < 1e-5 * 14
 
 
 @torch.no_grad()
@@ -142,3 +143,18 @@ def test_losses_are_their_loops():
         assert chosen[row].tolist() == [right, *wrong]
     assert follow(cosine, cosine + 3).item() == pytest.approx(0, abs=1e-6)
     assert follow(cosine, -cosine).item() > 0.1
+
+
+@torch.no_grad()
+def test_several_members_are_averaged_and_stored_side_by_side(fine, ids):
+    text = {"vocabulary": 30, "width": 12, "mixer": "transformer", "layers": 1, "heads": 2, "ratio": 2}
+    settings = FineSettings(text=text, dim=10, similarity=6, negatives=2, members=3, train=PLAN)
+    torch.manual_seed(1)
+    whole = FineModel(settings, LENGTH, CHANNELS).eval()
+    given = torch.randn(5, REGIONS, CHANNELS)
+    assert whole.dim == whole.regions(given).shape[2] == 30
+    assert whole.macs(7, 5) == 3 * fine.macs(7, 5)
+    alone = [m(m.words(ids), m.regions(given)[None].expand(QUERIES, -1, -1, -1)) for m in whole.members]
+    together = whole(whole.words(ids), whole.regions(given)[None].expand(QUERIES, -1, -1, -1))
+    torch.testing.assert_close(together, sum(alone) / 3)
+    assert not torch.allclose(alone[0], alone[1], atol=1e-2)
