@@ -123,3 +123,22 @@ def test_wrong_recipes_list_every_mistake(capsys):
     assert "has 4 mistakes" in message
     assert "a width of 32 cannot be cut into 5 heads" in message
     assert "width has several values" in message
+
+
+def test_works_that_are_timed_take_turns_and_the_best_go_at_each_text_counts(monkeypatch):
+    from cmpnas.pipeline.crisp import times
+
+    clock, asked = [0.0], []
+
+    def work(name: str, seconds: dict[str, list[float]]):
+        def one(text: str) -> None:
+            asked.append(name + text)
+            clock[0] += seconds[text].pop(0)
+
+        return one, list(seconds)
+
+    monkeypatch.setattr(times.time, "process_time", lambda: clock[0])
+    slow = {"a": [9.0, 4.0, 7.0, 5.0], "b": [1.0, 1.0, 1.0, 1.0], "c": [6.0, 6.0, 2.0, 8.0]}
+    taken = times.milliseconds({"one": work("1", slow), "two": work("2", {"a": [3.0, 3.0, 3.0, 0.5]})})
+    assert taken == {"one": 2000.0, "two": 500.0}
+    assert asked == ["1a", "1b", "1c", "2a"] * 4
