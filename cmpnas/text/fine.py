@@ -6,6 +6,8 @@ Attention as in SCAN (Lee et al., ECCV 2018, text-image), similarity vectors and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +29,9 @@ class FineModel(nn.Module):
 
     def __init__(self, settings: FineSettings, max_tokens: int, channels: int) -> None:
         super().__init__()
-        self.members = nn.ModuleList(FineMember(settings, max_tokens, channels) for _ in range(settings.members))
+        self.members: Sequence[FineMember] = nn.ModuleList(  # type: ignore[assignment]
+            FineMember(settings, max_tokens, channels) for _ in range(settings.members)
+        )
 
     def words(self, ids: Tensor) -> Words:
         """Vectors of words of texts, int64 ``(Q, L)``: float ``(Q, L, D)``, zero where there is none."""
