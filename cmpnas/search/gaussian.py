@@ -36,20 +36,21 @@ class GaussianProcess:
         self._log = self._prior[0].clone()
         self._steps = _STEPS
 
-    def fit(self, features: np.ndarray, trend: np.ndarray, targets: np.ndarray) -> None:
+    def fit(self, features: np.ndarray, trend: np.ndarray, targets: np.ndarray, *, again: bool = True) -> None:
         """Learn from ``features`` ``(N, F)``, ``trend`` ``(N, T)`` and ``targets`` ``(N,)``, all float64.
 
-        What the last fit found out is where this one starts.
+        What the last fit found out is where this one starts; unless ``again``, signal, noise and relevances stay.
         """
         self._x, self._trend, y = (
             torch.from_numpy(np.ascontiguousarray(given)) for given in (features, trend, targets)
         )
         self._centre, self._scale = float(y.mean()), float(y.std(correction=0)) or 1.0
         y = (y[:, None] - self._centre) / self._scale
-        some = torch.linspace(0, len(y) - 1, min(len(y), _FIT_ON)).round().long()
-        # To hundredths: an optimiser blows up what sums of another memory alignment differ by.
-        self._log = self._most_probable(self._x[some], self._trend[some], y[some]).mul(100).round().div(100)
-        self._steps = _STEPS_AGAIN
+        if again:
+            some = torch.linspace(0, len(y) - 1, min(len(y), _FIT_ON)).round().long()
+            # To hundredths: an optimiser blows up what sums of another memory alignment differ by.
+            self._log = self._most_probable(self._x[some], self._trend[some], y[some]).mul(100).round().div(100)
+            self._steps = _STEPS_AGAIN
         self._root = self._factor(self._log, self._x, self._trend)
         self._white = torch.linalg.solve_triangular(self._root, y, upper=False)
 

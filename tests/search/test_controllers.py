@@ -12,8 +12,9 @@ import pytest
 
 from cmpnas.cost import Budget
 from cmpnas.errors import CmpnasError
-from cmpnas.search.controllers import CONTROLLERS, find_controller, make_controller
+from cmpnas.search.controllers import CONTROLLERS, find_controller, make_controller, predictor
 from cmpnas.search.feasible import Within
+from cmpnas.search.gaussian import GaussianProcess
 from cmpnas.search.hypervolume import Front
 from cmpnas.space import load_space
 from cmpnas.testing import check_controller
@@ -193,3 +194,31 @@ def test_documented_controller_keeps_its_promises(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_controller("my_controllers:Greedy")
     sys.modules.pop("my_controllers")
+
+
+def test_predictor_learns_from_a_bounded_number_and_ever_more_rarely(monkeypatch):
+    """Where everything evaluated is on the front, too; as long as there is little, all of it counts at every plan."""
+    space, fits = load_space("mobile_small"), []
+    monkeypatch.setattr(predictor, "_LEARNT", 60)
+    fit = GaussianProcess.fit
+
+    def counted(self, features, trend, targets, *, again):
+        fits.append((len(targets), again))
+        fit(self, features, trend, targets, again=again)
+
+    monkeypatch.setattr(GaussianProcess, "fit", counted)
+    drawn = space.sample_many(1_200, 0)
+    archs = list(dict.fromkeys(drawn[i] for i in range(1_200)))
+    controller = make_controller("predictor", space, Budget(), population=8, seed=0)
+    for _ in range(4):
+        controller.ask()
+    for number, arch in enumerate(archs, 1):
+        cost = space.cost(arch).mflops
+        controller.tell(arch, float(np.log(cost)), cost)
+        if number in (40, 50, 60, 1_000, 1_030, 1_060):
+            while len(controller._plan.genes):
+                controller.ask()
+            controller.ask()
+    assert fits[:3] == [(40, True), (50, True), (60, True)]
+    assert all(60 < size <= 120 for size, _ in fits[3:])
+    assert [again for _, again in fits[3:]] == [True, False, True]  # from 1,000 on after every 40

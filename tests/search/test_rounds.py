@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 
 import pytest
 
 from cmpnas.cost import Budget
 from cmpnas.errors import RunError
 from cmpnas.search import RecordLog
-from cmpnas.search.controllers import make_controller
+from cmpnas.search.controllers import CONTROLLERS, make_controller
 from cmpnas.search.records import Ahead, PairScore, Record
 from cmpnas.search.rounds import search
+from cmpnas.space import load_space
 
 
 class StopError(Exception):
@@ -96,6 +98,24 @@ def test_stopped_after_every_group_nothing_is_lost_or_evaluated_twice(small, tmp
     assert text(tmp_path) == whole
     assert len(evaluated) == len(set(evaluated)) == 30
     assert not (tmp_path / "ahead.jsonl").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*experimental")
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_killed_after_every_fourth_record_any_controller_goes_on_with_the_same_bytes(tmp_path, name):
+    if name.startswith("nni:"):
+        pytest.importorskip("nni", reason="NNI is not installed: pip install -c constraints.txt -e '.[nni]'")
+    if name == "optuna:gp":
+        pytest.importorskip("scipy", reason="Optuna's Gaussian process needs scipy")
+    tiny, trials = load_space("tiny"), 13 if name == "optuna:gp" else 26  # half a second a proposal from the 11th on
+    (tmp_path / "whole").mkdir()
+    run(tiny, tmp_path / "whole", Judges(tiny), trials=trials, name=name)
+    for start in range(4, trials + 4, 4):
+        with suppress(StopError):
+            run(tiny, tmp_path, Judges(tiny, start, limit=4, at_once=1), trials=trials, name=name)
+        logs = RecordLog(tmp_path / "records.jsonl", tiny), Ahead(tmp_path / "ahead.jsonl", tiny)
+        assert len({record.n for log in logs for record in log.read()}) == min(start, trials)
+    assert text(tmp_path) == text(tmp_path / "whole")
 
 
 def test_records_that_workers_handed_in_before_are_not_evaluated_again(small, tmp_path, whole):

@@ -14,7 +14,8 @@ from cmpnas.space import Arch
 _ALL = 5_000  # feasible sets of up to so many are searched whole
 _DRAWN, _BRED, _ROUNDS, _PARENTS = 1_000, 250, 2, 50  # otherwise: draws, and children of each round of evolution
 _SHARE, _AT_MOST = 10, 50  # a fit serves one proposal for so many evaluations (20 at the 200th), up to so many
-_LEARNT = 1_000  # evaluations that are learnt from: the front and the last so many
+_LEARNT = 1_000  # evaluations that are learnt from: so many of the front, and the last so many
+_AGAIN = 25  # what matters is asked again when evaluations have grown by this part: in every plan of the first 1,000
 _CHANGES = 1.5  # decisions that a mutation draws anew, on average
 _FEW = 300  # candidates that are looked at again after each proposal of a plan
 _BEYOND = 1.05  # cost of the end of the span over that of the dearest, so that the best at any cost counts
@@ -45,6 +46,7 @@ class Predictor:
         self._told = Candidates(ends.genes[:0], ends.cost[:0])
         self._scores: list[float] = []
         self._outstanding: dict[bytes, Candidates] = {}
+        self._asked_again = 0  # once there are so many evaluations
         self._plan = _join(ends, _spread(self._drawn, max(2, population // 4)))
 
     def ask(self) -> Arch | None:
@@ -72,8 +74,12 @@ class Predictor:
         """The next plan: one after another what promises the most gain, if those before turn out as expected."""
         scores = np.array(self._scores)
         stays = non_dominated(scores, self._told.cost)
-        learnt = np.union1d(stays, np.arange(max(0, len(scores) - _LEARNT), len(scores)))
-        self._process.fit(*self._encoder(_rows(self._told, learnt)), scores[learnt])
+        some = stays[np.linspace(0, len(stays) - 1, min(len(stays), _LEARNT)).round().astype(int)]
+        learnt = np.union1d(some, np.arange(max(0, len(scores) - _LEARNT), len(scores)))
+        again = len(scores) >= self._asked_again
+        if again:
+            self._asked_again = len(scores) + len(scores) // _AGAIN
+        self._process.fit(*self._encoder(_rows(self._told, learnt)), scores[learnt], again=again)
         waiting = _join(_rows(self._told, slice(0)), *self._outstanding.values())
         expected = np.append(scores, self._process.predict(*self._encoder(waiting)).mean)
         front = Front(expected, np.append(self._told.cost, waiting.cost), floor=scores.min(), span=self._span)
