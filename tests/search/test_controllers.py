@@ -166,6 +166,25 @@ def test_predictor_needs_a_fifth_of_the_evaluations():
     assert search("predictor", space, 0, 30) > 1.02 * nsga2
 
 
+def test_predictor_spreads_what_it_asks_for_at_once():
+    """Eight proposals before any is scored: in a quarter of all costs' range and more, and far from each other."""
+    space = load_space("mobile_small")
+    score, (low, high) = additive(space, 0)
+    controller = make_controller("predictor", space, Budget(), population=24, seed=0)
+    apart, ranges = [], []
+    for number in range(4):
+        archs = [controller.ask() for _ in range(8)]
+        costs = [space.cost(arch).mflops for arch in archs]
+        for arch, cost in zip(archs, costs, strict=True):
+            controller.tell(arch, score(arch, cost), cost)
+        if number > 1:
+            genes = space.genes(archs)
+            apart.append(np.median((genes[:, None] != genes).sum(-1)[np.triu_indices(8, 1)]))
+            ranges.append(np.log(max(costs) / min(costs)) / np.log(high / low))
+    assert min(apart) >= 3
+    assert min(ranges) > 0.25
+
+
 def test_predictor_finds_the_true_front_of_tiny():
     """The whole space is known: 10% of it suffices for 99% of the front."""
     space = load_space("tiny")
