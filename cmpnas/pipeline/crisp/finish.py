@@ -27,7 +27,7 @@ from cmpnas.space import Arch
 from cmpnas.text.coarse import RegionPool
 from cmpnas.text.train import vocabulary_of
 from cmpnas.train import checkpoint
-from cmpnas.train.device import device
+from cmpnas.train.device import device, keep_freed_memory
 
 _DEEPEST = 400  # candidates that a plan may ask for on the search split
 
@@ -92,6 +92,7 @@ class Searcher:
     @staticmethod
     def over(stages: TextStages, split: str, arch: Arch, network: nn.Module, pool: RegionPool) -> Searcher:
         """Over the pictures of ``split``, whose vectors are computed once."""
+        keep_freed_memory()
         path = stages.run.trained(arch.id) / f"query.{_key(stages, arch)}.onnx"
         if not path.exists():
             write_text(network, stages.tokeniser.max_tokens, path)
