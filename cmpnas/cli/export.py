@@ -28,8 +28,11 @@ def command(
         typer.Option(metavar="INPUT", help="uint8 pictures in, prepared in the graph: nhwc, nchw, nhwc:480x640."),
     ] = None,
     gallery: Annotated[
-        bool, typer.Option("--gallery", help="Also gallery.onnx: from pictures to the vectors that the index stores.")
+        bool, typer.Option("--gallery", help="Also the gallery side: to the vectors that the index stores.")
     ] = False,
+    option: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of which gallery option; by default the pick's own.")
+    ] = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -37,15 +40,16 @@ def command(
     from cmpnas.run import TextRunFolder, open_run
 
     if isinstance(open_run(run), TextRunFolder):
-        if int8 or preprocess or gallery:
-            raise CmpnasError("--int8, --preprocess and --gallery are for runs of pictures; leave them out.")
+        if int8 or preprocess or gallery or option:
+            raise CmpnasError("--int8, --preprocess, --gallery and --option are for runs of pictures; leave them out.")
         _export_text(run, out, data, as_json)
         return
     from cmpnas.pipeline.export import export
 
     result = export(
-        run, pick, out, int8=int8, tolerance=tolerance, preprocess=preprocess, gallery=gallery, data=data, say=say
-    )
+        run, pick, out, int8=int8, tolerance=tolerance, preprocess=preprocess, gallery=gallery, option=option,
+        data=data, say=say,
+    )  # fmt: skip
     if as_json:
         print_json(result)
         return

@@ -14,9 +14,10 @@ from cmpnas.errors import RunError
 from cmpnas.export.pictures import Pictures
 from cmpnas.files import hash_file, read_json
 
-ONNX, INT8, PROGRAM, SOURCE, GALLERY = "query.onnx", "query.int8.onnx", "query.pt2", "model.py", "gallery.onnx"
+ONNX, INT8, PROGRAM, SOURCE = "query.onnx", "query.int8.onnx", "query.pt2", "model.py"
+GALLERY, PARTS = "gallery.onnx", "gallery.parts.onnx"
 MANIFEST = "manifest.json"
-_NAMES = (ONNX, INT8, PROGRAM, SOURCE, "weights.pt", GALLERY, "arch.json", "README.md", MANIFEST)
+_NAMES = (ONNX, INT8, PROGRAM, SOURCE, "weights.pt", GALLERY, PARTS, "arch.json", "README.md", MANIFEST)
 _NEEDED = ("files", "input", "gallery", "data", "scores", "proof")
 
 

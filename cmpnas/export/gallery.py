@@ -1,68 +1,96 @@
 """The gallery side: one ONNX file from pictures to the vectors that an index stores.
 
-A gallery kind is exported by a line in `write_gallery` that says what its encoder is: a module, which is traced, or
-a graph that somebody else made, which is put between what feeds it and what follows it.
+A gallery kind is exported by a branch in `_graph` that says what its encoder is: a module, which is traced; a graph
+that somebody else made, between what feeds it and what follows it; or several of these and what combines them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from onnx import compose, version_converter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cmpnas.errors import RunError
-from cmpnas.export.graph import save_onnx, script_onnx, trace, write_onnx
+from cmpnas.export.graph import as_onnx, save_onnx, script_onnx, trace
+from cmpnas.export.join import Branch, NoGraphError, join
+from cmpnas.export.parts import parts_of
 from cmpnas.export.pictures import Pictures, UnitEncoder
-from cmpnas.gallery.base import Gallery
+from cmpnas.gallery.base import Option
 from cmpnas.gallery.brought import BroughtGallery
-from cmpnas.gallery.frozen import FrozenModel, reason_of
+from cmpnas.gallery.frozen import FrozenModel
+from cmpnas.gallery.fusion import FusionGallery
 from cmpnas.gallery.onnx import OnnxRun
 from cmpnas.gallery.single import SingleGallery
+from cmpnas.train.device import device
 
 
-def write_gallery(option: Gallery, taken: Pictures, path: Path) -> nn.Module:
-    """Write the encoder of ``option``, in float32.
+def write_gallery(option: Option, taken: Pictures, path: Path) -> None:
+    """Write the encoder of ``option``, in float32: from pictures to what its index stores.
 
-    Returns:
-        What was written, but for the preparation of pictures and normalisation.
+    Where the option rejects images, the file gives their members' ``distance`` beside the ``embedding``.
 
     Raises:
-        RunError: it has none, or one that cannot be written as a graph.
+        NoGraphError: there are only saved vectors of one of its models, or one cannot be put into a graph.
     """
+    save_onnx(_graph(option, taken), path)
+
+
+def in_float32(option: Option) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """What that file must give of pictures ``(N, 3, S, S)``, by whatever runs the models here."""
+    parts = parts_of(option)
+    if parts is None:
+        encoder = UnitEncoder(option.network).to(device()).eval()  # type: ignore[attr-defined]
+        return lambda images: (encoder(images),)
+    encoders = [in_float32(model) for model in parts.models.values()]
+    combine: Callable[[list[Tensor]], tuple[Tensor, ...]] = parts.combine.to(device()).eval()
+    return lambda images: combine([encode(images)[0] for encode in encoders])
+
+
+def _graph(option: Option, taken: Pictures) -> onnx.ModelProto:
     if isinstance(option, SingleGallery):
-        _write(nn.Sequential(taken.preparation(), UnitEncoder(option.network)), taken, path)
-    elif isinstance(option, BroughtGallery):
-        _write_brought(option, taken, path)
-    else:
-        raise RunError(f"gallery {option.settings.name!r} has no model to export; leave --gallery out.")
-    return option.network
+        return _traced(nn.Sequential(taken.preparation(), UnitEncoder(option.network)), taken.example(2))
+    if isinstance(option, BroughtGallery):
+        return _brought(option, taken)
+    if isinstance(option, FusionGallery):
+        raise NoGraphError(f"gallery {option.settings.name!r} is mixed of features, not of one model's pictures")
+    parts = parts_of(option)
+    if parts is None:
+        raise NoGraphError(f"gallery {option.settings.name!r} has no model to export")  # type: ignore[attr-defined]
+    ready = Pictures(taken.size)
+    branches = {name: Branch(_graph(model, ready), "images", "embedding") for name, model in parts.models.items()}
+    return join(_traced(taken.preparation(), taken.example(2)), branches, parts.graph())
 
 
-def _write_brought(option: BroughtGallery, taken: Pictures, path: Path) -> None:
+def _brought(option: BroughtGallery, taken: Pictures) -> onnx.ModelProto:
     """A finished model between its feed and, where it has one, its projection."""
-    model, projection = option.network, nn.Sequential()
+    name, model, projection = option.settings.name, option.network, nn.Sequential()
     if option.settings.projection is not None:
         model, projection = option.network[0], option.network[1]  # type: ignore[index]
     if not isinstance(model, FrozenModel):
-        raise RunError(f"gallery {option.settings.name!r} is a {type(model).__name__}, not a finished model.")
+        raise NoGraphError(f"gallery {name!r} is a {type(model).__name__}, not a finished model")
     before, after = nn.Sequential(taken.preparation(), model.feed), _Finish(projection)
     if isinstance(model.run, OnnxRun):
         run = model.run
         if run.taken.batch == 1:
-            raise RunError(f"{run.path} takes one picture at a time; leave --gallery out, or export it with more.")
+            raise NoGraphError(f"gallery {name!r}: {run.path} takes one picture at a time; export it with more")
         if run.taken.element == onnx.TensorProto.FLOAT16:
             before.append(_Half())
-        _write_around(before, onnx.load(str(run.path)), (run.taken.name, run.output), after, model.width, taken, path)
+        own = Branch(onnx.load(str(run.path)), run.taken.name, run.output)
     elif isinstance(model.run, torch.jit.ScriptModule):
-        own = script_onnx(model.run, np.zeros((2, 3, model.size, model.size), np.float32))
-        _write_around(before, own, ("images", "embedding"), after, model.width, taken, path)
+        scripted = script_onnx(model.run, np.zeros((2, 3, model.size, model.size), np.float32))
+        own = Branch(scripted, "images", "embedding")
     else:
-        _write(nn.Sequential(before, model.run, after), taken, path)  # type: ignore[call-overload]
+        return _traced(nn.Sequential(before, model.run, after), taken.example(2))  # type: ignore[call-overload]
+    last = as_onnx(trace(after.cpu(), np.zeros((2, model.width), np.float32)), (name,))
+    return join(_traced(before, taken.example(2)), {name: own}, last)
+
+
+def _traced(encoder: nn.Module, example: np.ndarray) -> onnx.ModelProto:
+    return as_onnx(trace(encoder.cpu(), example))
 
 
 class _Finish(nn.Module):
@@ -74,46 +102,6 @@ class _Finish(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return F.normalize(self.projection(features.flatten(1).float()))
-
-
-def _write(encoder: nn.Module, taken: Pictures, path: Path) -> None:
-    write_onnx(trace(encoder.cpu(), taken.example(2)), path)
-
-
-def _write_around(
-    before: nn.Module,
-    own: onnx.ModelProto,
-    ends: tuple[str, str],
-    after: nn.Module,
-    width: int,
-    taken: Pictures,
-    path: Path,
-) -> None:
-    """A graph that somebody else made, with what feeds its input in front and what follows its output behind."""
-    _write(before, taken, path)
-    first = onnx.load(str(path))
-    write_onnx(trace(after.cpu(), np.zeros((2, width), np.float32)), path)
-    last = onnx.load(str(path))
-    try:
-        own = version_converter.convert_version(own, first.opset_import[0].version)
-        own.ir_version = last.ir_version = first.ir_version
-        first, own, last = (
-            compose.add_prefix(part, f"{name}/") for name, part in (("before", first), ("model", own), ("after", last))
-        )
-        taking, giving = (f"model/{end}" for end in ends)
-        joined = compose.merge_models(first, own, [("before/embedding", taking)], outputs=[giving])
-        joined = compose.merge_models(joined, last, [(giving, "after/images")])
-    except Exception as fault:  # onnx raises many kinds
-        raise RunError(
-            f"the gallery model cannot be put into one graph ({reason_of(fault)}); leave --gallery out."
-        ) from None
-    renamed = {"before/images": "images", "after/embedding": "embedding"}
-    for value in (*joined.graph.input, *joined.graph.output):
-        value.name = renamed.get(value.name, value.name)
-    for node in joined.graph.node:
-        node.input[:] = [renamed.get(part, part) for part in node.input]
-        node.output[:] = [renamed.get(part, part) for part in node.output]
-    save_onnx(joined, path)
 
 
 class _Half(nn.Module):

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,31 @@ from cmpnas.gallery.frozen import reason_of
 
 #: Pictures as a file takes them to unit vectors, float32 ``(N, D)``.
 Runner = Callable[[np.ndarray], np.ndarray]
+#: Arrays by the names of a file's inputs to arrays by the names of its outputs.
+NamedRunner = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 _LARGEST_BATCH = 4096
 
 
-def trace(encoder: nn.Module, example: np.ndarray) -> ExportedProgram:
-    """The program of ``encoder`` for batches of any size; ``example`` holds at least two pictures."""
-    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+def trace(encoder: nn.Module, example: np.ndarray | list[np.ndarray]) -> ExportedProgram:
+    """The program of ``encoder`` for batches of any size; ``example`` holds at least two pictures.
+
+    A list, of arrays with the batch in front each, is handed over as one list of tensors.
+    """
+    taken = [torch.from_numpy(part) for part in example] if isinstance(example, list) else torch.from_numpy(example)
+    free = _any_batch(len(example))
     with _quiet(), torch.no_grad():
-        program = torch.export.export(encoder.eval(), (torch.from_numpy(example),), dynamic_shapes=({0: batch},))
+        shapes = (list(free),) if isinstance(example, list) else free[:1]
+        program = torch.export.export(encoder.eval(), (taken,), dynamic_shapes=shapes)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names files of this machine
     program.example_inputs = None  # type: ignore[assignment]  # would be saved
     return program
+
+
+def _any_batch(inputs: int) -> tuple[dict[int, Any], ...]:
+    """That the first axis of each input may be of any length, the same of all."""
+    return ({0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)},) * inputs
 
 
 def write_program(program: ExportedProgram, path: Path) -> None:
@@ -42,16 +54,24 @@ def write_program(program: ExportedProgram, path: Path) -> None:
         torch.export.save(program, path)
 
 
-def write_onnx(program: ExportedProgram, path: Path, names: tuple[str, str] = ("images", "embedding")) -> None:
-    """Write one file with an input and an output of these ``names``, without a trace of the machine it was made on."""
-    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+def write_onnx(
+    program: ExportedProgram, path: Path, inputs: Sequence[str] = ("images",), outputs: Sequence[str] = ("embedding",)
+) -> None:
+    """Write one file with inputs and outputs of these names, without a trace of the machine it was made on."""
+    save_onnx(as_onnx(program, inputs, outputs), path)
+
+
+def as_onnx(
+    program: ExportedProgram, inputs: Sequence[str] = ("images",), outputs: Sequence[str] = ("embedding",)
+) -> onnx.ModelProto:
+    """A program of `trace` as a graph with inputs and outputs of these names."""
     with _quiet():
         exported = torch.onnx.export(
-            program, dynamo=True, input_names=[names[0]], output_names=[names[1]],
-            dynamic_shapes=({0: batch},), verbose=False,
+            program, dynamo=True, input_names=list(inputs), output_names=list(outputs),
+            dynamic_shapes=_any_batch(len(inputs)), verbose=False,
         )  # fmt: skip
     model: onnx.ModelProto = exported.model_proto  # type: ignore[union-attr]
-    save_onnx(model, path)
+    return model
 
 
 def write_free_onnx(
@@ -94,7 +114,7 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> None:
 
 
 def run_onnx(path: Path) -> Runner:
-    """An ONNX file on the CPU, on as many threads as torch has.
+    """An ONNX file with one input on the CPU, on as many threads as torch has: its first output.
 
     Raises:
         RunError: it is damaged.
@@ -103,6 +123,17 @@ def run_onnx(path: Path) -> Runner:
     if len(taken := session.get_inputs()) != 1:
         raise RunError(f"{path} cannot be run (it takes {len(taken)} inputs); export it again.")
     return lambda pictures: session.run(None, {taken[0].name: pictures})[0]
+
+
+def run_named(path: Path) -> NamedRunner:
+    """The same of a file with any inputs and outputs.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    session = open_onnx_file(path, torch.get_num_threads())
+    given = [output.name for output in session.get_outputs()]
+    return lambda arrays: dict(zip(given, session.run(None, dict(arrays)), strict=True))
 
 
 def open_onnx_file(path: Path, threads: int) -> Any:

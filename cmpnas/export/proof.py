@@ -24,6 +24,7 @@ from cmpnas.search.evaluator import score_pair
 #: Largest difference of a number of a vector, and of its length from 1.
 TOLERANCE = 1e-4
 BATCHES = (1, 2, 7)
+SEVERAL = 16  # pictures that vectors are compared on
 _TOP = 10
 _SOME = 64  # gallery items
 #: Mean cosine of two vectors of one model: one may be of bfloat16, or of a picture that was resized to and fro.
@@ -35,11 +36,13 @@ class Judge:
     """A task whose gallery is indexed already.
 
     Args:
-        task: queries, and the labels of what ``vectors`` are of.
-        vectors: of the gallery's own model, read from its index: ``(N, D)``.
+        task: queries, and the labels of what was indexed.
+        rows: int64 ``(N,)``, those of the gallery's items that are in the index.
+        vectors: of the gallery option itself, read from its index: ``(N, D)``.
     """
 
     task: Protocol
+    rows: np.ndarray
     vectors: np.ndarray
     metric: str
 
@@ -50,10 +53,11 @@ class Judge:
         Raises:
             CmpnasError: it is damaged, or not of this task's gallery.
         """
-        index = GalleryIndex.load(path)
-        if len(index) != len(task.gallery):
-            raise RunError(f"{path} holds {len(index)} vectors; the search gallery has {len(task.gallery)} items.")
-        return Judge(task, index.vectors(), metric)
+        index, items = GalleryIndex.load(path), len(task.gallery)
+        rows = index.rows
+        if (len(index) != items) if rows is None else (rows.max() >= items):
+            raise RunError(f"{path} holds {len(index)} vectors; the search gallery has {items} items.")
+        return Judge(task, np.arange(items) if rows is None else rows, index.vectors(), metric)
 
     def embed(self, run: Runner, taken: Pictures) -> np.ndarray:
         """Vectors of all queries."""
@@ -61,8 +65,13 @@ class Judge:
         return np.concatenate([run(batch) for batch in taken.batches(query, np.arange(len(query)))])
 
     def score(self, query: np.ndarray) -> Scores:
-        """M(q, g): the heterogeneous score."""
-        return score_pair(query, self.vectors, self.task, [self.metric])
+        """M(q, g): the heterogeneous score. What is not in the index comes last in every ranking."""
+        items = len(self.task.gallery)
+        if len(self.rows) == items:
+            return score_pair(query, self.vectors, self.task, [self.metric])
+        gallery = np.tile(self.vectors[:1], (items, 1))  # what is rejected may be anything
+        gallery[self.rows] = self.vectors
+        return score_pair(query, gallery, self.task, [self.metric], np.delete(np.arange(items), self.rows))
 
     def must_store(self, run: Runner, taken: Pictures) -> dict[str, float]:
         """How near what a gallery model says of some items is to what is stored of them: mean and least cosine.
@@ -70,10 +79,9 @@ class Judge:
         Raises:
             RunError: the index is of another model.
         """
-        items = self.task.gallery
-        rows = np.linspace(0, len(items) - 1, min(len(items), _SOME)).astype(np.int64)
-        got = np.concatenate([run(batch) for batch in taken.batches(items, rows)])
-        cosine = (got * self.vectors[rows]).sum(1)
+        some = np.linspace(0, len(self.rows) - 1, min(len(self.rows), _SOME)).astype(np.int64)
+        got = np.concatenate([run(batch) for batch in taken.batches(self.task.gallery, self.rows[some])])
+        cosine = (got * self.vectors[some]).sum(1)
         if not cosine.mean() >= _SAME_MODEL:
             raise RunError(
                 f"the gallery model gives other vectors than the index stores (mean cosine {cosine.mean():.3f})."
@@ -115,6 +123,18 @@ def check_vectors(name: str, run: Runner, pictures: np.ndarray, expected: np.nda
         "unit_norm_error": norm_error,
         "batches": [*BATCHES, len(pictures)],
     }
+
+
+def check_near(name: str, got: np.ndarray, expected: np.ndarray, of: str) -> float:
+    """The largest difference of two arrays.
+
+    Raises:
+        RunError: it is too large.
+    """
+    difference = float(np.abs(got - expected).max()) if got.shape == expected.shape else float("nan")
+    if not difference <= TOLERANCE:
+        raise RunError(f"{name} differs from {of} by {difference:.2e}, more than {TOLERANCE:g}.")
+    return difference
 
 
 def told(scores: Scores, metric: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cmpnas.export.bundle import GALLERY, INT8, ONNX, PROGRAM, SOURCE
+from cmpnas.export.bundle import GALLERY, INT8, ONNX, PARTS, PROGRAM, SOURCE
 from cmpnas.export.pictures import Pictures
 
 _ABOUT = {
@@ -13,13 +13,14 @@ _ABOUT = {
     PROGRAM: "the same for torch: `torch.export.load`",
     SOURCE: "the same as plain source; `load()` needs torch alone",
     "weights.pt": f"the weights of `{SOURCE}`",
-    GALLERY: "the gallery model that built the index, from pictures to stored vectors",
+    GALLERY: "the gallery side that built the index, from pictures to stored vectors",
+    PARTS: "the gallery side from what its models said of an image to the stored vector",
     "arch.json": "the architecture, for cmpnas",
 }
 
 _TEXT = """# Query encoder {id}
 
-Embeds pictures so that they can be searched for in an index that the gallery model `{gallery}` built
+Embeds pictures so that they can be searched for in an index that the gallery option `{gallery}` built
 (hash {index}): no other index will do. {mflops:.3f} MFLOPs (million multiply-adds) a picture,
 {params:.3f} M parameters. Against that index: {metric} {score:.4f} [{low:.4f}, {high:.4f}], {split} split,
 {queries} queries.
@@ -39,7 +40,7 @@ query = session.run(None, {{"images": images}})[0]
 ```
 
 {files}
-
+{gallery_files}
 `manifest.json` has everything: hashes, scores with intervals, costs with units, how this was checked. To check again:
 `cmpnas verify . --index index.faiss --data DIR`.
 """
@@ -71,4 +72,28 @@ def readme(manifest: dict[str, Any]) -> str:
         dim=manifest["embedding_dim"],
         onnx=ONNX,
         files="\n".join(f"- `{name}`: {_ABOUT[name]}" for name in _ABOUT if name in manifest["files"]),
+        gallery_files=_gallery_side(gallery, manifest.get("gallery_files", {})),
     )
+
+
+def _gallery_side(gallery: dict[str, Any], files: dict[str, Any]) -> str:
+    """What goes into the gallery side's files and comes out, and the models that it is made of."""
+    lines = []
+    for name, file in files.items():
+        taken = ", ".join(map(_value, file["inputs"]))
+        lines.append(f"`{name}` takes {taken} and gives {', '.join(map(_value, file['outputs']))}.")
+    if PARTS in files:
+        hashes = "; ".join(
+            f"`{model['name']}` {model['model']}"
+            + (f", transform {model['transform']}" if model.get("transform") else "")
+            for model in gallery["models"]
+        )
+        lines.append(f"Vectors may have any length. Models, by their hashes: {hashes}.")
+    if files and "reject" in gallery:
+        lines.append(f"Leave what has a `distance` above {gallery['reject']['limit']:.9g} out of the index.")
+    return "".join(f"\n{line}\n" for line in lines)
+
+
+def _value(value: dict[str, Any]) -> str:
+    """An input or an output of a file."""
+    return f"`{value['name']}` {value['dtype']} ({', '.join(map(str, ('N', *value['shape'][1:])))})"

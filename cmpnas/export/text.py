@@ -77,7 +77,7 @@ def export_text(
     ids = np.resize(ids, (max(len(ids), _CHECKED), ids.shape[1]))
     expected, partial = run_module(encoder)(ids), out / "query.onnx.partial"
     try:
-        write_onnx(trace(encoder, ids[:2]), partial, ("ids", "vector"))
+        write_onnx(trace(encoder, ids[:2]), partial, ("ids",), ("vector",))
         check = check_vectors("query.onnx", run_onnx(partial), ids, expected, "torch")
         partial.replace(out / "query.onnx")
     finally:

@@ -71,7 +71,8 @@ class TransformerMixer(Mixer):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         tokens = self.tokens(features)
-        mixed = torch.cat([self.fusion.expand(len(tokens), 1, -1), tokens], 1)
+        first = self.fusion.expand(tokens.shape[0], 1, -1)  # tracing takes len() for a constant
+        mixed = torch.cat([first, tokens], 1)
         for layer in self.layers:
             mixed = layer(mixed)
         return mixed[:, 0]

@@ -6,32 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from cmpnas.errors import RunError
+from cmpnas.errors import RunError, unknown
 from cmpnas.export import bundle
-from cmpnas.export.gallery import write_gallery
 from cmpnas.export.graph import run_module, run_onnx, run_program, trace, write_onnx, write_program
 from cmpnas.export.int8 import Quantiser, quantise_within
 from cmpnas.export.pictures import Pictures, UnitEncoder
-from cmpnas.export.proof import Judge, check_vectors, told, told_points
+from cmpnas.export.proof import SEVERAL, Judge, check_vectors, told, told_points
 from cmpnas.export.readme import readme
 from cmpnas.export.source import NotPlainError, load_source, write_source
 from cmpnas.files import hash_file, read_json, write, write_json
 from cmpnas.models.network import Network
-from cmpnas.pipeline.options import AnchorStage, summary
+from cmpnas.pipeline.gallery_side import describe_option, write_gallery_side
+from cmpnas.pipeline.options import OptionStage, open_options
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import Finish, load_finished
 from cmpnas.provenance import versions
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import Comparison, compare
 from cmpnas.run import RunFolder
+from cmpnas.search.evaluator import score_pair
 from cmpnas.search.front import pick
-from cmpnas.train.device import device
 
 _CALIBRATION = 512  # training pictures that int8 ranges are measured on
-_SEVERAL = 16  # search queries that vectors are compared on
 _UNITS = {
     "mflops": "million multiply-adds of convolution and linear layers, one picture",
     "params_m": "million parameters",
@@ -49,21 +47,24 @@ def export(
     tolerance: float = 1.0,
     preprocess: str | None = None,
     gallery: bool = False,
+    option: str | None = None,
     data: str | None = None,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Export the trained query network of a pick, checked against torch and the gallery's index.
+    """Export the trained query network of a pick, checked against torch and the index of its gallery option.
 
     Args:
         int8: also quantise; ``tolerance`` is what that may cost, in points of the recipe's metric on the search split.
         preprocess: see `Pictures.parse`; None for float pictures.
-        gallery: also the gallery model, from pictures to the vectors that its index stores.
+        gallery: also the gallery side, to the vectors that the index stores.
+        option: the gallery option by name; None for that of the pair.
 
     Returns:
         ``{"out", "id", "manifest"}``.
 
     Raises:
-        CmpnasError: the pick does not exist or is not trained, ``out`` cannot be written, or a file fails its check.
+        CmpnasError: the pick or the option does not exist or is not trained, ``out`` cannot be written, or a file fails
+            its check.
     """
     run = RunFolder.open(path)
     chosen = pick(run.read_front(), which)
@@ -74,7 +75,8 @@ def export(
     arch = stages.space.from_json(chosen["query"]["arch"])
     network = load_finished(stages, Finish.by(run.recipe, arch)).cpu()
     out = out or run.path / "export" / arch.id
-    judge = Judge.of_index(run.gallery / "index.faiss", stages.splits.search, run.recipe.search.metric)
+    stage = _option(stages, option or chosen["gallery"]["name"])
+    judge = Judge.of_index(stage.folder / "index.faiss", stages.splits.search, run.recipe.search.metric)
     with bundle.whole_or_absent(out) as folder:
         write_json(folder / "arch.json", arch.to_json())
         proof, score = _write_float(stages, network, taken, judge, folder, arch.id)
@@ -83,8 +85,9 @@ def export(
             about = {"int8": _write_int8(stages, taken, judge, score, folder, tolerance)}
             proof[bundle.INT8] = _prove_int8(stages, taken, folder)
         if gallery:
-            proof[bundle.GALLERY] = _write_gallery(stages, taken, judge, folder)
-        manifest = _manifest(stages, chosen, taken, judge, score) | about | {"proof": proof}
+            proven, about["gallery_files"] = write_gallery_side(stages, stage, taken, judge, folder)
+            proof |= proven
+        manifest = _manifest(stages, stage, chosen, taken, judge, score) | about | {"proof": proof}
         write(folder / "README.md", readme(manifest | {"files": bundle.describe_files(folder)}))
         manifest["files"] = bundle.describe_files(folder)
         write_json(folder / bundle.MANIFEST, manifest)
@@ -144,39 +147,30 @@ def _prove_int8(stages: Stages, taken: Pictures, folder: Path) -> dict[str, Any]
     return checked | {"cosine_with_float32": {"mean": float(cosine.mean()), "least": float(cosine.min())}}
 
 
-def _write_gallery(stages: Stages, taken: Pictures, judge: Judge, folder: Path) -> dict[str, Any]:
-    """The gallery model, compared with itself here and with what its index stores."""
-    items = stages.splits.search.gallery
-    encoder = UnitEncoder(write_gallery(stages.gallery, taken, folder / bundle.GALLERY)).to(device()).eval()
-    pictures, run = taken.read(items, np.arange(_SEVERAL) % len(items)), run_onnx(folder / bundle.GALLERY)
-    with torch.no_grad():
-        ready = taken.preparation()(torch.from_numpy(pictures))
-        expected = encoder(ready.to(device())).cpu().numpy()
-    checked = check_vectors(bundle.GALLERY, run, pictures, expected, "torch")
-    return checked | {"cosine_with_index": judge.must_store(run, taken)}
-
-
 def _pictures(stages: Stages, taken: Pictures) -> np.ndarray:
     """Search queries to compare vectors on, repeated where there are fewer."""
     queries = stages.splits.search.query
-    return taken.read(queries, np.arange(_SEVERAL) % len(queries))
+    return taken.read(queries, np.arange(SEVERAL) % len(queries))
 
 
-def _manifest(stages: Stages, chosen: dict[str, Any], taken: Pictures, judge: Judge, score: Scores) -> dict[str, Any]:
+def _option(stages: Stages, name: str) -> OptionStage:
+    options = open_options(stages)
+    if name not in options:
+        raise RunError(unknown("gallery option", name, options))
+    return options[name]
+
+
+def _manifest(
+    stages: Stages, stage: OptionStage, chosen: dict[str, Any], taken: Pictures, judge: Judge, score: Scores
+) -> dict[str, Any]:
     """All but what the files themselves tell."""
-    run, recipe, metric = stages.run, stages.recipe, judge.metric
-    paragon = judge.score(stages.embedded.query)
-    folder = run.gallery
-    gallery = summary(AnchorStage(stages))
+    run, recipe, metric, embedded = stages.run, stages.recipe, judge.metric, stages.embedded
+    paragon = score_pair(embedded.query, embedded.gallery, judge.task, [metric])
+    gallery = describe_option(stages, stage)
     return {
         "schema": 1,
         "query": chosen["query"],
-        "gallery": gallery | {
-            "key": stages.gallery_key,
-            "model": hash_file(folder / "model.pt") or stages.gallery_key,
-            "index": hash_file(folder / "index.faiss"),
-            "items": len(judge.vectors),
-        },
+        "gallery": gallery | {"index": hash_file(stage.folder / "index.faiss"), "items": len(judge.vectors)},
         "embedding_dim": stages.space.embedding_dim,
         "metric": "cosine",
         "normalisation": "unit length (L2), inside the graph",
@@ -190,7 +184,7 @@ def _manifest(stages: Stages, chosen: dict[str, Any], taken: Pictures, judge: Ju
             "heterogeneous": told(score, metric),
             "paragon": told(paragon, metric),
             "above_paragon": told_points(compare(score, paragon, metric)),
-            "test": _tested(run, chosen["query"]["id"]),
+            "test": _tested(run, chosen["query"]["id"], stage.settings.name),
         },
         "costs": {
             "query": {name: chosen["query"][name] for name in ("mflops", "params_m", "latency_ms")},
@@ -207,10 +201,10 @@ def _manifest(stages: Stages, chosen: dict[str, Any], taken: Pictures, judge: Ju
     }  # fmt: skip
 
 
-def _tested(run: RunFolder, arch: str) -> dict[str, Any] | None:
+def _tested(run: RunFolder, arch: str, gallery: str) -> dict[str, Any] | None:
     """The verdict of `cmpnas evaluate` on the test split, if it was asked for; the split is not opened here."""
     path = run.path / "evaluation.test.json"
     if not path.exists():
         return None
-    verdicts = [verdict for verdict in read_json(path)["verdicts"] if verdict["id"] == arch]
+    verdicts = [said for said in read_json(path)["verdicts"] if (said["id"], said["gallery"]) == (arch, gallery)]
     return verdicts[0] if verdicts else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
@@ -13,12 +14,11 @@ from cmpnas.data.settings import AnyData, DataSettings
 from cmpnas.errors import RunError
 from cmpnas.export import bundle
 from cmpnas.export.bundle import Bundle
-from cmpnas.export.graph import Runner, run_module, run_onnx, run_program
-from cmpnas.export.proof import Judge, check_vectors, must_be_of, told, told_points
+from cmpnas.export.graph import Runner, run_module, run_named, run_onnx, run_program
+from cmpnas.export.proof import SEVERAL, Judge, check_vectors, must_be_of, told, told_points
 from cmpnas.export.source import load_source
 from cmpnas.retrieval.compare import compare
 
-_SEVERAL = 16  # pictures that vectors are compared on
 _SLACK = 0.1  # points by which a score may move between machines
 
 
@@ -38,13 +38,15 @@ def verify(path: Path, index: Path | None = None, *, data: str | None = None) ->
     if index is not None:
         must_be_of(index, found.manifest["gallery"])
     taken, runners = found.pictures, _runners(found)
-    pictures = taken.example(_SEVERAL)
+    pictures = taken.example(SEVERAL)
     expected = run_program(path / bundle.PROGRAM)(pictures)
     checks = {}
     for name, run in runners.items():
         alone = name == bundle.INT8  # it is not to equal float32, and its score is checked below
         expect, of = (run(pictures), "itself, all pictures at once") if alone else (expected, bundle.PROGRAM)
         checks[name] = check_vectors(name, run, pictures, expect, of)
+    if found.has(bundle.PARTS):
+        checks[bundle.PARTS] = _check_parts(found)
     scores = None if index is None else _score(found, runners, index, data)
     return {"bundle": str(path), "files": checks, "scores": scores}
 
@@ -56,6 +58,24 @@ def _runners(found: Bundle) -> dict[str, Runner]:
         source = load_source(found.path / bundle.SOURCE)
         runners[bundle.SOURCE] = run_module(nn.Sequential(found.pictures.preparation(), source))
     return runners
+
+
+def _check_parts(found: Bundle) -> dict[str, Any]:
+    """That batches of noise give vectors of length 1, and the same ones whatever their size."""
+    run, rng = run_named(found.path / bundle.PARTS), np.random.default_rng(0)
+    try:
+        inputs = found.manifest["gallery_files"][bundle.PARTS]["inputs"]
+        noise = {taken["name"]: rng.normal(size=(SEVERAL, *taken["shape"][1:])).astype(np.float32) for taken in inputs}
+    except (KeyError, TypeError):
+        raise RunError(
+            f"{found.path / bundle.MANIFEST} does not say what {bundle.PARTS} takes; export again."
+        ) from None
+
+    def embed(rows: np.ndarray) -> np.ndarray:
+        return run({name: values[rows] for name, values in noise.items()})["embedding"]
+
+    rows = np.arange(SEVERAL)
+    return check_vectors(bundle.PARTS, embed, rows, embed(rows), "itself, all vectors at once")
 
 
 def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | None) -> dict[str, Any]:

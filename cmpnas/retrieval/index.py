@@ -70,6 +70,13 @@ class GalleryIndex:
         similarity, rows = self._index.search(unit, min(k, len(self)))
         return similarity, rows
 
+    @property
+    def rows(self) -> np.ndarray | None:
+        """Gallery rows of what was indexed, in order, int64 ``(N,)``; None where nothing was left out."""
+        import faiss
+
+        return faiss.vector_to_array(self._index.id_map) if hasattr(self._index, "id_map") else None
+
     def vectors(self) -> np.ndarray:
         """What was indexed, in order, as far as the index still knows it: float32 ``(N, D)``.
 
@@ -78,10 +85,11 @@ class GalleryIndex:
         """
         import faiss
 
+        index = self._index if not hasattr(self._index, "id_map") else faiss.downcast_index(self._index.index)
         try:
-            if faiss.try_extract_index_ivf(self._index) is None and len(self):
-                self._index.reconstruct(0)  # raises where faiss cannot; asking for all at once would end the process
-            return self._index.reconstruct_n(0, len(self))
+            if faiss.try_extract_index_ivf(index) is None and len(self):
+                index.reconstruct(0)  # raises where faiss cannot; asking for all at once would end the process
+            return index.reconstruct_n(0, len(self))
         except RuntimeError:
             raise DataError("the index cannot give its vectors back; use one that keeps them, as Flat does.") from None
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from cmpnas.data.settings import ShopSettings
-from cmpnas.errors import RunError
 from cmpnas.export.gallery import write_gallery
 from cmpnas.export.graph import run_onnx
+from cmpnas.export.join import NoGraphError
 from cmpnas.export.pictures import Pictures
 from cmpnas.gallery.brought import BroughtGallery, as_it_is, open_model
 from cmpnas.gallery.precomputed import PrecomputedGallery
@@ -60,5 +60,5 @@ def test_a_brought_model_as_it_is(files, tmp_path):
 def test_embeddings_are_no_model(tmp_path):
     settings = PrecomputedSettings(kind="precomputed", name="ours", file="x.npz", mflops=1)
     option = PrecomputedGallery(settings, np.eye(3, dtype=np.float32), None)
-    with pytest.raises(RunError, match="gallery 'ours' has no model to export; leave --gallery out"):
+    with pytest.raises(NoGraphError, match="gallery 'ours' has no model to export"):
         write_gallery(option, Pictures(32), tmp_path / "gallery.onnx")

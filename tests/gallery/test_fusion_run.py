@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -79,6 +80,23 @@ def test_search_resume_train_evaluate(more, loss, folder, tmp_path, capsys):
     systems = json.loads(capsys.readouterr().out)["systems"]
     assert systems[0]["mflops"] == front["paragon"]["mflops"]
     assert 0 < systems[1]["scores"]["hit@1"] <= 1
+
+    if more:
+        return
+    out = tmp_path / "bundle"
+    assert main(["export", str(run), "--data", str(folder), "--out", str(out), "--gallery"]) == 0
+    assert "no gallery.onnx: gallery 'mixed' is mixed of features" in capsys.readouterr().err
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["proof"]["gallery.parts.onnx"]["max_difference_from_stored"] < 1e-5
+    assert [model["name"] for model in manifest["gallery"]["models"]] == ["own", "big", "saved"]
+    features = {name: np.load(folder / "bank" / f"{name}.npy") for name in ("own", "own.local", "big", "saved")}
+    session = onnxruntime.InferenceSession(str(out / "gallery.parts.onnx"))
+    assert [(taken.name, *taken.shape[1:]) for taken in session.get_inputs()] == [
+        ("own", 12), ("own.local", 4, 256), ("big", 20), ("saved", 3, 5),
+    ]  # fmt: skip
+    (got,) = session.run(None, {name: part.astype(np.float32) for name, part in features.items()})
+    for vector in np.load(run / "gallery" / "mixed" / "gallery.npy")[:5]:
+        assert np.abs(got - vector).max(1).min() < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,168 @@
+"""Bundles of runs with several gallery options: the gallery side from pictures and from what models said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import yaml
+
+from cmpnas.cli.app import main
+from cmpnas.models import build_network
+from tests.conftest import to_onnx
+
+TRANSFORM = {"kind": "wide", "train": {"epochs": 2, "batch_size": 8, "lr": 0.001}}
+
+
+@pytest.fixture(scope="module")
+def data(small, tmp_path_factory):
+    """Coloured noise of twelve classes, two encoders that nobody trained, and saved vectors of a third."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), 8)
+    tint = rng.integers(40, 215, (12, 3))[labels]
+    images = np.clip(tint[:, None, None] + rng.normal(0, 25, (96, 16, 16, 3)), 0, 255).astype(np.uint8)
+    np.savez(folder / "set.npz", images=images, labels=labels, part=labels // 4, side=np.tile([0, 0, 1, 1], 24))
+    np.savez(folder / "saved.npz", embeddings=tint / 64 + rng.normal(size=(96, 3)))
+    for seed, name in enumerate(("anchor", "b")):
+        torch.manual_seed(seed)
+        to_onnx(build_network(small, small.extremes()[seed]).eval(), 32, folder / f"{name}.onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    look = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
+    content = {
+        "name": "options",
+        "data": {
+            "reader": "npz", "size": 16, "file": "set.npz", "images": "images", "label": "labels", "train": {"part": 0},
+            "search": {"query": {"part": 1, "side": 0}, "gallery": {"part": 1, "side": 1}},
+            "test": {"query": {"part": 2, "side": 0}, "gallery": {"part": 2, "side": 1}},
+        },
+        "gallery": {"kind": "onnx", "name": "anchor", "file": "anchor.onnx"},
+        "galleries": [
+            {"kind": "onnx", "name": "b", "file": "b.onnx", "transform": TRANSFORM, **look},
+            {"kind": "precomputed", "name": "saved", "file": "saved.npz", "mflops": 20, "transform": TRANSFORM},
+            {"kind": "ensemble", "name": "sure", "members": ["b", "anchor"], "reject": {"coverage": 0.5}},
+            {"kind": "ensemble", "name": "all", "members": ["anchor", "b", "saved"]},
+        ],
+        "query": {
+            "space": "mobile_small", "loss": {"regression": 1},
+            "supernet": {"epochs": 1, "batch_size": 8, "lr": 0.005},
+            "train": {"epochs": 1, "batch_size": 8, "lr": 0.001},
+        },
+        "search": {"trials": 4, "population": 4, "calibration_images": 8},
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
+    about = [str(folder / "run"), "--data", str(data)]
+    assert main(["search", "--recipe", str(folder / "recipe.yaml"), "--run", *about]) == 0
+    assert main(["train", *about, "--pick", "cheapest"]) == 0
+    return folder / "run"
+
+
+def export(run, data, out, *more):
+    return main(["export", str(run), "--data", str(data), "--pick", "cheapest", "--out", str(out), *more])
+
+
+def own_index(run, name):
+    return run / "gallery" / name / ("mapped" if name in ("b", "saved") else "") / "index.faiss"
+
+
+def files(out):
+    return {path.name for path in out.iterdir()} & {"gallery.onnx", "gallery.parts.onnx"}
+
+
+def test_an_ensemble_in_one_graph_from_pictures(run, data, tmp_path, capsys):
+    out = tmp_path / "bundle"
+    assert export(run, data, out, "--gallery", "--option", "sure", "--preprocess", "nhwc") == 0
+    manifest, folder = json.loads((out / "manifest.json").read_text()), run / "gallery"
+    assert files(out) == {"gallery.onnx", "gallery.parts.onnx"}
+    stored, apart = np.load(folder / "sure" / "gallery.npy"), np.load(folder / "sure" / "distance.npy")
+
+    with np.load(data / "set.npz") as found:
+        pictures = found["images"][(found["part"] == 1) & (found["side"] == 1)]
+    session = onnxruntime.InferenceSession(str(out / "gallery.onnx"))
+    embedding, distance = session.run(["embedding", "distance"], {"images": pictures})
+    assert np.abs(embedding - stored).max() < 1e-4
+    assert np.abs(distance - apart).max() < 1e-4
+
+    session = onnxruntime.InferenceSession(str(out / "gallery.parts.onnx"))
+    assert [taken.name for taken in session.get_inputs()] == ["b", "anchor"]
+    said = {name: 3 * np.load(folder / name / "gallery.npy") for name in ("b", "anchor")}
+    embedding, distance = session.run(["embedding", "distance"], said)
+    assert np.abs(embedding - stored).max() < 1e-5
+    assert np.abs(distance - apart).max() < 1e-5
+
+    limit = manifest["gallery"]["reject"]["limit"]
+    assert manifest["gallery"]["reject"]["rejected"] == (apart > limit).sum() == 8
+    assert manifest["gallery"]["items"] == 8
+    models = {model["name"]: model for model in manifest["gallery"]["models"]}
+    assert list(models) == ["b", "anchor"]
+    assert models["anchor"]["transform"] is None
+    readme = (out / "README.md").read_text()
+    for said in (models["b"]["model"], models["b"]["transform"], models["anchor"]["model"], "`b` float32 (N, 16)"):
+        assert said in readme
+    assert f"a `distance` above {limit:.9g}" in readme
+
+    capsys.readouterr()
+    about = ["--data", str(data), "--json"]
+    assert main(["verify", str(out), "--index", str(own_index(run, "sure")), *about]) == 0
+    verified = json.loads(capsys.readouterr().out)
+    assert verified["scores"]["query.onnx"] == manifest["scores"]["heterogeneous"]
+    assert verified["scores"]["gallery.onnx"]["cosine_with_index"]["least"] > 0.9999
+    assert "gallery.parts.onnx" in verified["files"]
+    assert main(["verify", str(out), "--index", str(own_index(run, "anchor")), *about]) == 2
+    assert manifest["gallery"]["index"] in capsys.readouterr().err
+
+
+def test_a_pair_is_exported_with_its_own_gallery_from_saved_vectors(run, data, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    front = json.loads((run / "front.json").read_text())
+    for pair in front["pairs"]:
+        pair["gallery"] = next(gallery for gallery in front["galleries"] if gallery["name"] == "all")
+    (tmp_path / "run" / "front.json").write_text(json.dumps(front))
+    out = tmp_path / "bundle"
+    assert export(tmp_path / "run", data, out, "--gallery") == 0
+    assert "no gallery.onnx: gallery 'saved' has no model to export." in capsys.readouterr().err
+    assert files(out) == {"gallery.parts.onnx"}
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["gallery"]["name"] == "all"
+    told = manifest["gallery_files"]["gallery.parts.onnx"]
+    assert {taken["name"]: taken["shape"] for taken in told["inputs"]} == {
+        "anchor": ["batch", 16], "b": ["batch", 16], "saved": ["batch", 3],
+    }  # fmt: skip
+    assert [given["name"] for given in told["outputs"]] == ["embedding"]
+    proof = manifest["proof"]["gallery.parts.onnx"]
+    assert proof["max_difference_from_stored"] < 1e-5
+    assert proof["batches"][:3] == [1, 2, 7]
+    assert main(["verify", str(out), "--index", str(own_index(run, "all")), "--data", str(data)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--option", "surer"], "unknown gallery option 'surer'. Did you mean 'sure'?"),
+        (["--option", "x"], "There are: all, anchor, b, saved, sure"),
+    ],
+)
+def test_mistakes(run, data, tmp_path, capsys, more, message):
+    assert export(run, data, tmp_path / "bundle", *more) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_another_transform_than_the_index_was_made_with_is_noticed(run, data, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "gallery" / "saved" / "mapped" / "transform.pt"
+    state = torch.load(path, weights_only=True)
+    state["transform"]["enter.weight"] += 0.1
+    torch.save(state, path)
+    assert export(tmp_path / "run", data, tmp_path / "out", "--gallery", "--option", "saved") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "gallery.parts.onnx differs from the vectors that the run stored by" in last
+    assert "Nothing was exported." in last
