@@ -34,6 +34,9 @@ from cmpnas.text.space import TextSpace
 from cmpnas.train.loop import Plan
 from cmpnas.train.supernet import SupernetPlan
 
+#: Keys whose value may be the name of a file, and how such a name ends.
+_FILES = {"latency_table": "", "space": (".yaml", ".yml")}
+
 
 class QuerySettings(Strict):
     """The query side: what is searched, how it learns, how the pick is finished.
@@ -199,7 +202,7 @@ def load_any_recipe(
     path = Path(name) if name.endswith((".yaml", ".yml")) else find("recipes", name)
     if path is None:
         raise RecipeError(unknown("recipe", name, list_recipes(), "Try: cmpnas ls recipes, or give a .yaml file."))
-    content = read_yaml(path, RecipeError)
+    content = _located(read_yaml(path, RecipeError), path.parent)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
@@ -208,7 +211,7 @@ def load_any_recipe(
     for key, value in (flags or {}).items():
         if value is not None:
             _put(content, key.split("."), value)
-    return check_recipe(content, str(path))
+    return check_recipe(_located(content, Path()), str(path))
 
 
 def check_recipe(content: dict[str, Any], where: str) -> Recipe | TextRecipe:
@@ -216,6 +219,21 @@ def check_recipe(content: dict[str, Any], where: str) -> Recipe | TextRecipe:
     if "task" in content:
         return validate(TextRecipe, content, where, RecipeError)
     return validate(Recipe, content, where, RecipeError)
+
+
+def _located(content: Any, folder: Path) -> Any:
+    """``content`` with the files in ``folder`` that it names made absolute: the commands that go on with a run may be
+    given elsewhere."""
+    if isinstance(content, list):
+        return [_located(part, folder) for part in content]
+    if not isinstance(content, dict):
+        return content
+    found = {key: _located(part, folder) for key, part in content.items()}
+    for key, ending in _FILES.items():
+        name = found.get(key)
+        if isinstance(name, str) and name.endswith(ending) and (folder / name).is_file():
+            found[key] = str((folder / name).absolute())
+    return found
 
 
 def _parse(override: str, value: str) -> Any:

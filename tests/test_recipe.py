@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
-from cmpnas.errors import RecipeError
+from cmpnas.errors import LatencyError, RecipeError
 from cmpnas.gallery.single import plan_single
 from cmpnas.pipeline.check import dry_run
 from cmpnas.pipeline.crisp.search import dry_run_text
@@ -54,6 +56,31 @@ def test_three_mistakes_are_three_named(tmp_path):
     assert "unknown space 'mobile_smal'. Did you mean 'mobile_small'?" in message
     assert "query.loss.regression" in message
     assert "-1" in message
+
+
+def test_files_are_looked_for_beside_the_recipe_then_in_the_working_folder(tmp_path, monkeypatch):
+    beside, here = tmp_path / "beside", tmp_path / "here"
+    for folder in (beside, here):
+        folder.mkdir()
+        for name in ("table.csv", "own.yaml"):
+            (folder / name).write_text("x: 1")
+    (here / "other.csv").write_text("")
+    text = find("recipes", "quickstart").read_text().replace("space: mobile_small", "space: own.yaml")
+    (beside / "recipe.yaml").write_text(text.replace("search:\n", "search:\n  latency_table: table.csv\n"))
+    monkeypatch.chdir(here)
+
+    def found(*overrides):
+        recipe = load_recipe("../beside/recipe.yaml", overrides)
+        return Path(recipe.search.latency_table).resolve(), Path(recipe.query.space).resolve()
+
+    assert found() == (beside / "table.csv", beside / "own.yaml")
+    assert found("search.latency_table=table.csv") == (here / "table.csv", beside / "own.yaml")
+    (beside / "table.csv").unlink()
+    assert found() == (here / "table.csv", beside / "own.yaml")
+    (here / "table.csv").unlink()
+    recipe = load_recipe("../beside/recipe.yaml", ["query.space=mobile_small"])
+    with pytest.raises(LatencyError, match="cannot read latency table table.csv"):
+        recipe.space()
 
 
 def test_overrides_then_flags():
