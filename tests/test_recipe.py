@@ -79,7 +79,7 @@ def test_files_are_looked_for_beside_the_recipe_then_in_the_working_folder(tmp_p
     assert found() == (here / "table.csv", beside / "own.yaml")
     (here / "table.csv").unlink()
     recipe = load_recipe("../beside/recipe.yaml", ["query.space=mobile_small"])
-    with pytest.raises(LatencyError, match="cannot read latency table table.csv"):
+    with pytest.raises(LatencyError, match=r"cannot read latency table table.csv"):
         recipe.space()
 
 

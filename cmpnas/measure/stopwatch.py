@@ -91,7 +91,8 @@ def session_timer(model: bytes, threads: int) -> Timer:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     taken = session.get_inputs()[0]
     shape = [side if isinstance(side, int) else 1 for side in taken.shape]  # a side left open is the batch
-    feed = {taken.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+    kind = np.uint8 if taken.type == "tensor(uint8)" else np.float32
+    feed = {taken.name: np.random.default_rng(0).integers(0, 256, shape).astype(kind)}
     clock = time.thread_time_ns if threads == 1 else time.perf_counter_ns
 
     session.run(None, feed)  # the first run plans memory, once

@@ -24,6 +24,7 @@ from cmpnas.space import Arch, Layer, SearchSpace
 _FEWEST = 10  # networks to fit on, and as many to check on
 _AT_ONCE = 400_000_000  # parameters of all that is ready to run at a time: some 4 GB in onnxruntime
 _YARDSTICKS = 5  # networks that are in every block
+_SITTINGS = 6  # times that a block is made ready anew
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def measure(
     whatever slows the machine for a while slows all alike, and none finds its weights in the caches: a query comes
     alone, and only without caches do operators add up. Medians over rounds count. What does not fit into memory at
     once is measured in blocks; a few networks are in every block, and blocks are brought to the pace at which these
-    usually run.
+    usually run. Where in memory something happens to lie makes a tenth of its time, for as long as it lies there: so
+    all are made ready several times, each time in another order.
 
     Raises:
         LatencyError: too few rounds or networks, a folder that cannot be written, or an interrupted measuring of
@@ -127,7 +129,7 @@ def build_table(plan: Plan, times: np.ndarray, provenance: dict[str, Any]) -> La
 
 def _measured(plan: Plan, device: Device, log: _Log, rounds: int, say: Callable[[str], None]) -> np.ndarray:
     """Milliseconds ``(rounds, operators + networks)``, those of an earlier start included."""
-    blocks, ready = plan.blocks, -1
+    blocks, sitting = plan.blocks, -1
     done = log.read([_YARDSTICKS + len(block) for block in blocks for _ in range(rounds)])
     if len(done) < (total := len(blocks) * rounds):
         say(
@@ -137,10 +139,9 @@ def _measured(plan: Plan, device: Device, log: _Log, rounds: int, say: Callable[
         )
     timers: list[Timer] = []
     for number in track(range(len(done), total), "rounds", total=total, done=len(done)):
-        if (block := number // rounds) != ready:
-            timers, ready = [], block
-            timers = [plan.timer(device, len(plan.operators) + place) for place in range(_YARDSTICKS)]
-            timers += [plan.timer(device, thing) for thing in track(blocks[block], "ready", total=len(blocks[block]))]
+        if (now := number * _SITTINGS // rounds) != sitting:
+            timers, sitting = [], now  # free the memory first
+            timers = _ready(plan, device, blocks[number // rounds], now)
         row = np.zeros(len(timers))
         for place in np.random.default_rng(number).permutation(len(timers)):
             row[place] = timers[place]()
@@ -154,17 +155,27 @@ def _measured(plan: Plan, device: Device, log: _Log, rounds: int, say: Callable[
     return times
 
 
+def _ready(plan: Plan, device: Device, block: np.ndarray, seed: int) -> list[Timer]:
+    """Timers of the yardsticks and of a block, made ready in an order of their own."""
+    things = [*range(len(plan.operators), len(plan.operators) + _YARDSTICKS), *block.tolist()]
+    order = np.random.default_rng((seed, len(things))).permutation(len(things))
+    made = {place: plan.timer(device, things[place]) for place in track(order, "ready", total=len(order))}
+    return [made[place] for place in range(len(things))]
+
+
 def _seconds(plan: Plan, device: Device, rounds: int) -> float:
     """How long all will take, if it does as many multiply-adds a second as the dearest network."""
     dearest = plan.space.extremes()[1]
-    layers, start = plan.space.layers(dearest), time.perf_counter()
-    for layer in layers:
-        device.operator(layer)
-    network = device.network(layers)
-    build = (time.perf_counter() - start) / (len(layers) + 1)
+    layers, marks = plan.space.layers(dearest), [time.perf_counter()]
+    for _ in range(2):  # the first time each operator becomes a graph
+        for layer in layers:
+            device.operator(layer)
+        network = device.network(layers)
+        marks.append(time.perf_counter())
+    first, again = np.diff(marks) / (len(layers) + 1)
     macs = sum(cost.macs for _, cost in plan.operators.values()) + int(plan.space.batch(plan.archs).macs.sum())
     run = network() / 1000 / plan.space.cost(dearest).macs * macs
-    return build * (len(plan.operators) + len(plan.archs)) + run * rounds
+    return (first + again * (_SITTINGS - 1)) * (len(plan.operators) + len(plan.archs)) + run * rounds
 
 
 class _Log:

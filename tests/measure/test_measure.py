@@ -84,6 +84,21 @@ def test_slow_spells_and_interruptions_by_others_do_not_spoil_it(tiny, tmp_path)
     assert table.operators == pytest.approx({n: ms * pace for n, ms in Additive(tiny).alone.items()}, rel=0.15)
 
 
+def test_everything_is_made_ready_several_times_in_orders_of_their_own(tiny, tmp_path):
+    made = []
+
+    class Noting(Additive):
+        def operator(self, layer):
+            made.append(layer.operator)
+            return super().operator(layer)
+
+    run(tiny, Noting(tiny, noise=False), tmp_path / "t.json")
+    made = made[-6 * len(tiny.operators) :]  # before that, how long it will take is found out
+    sittings = [made[start : start + len(tiny.operators)] for start in range(0, len(made), len(tiny.operators))]
+    assert all(sorted(sitting) == sorted(tiny.operators) for sitting in sittings)
+    assert len({tuple(sitting) for sitting in sittings}) == 6
+
+
 def test_fitting_sees_none_of_the_networks_it_is_checked_on(tiny, tmp_path):
     drawn = Plan.of(tiny, NETWORKS, 0).archs
 
