@@ -35,7 +35,7 @@ from cmpnas.train.loop import Plan
 from cmpnas.train.supernet import SupernetPlan
 
 #: Keys whose value may be the name of a file, and how such a name ends.
-_FILES = {"latency_table": "", "space": (".yaml", ".yml")}
+_FILES: dict[str, str | tuple[str, ...]] = {"latency_table": "", "space": (".yaml", ".yml")}
 
 
 class QuerySettings(Strict):
