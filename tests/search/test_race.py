@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cmpnas.data.items import Items, Protocol
 from cmpnas.errors import DataError, RecipeError
 from cmpnas.gallery.base import Indexed
 from cmpnas.models import Supernet
+from cmpnas.pipeline.search import _complete
 from cmpnas.recipe import load_recipe
 from cmpnas.retrieval import evaluate_retrieval
 from cmpnas.search import RecordLog
@@ -182,6 +184,27 @@ def test_what_goes_on_scores_as_without_a_race_and_what_stops_as_its_first_queri
     for company in ([4, 2, 0], [1, 4], [3]):
         alone = [record for group in racing(parts).together([plan[i] for i in company]) for record in group]
         assert {record.n: record.to_json() for record in alone} == {i: together[i].to_json() for i in company}
+
+
+def test_a_later_option_does_without_what_was_stopped(parts, small, tmp_path):
+    supernet, pool, task, galleries = parts
+    kept, log, drawn = (
+        KeptQueries(tmp_path, 10**9),
+        RecordLog(tmp_path / "records.jsonl", small),
+        small.sample_many(3, 0),
+    )
+    plan = [Proposal(0, drawn[0]), Proposal(1, drawn[1], {"g": 2.0}), Proposal(2, drawn[2])]
+    (before,) = racing((supernet, pool, task, {"g": galleries["g"]}), kept.save).together(plan)
+    for record in sorted(before, key=lambda record: record.n):
+        log.append(record)
+    said = []
+    settings = SimpleNamespace(search=SimpleNamespace(metric="map@r", racing=0.4))
+    stages = SimpleNamespace(recipe=settings, splits=SimpleNamespace(search=task), say=said.append)
+    records = _complete(log, kept, stages, galleries)
+    assert [list(record.galleries) for record in records] == [["g", "h"], ["g"], ["g", "h"]]
+    assert [record.to_json() for record in records] == [record.to_json() for record in log.read()]
+    assert records[0].galleries["h"].first is not None
+    assert "of 1 architectures no query embeddings are kept" in said[1]
 
 
 def test_of_what_stops_no_other_picture_is_read(parts, small):
