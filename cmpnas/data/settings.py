@@ -14,7 +14,10 @@ Shots = Annotated[int, Field(ge=0)]
 
 
 class Range(Strict):
-    """Numbers from ``from`` up to, not including, ``below``; only ``every`` n-th, or all ``but_every`` n-th."""
+    """Numbers from ``from`` up to, not including, ``below``; only ``every`` n-th, or all ``but_every`` n-th.
+
+    With ``block`` the n-th block of so many numbers, for numbers that are near resemble each other.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -22,6 +25,7 @@ class Range(Strict):
     below: float | None = None
     every: Annotated[int, Field(gt=1)] | None = None
     but_every: Annotated[int, Field(gt=1)] | None = None
+    block: Annotated[int, Field(ge=1)] = 1
 
 
 Condition = Range | list[Scalar] | Scalar

@@ -146,9 +146,10 @@ def _meets(column: np.ndarray, condition: Condition, name: str) -> np.ndarray:
             raise DataError(f"column {name!r} holds text; 'from' and 'below' need numbers.")
         low = column >= condition.from_ if condition.from_ is not None else True
         high = column < condition.below if condition.below is not None else True
-        step = column.astype(np.int64) % condition.every == 0 if condition.every is not None else True
+        block = column.astype(np.int64) // condition.block
+        step = block % condition.every == 0 if condition.every is not None else True
         if condition.but_every is not None:
-            step = step & (column.astype(np.int64) % condition.but_every != 0)
+            step = step & (block % condition.but_every != 0)
         return np.asarray(low & high & step)
     wanted = condition if isinstance(condition, list) else [condition]
     if column.dtype.kind in "US":
