@@ -112,7 +112,7 @@ def feeder(tmp_path, monkeypatch):
     for name in ("nni", "nni.tuner", "nni.experiment"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     sys.modules["nni.tuner"].Tuner = object
-    sys.modules["nni.experiment"].rest = None
+    sys.modules["nni.experiment"].rest = types.SimpleNamespace(delete=lambda port, path: None)
     monkeypatch.delitem(sys.modules, "cmpnas.pipeline.nni_tuner", raising=False)
     from cmpnas.pipeline.nni_tuner import Feeder
 
