@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from cmpnas.data.items import Items, Protocol
-from cmpnas.gallery.base import Indexed
-from cmpnas.models.supernet import Supernet
 from cmpnas.models.together import Together
 from cmpnas.retrieval.relevance import Relevance
 from cmpnas.search.evaluator import _EMBED, Evaluator, _kept, first_queries
@@ -21,28 +19,16 @@ class RacingEvaluator(Evaluator):
     """Embeds the other queries and the gallery by those architectures alone that are above one of their marks.
 
     Args:
-        racing: the share of the queries that comes first.
+        racing: the share of the queries that comes first; all else is as of `Evaluator`.
     """
 
-    def __init__(
-        self,
-        supernet: Supernet,
-        pool: Items,
-        search: Protocol,
-        galleries: Mapping[str, Indexed],
-        *,
-        metric: str,
-        calibration_images: int,
-        racing: float,
-        keep: Callable[[int, np.ndarray], None] | None = None,
-    ) -> None:
-        super().__init__(
-            supernet, pool, search, galleries, metric=metric, calibration_images=calibration_images, keep=keep
-        )
+    def __init__(self, *given: Any, racing: float, **named: Any) -> None:
+        super().__init__(*given, **named)
+        search, size = self.search, self.supernet.space.size
         first = first_queries(search, racing)
         rest = np.setdiff1d(np.arange(len(search.query)), first)
         self._first, self._rest = (
-            _kept(lambda rows=rows: search.query.float_batches(_EMBED, rows), len(rows), supernet.space.size)  # type: ignore[misc]
+            _kept(lambda rows=rows: search.query.float_batches(_EMBED, rows), len(rows), size)  # type: ignore[misc]
             for rows in (first, rest)
         )
         self._in_order = np.argsort(np.concatenate([first, rest]))
