@@ -1,9 +1,9 @@
 """How much faster two workers are than one.
 
-    python benchmarks/workers.py RUN [--data DIR] [--trials 64]
+    python benchmarks/workers.py RUN [--data DIR] [--trials 256]
 
-The search of a finished run is repeated in copies of it, with one worker and with two, each on one thread; seconds of
-the search stage, start of the processes included. Needs two free cores.
+Random architectures of a finished run are evaluated in copies of it, by one worker and by two, each on one thread, none
+waiting for another's result; seconds of the search stage, start of the processes included. Needs two free cores.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("run", type=Path)
     arguments.add_argument("--data")
-    arguments.add_argument("--trials", type=int, default=64)
+    arguments.add_argument("--trials", type=int, default=256)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seconds = {workers: search(given, Path(folder) / str(workers), workers) for workers in (1, 2)}
@@ -38,7 +39,9 @@ def search(given: argparse.Namespace, folder: Path, workers: int) -> float:
     for name in _KEPT:
         copy = shutil.copytree if (given.run / name).is_dir() else shutil.copy
         copy(given.run / name, folder / name)
-    command = [sys.executable, "-m", "cmpnas", "search", "--recipe", str(folder / "recipe.yaml"), "--run", str(folder)]
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(re.sub(r"controller: \S+", "controller: optuna:random", recipe.read_text()))
+    command = [sys.executable, "-m", "cmpnas", "search", "--recipe", str(recipe), "--run", str(folder)]
     command += ["--resume", "--trials", str(given.trials), "--workers", str(workers)]
     command += ["--data", given.data] if given.data else []
     threads = str(workers)  # of all workers together

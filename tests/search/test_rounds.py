@@ -67,7 +67,7 @@ def whole(small, tmp_path):
     return text(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", ["optuna:nsga2", "optuna:nsga3", "spos", "exhaustive"])
+@pytest.mark.parametrize("name", ["optuna:nsga2", "optuna:nsga3", "optuna:random", "spos", "exhaustive"])
 def test_a_generation_at_once_is_the_same_search_as_one_by_one(small, tmp_path, name):
     sizes = []
     for batch in (None, 1):

@@ -128,6 +128,10 @@ class OptunaGP(OptunaController):
 class OptunaRandom(OptunaController):
     """Every decision at random by Optuna, brought within the budget: the baseline to beat"""
 
+    def independent(self) -> bool:
+        """Always: no result changes what is drawn."""
+        return True
+
     def sampler(self, population: int, seed: int) -> Any:
         import optuna
 
