@@ -34,6 +34,14 @@ QUICK = (
 )
 
 
+#: The data section of runs on a set.npz that the columns part (train, search, test) and side (query, gallery) divide.
+DIVIDED = {
+    "reader": "npz", "size": 16, "file": "set.npz", "images": "images", "label": "labels", "train": {"part": 0},
+    "search": {"query": {"part": 1, "side": 0}, "gallery": {"part": 1, "side": 1}},
+    "test": {"query": {"part": 2, "side": 0}, "gallery": {"part": 2, "side": 1}},
+}  # fmt: skip
+
+
 def small_spec(**changes: object) -> dict[str, object]:
     """The content of a well-formed space file of a few hundred architectures."""
     return {

@@ -53,6 +53,10 @@ class Budget:
         """
         return all(amount(cost, name) <= limit for name, limit in self.limits.items())
 
+    def lowers(self, mflops: float, latency_ms: float | None) -> float:
+        """What a search within this budget lowers of such a cost: milliseconds where they are limited, else MFLOPs."""
+        return mflops if self.latency_ms is None or latency_ms is None else latency_ms
+
     def to_json(self) -> dict[str, float]:
         """The limits that are set, by name."""
         named = {"mflops": self.mflops, "params_m": self.params_m, "latency_ms": self.latency_ms}

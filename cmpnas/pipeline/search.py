@@ -164,8 +164,7 @@ def _search(
 def _cost(stages: Stages, arch: Arch) -> float:
     """What the search lowers, as `Record.cost` has it."""
     cost = stages.space.cost(arch)
-    in_time = stages.recipe.search.budget.latency_ms is not None
-    return cost.latency_ms if in_time and cost.latency_ms is not None else cost.mflops
+    return stages.recipe.search.budget.lowers(cost.mflops, cost.latency_ms)
 
 
 def _complete(log: RecordLog, kept: KeptQueries, stages: Stages, galleries: Mapping[str, Indexed]) -> list[Record]:

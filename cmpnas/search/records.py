@@ -86,8 +86,8 @@ class Record:
     raced: int | None = None
 
     def cost(self, budget: Budget) -> float:
-        """What a search under ``budget`` lowers: milliseconds where they are limited, else MFLOPs."""
-        return self.mflops if budget.latency_ms is None or self.latency_ms is None else self.latency_ms
+        """What a search under ``budget`` lowers, see `Budget.lowers`."""
+        return budget.lowers(self.mflops, self.latency_ms)
 
     def reward(self, gallery: str, which: Reward) -> float:
         """What a controller is told of this architecture against ``gallery``."""

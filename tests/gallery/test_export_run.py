@@ -13,7 +13,7 @@ import yaml
 
 from cmpnas.cli.app import main
 from cmpnas.models import build_network
-from tests.conftest import to_onnx
+from tests.conftest import DIVIDED, to_onnx
 
 TRANSFORM = {"kind": "wide", "train": {"epochs": 2, "batch_size": 8, "lr": 0.001}}
 
@@ -39,11 +39,7 @@ def run(data, tmp_path_factory):
     look = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
     content = {
         "name": "options",
-        "data": {
-            "reader": "npz", "size": 16, "file": "set.npz", "images": "images", "label": "labels", "train": {"part": 0},
-            "search": {"query": {"part": 1, "side": 0}, "gallery": {"part": 1, "side": 1}},
-            "test": {"query": {"part": 2, "side": 0}, "gallery": {"part": 2, "side": 1}},
-        },
+        "data": DIVIDED,
         "gallery": {"kind": "onnx", "name": "anchor", "file": "anchor.onnx"},
         "galleries": [
             {"kind": "onnx", "name": "b", "file": "b.onnx", "transform": TRANSFORM, **look},

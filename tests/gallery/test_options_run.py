@@ -14,6 +14,7 @@ import yaml
 from cmpnas.cli.app import main
 from cmpnas.gallery.precomputed import PrecomputedGallery
 from cmpnas.search.evaluator import Evaluator
+from tests.conftest import DIVIDED
 
 TRANSFORM = {"kind": "linear", "train": {"epochs": 2, "batch_size": 8, "lr": 0.001}}
 
@@ -55,11 +56,7 @@ def recipe(folder, galleries, **changes):
     """A file of the run's recipe."""
     content = {
         "name": "options",
-        "data": {
-            "reader": "npz", "size": 16, "file": "set.npz", "images": "images", "label": "labels", "train": {"part": 0},
-            "search": {"query": {"part": 1, "side": 0}, "gallery": {"part": 1, "side": 1}},
-            "test": {"query": {"part": 2, "side": 0}, "gallery": {"part": 2, "side": 1}},
-        },
+        "data": DIVIDED,
         "gallery": {"kind": "precomputed", "name": "anchor", "file": "anchor.npz", "mflops": 50},
         "galleries": galleries,
         "query": {

@@ -78,16 +78,21 @@ def test_company_changes_no_bit(parts, plan, monkeypatch):
     assert len(groups) == 9
 
 
-def test_pictures_are_read_once(parts, plan):
-    supernet, pool, search, galleries = parts
-    read = []
+def counting(items: Items) -> tuple[Items, list[int]]:
+    """``items``, and the numbers of those that are read."""
+    read: list[int] = []
 
     class Counting(ArrayImages):
         def read(self, indices):
             read.extend(indices)
             return super().read(indices)
 
-    counted = Items(Counting(pool.images.pixels), pool.labels, pool.sources, pool.rows)
+    return Items(Counting(items.images.pixels), items.labels, items.sources, items.rows), read
+
+
+def test_pictures_are_read_once(parts, plan):
+    supernet, pool, search, galleries = parts
+    counted, read = counting(pool)
     evaluator = Evaluator(supernet, counted, search, galleries, metric="map@r", calibration_images=140)
     first = evaluator(*plan[0][:2])
     assert evaluator(*plan[0][:2]) == first

@@ -30,7 +30,7 @@ from cmpnas.search.racing import RacingEvaluator
 from cmpnas.search.records import Ahead, PairScore, Proposal, Record, finished
 from cmpnas.search.rounds import search
 from tests.conftest import QUICK
-from tests.search.test_evaluator import pictures
+from tests.search.test_evaluator import counting, pictures
 from tests.search.test_rounds import Judges, StopError, text
 
 
@@ -209,20 +209,12 @@ def test_a_later_option_does_without_what_was_stopped(parts, small, tmp_path):
 
 def test_of_what_stops_no_other_picture_is_read(parts, small):
     supernet, pool, task, galleries = parts
-    read = []
-
-    class Counting(ArrayImages):
-        def read(self, indices):
-            read.extend(indices)
-            return super().read(indices)
-
-    sides = (
-        Items(Counting(side.images.pixels), side.labels, side.sources, side.rows) for side in (task.query, task.gallery)
-    )
-    evaluator = racing((supernet, pool, Protocol(*sides), galleries))
+    (query, asked), (gallery, found) = counting(task.query), counting(task.gallery)
+    evaluator = racing((supernet, pool, Protocol(query, gallery), galleries))
     (records,) = evaluator.together([Proposal(0, small.extremes()[0], {"g": 2.0, "h": 2.0})])
     assert records[0].raced == 28
-    assert read == first_queries(task, 0.4).tolist()
+    assert asked == first_queries(task, 0.4).tolist()
+    assert found == []
 
 
 def test_too_few_queries_are_named(parts):

@@ -13,8 +13,9 @@ import numpy as np
 from cmpnas.files import write_json
 from cmpnas.pipeline.crisp.finish import Searcher, picked, search_hits
 from cmpnas.pipeline.crisp.search import QueryCosts, fine_table
-from cmpnas.pipeline.crisp.stages import Say, TextStages
+from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.crisp.times import Work, ask, asked, milliseconds, one_thread
+from cmpnas.pipeline.stages import Say
 from cmpnas.retrieval import Scores, evaluate_scores
 from cmpnas.retrieval.cascade import cascade_table
 from cmpnas.retrieval.compare import compare

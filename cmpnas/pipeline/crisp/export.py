@@ -7,7 +7,8 @@ from typing import Any
 
 from cmpnas.export.text import export_text
 from cmpnas.pipeline.crisp.finish import indexed, picked
-from cmpnas.pipeline.crisp.stages import Say, TextStages
+from cmpnas.pipeline.crisp.stages import TextStages
+from cmpnas.pipeline.stages import Say
 from cmpnas.text.train import vocabulary_of
 
 

@@ -15,9 +15,10 @@ from cmpnas.export.cascade import FineSession, TextSession, write_text
 from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.models.network import Network, build_network
 from cmpnas.pipeline.crisp.search import fine_session, fine_table, relevant
-from cmpnas.pipeline.crisp.stages import Say, TextStages
+from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.crisp.times import Parts, asked, milliseconds, one_thread
 from cmpnas.pipeline.once import once
+from cmpnas.pipeline.stages import Say
 from cmpnas.retrieval.cascade import Cascade, Encoded
 from cmpnas.retrieval.index import GalleryIndex
 from cmpnas.retrieval.planner import hits_by_k, plan

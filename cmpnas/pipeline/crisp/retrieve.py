@@ -9,7 +9,8 @@ import numpy as np
 
 from cmpnas.errors import RunError
 from cmpnas.pipeline.crisp.finish import Searcher, picked
-from cmpnas.pipeline.crisp.stages import Say, TextStages
+from cmpnas.pipeline.crisp.stages import TextStages
+from cmpnas.pipeline.stages import Say
 from cmpnas.text.train import vocabulary_of
 
 _CELL, _COLUMNS = 128, 5  # pixels of a picture on the sheet, and pictures in a row

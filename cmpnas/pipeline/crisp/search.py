@@ -14,8 +14,9 @@ from cmpnas.errors import BudgetError
 from cmpnas.export.cascade import FineSession, write_fine
 from cmpnas.files import hash_of, write_json
 from cmpnas.models.supernet import Supernet
-from cmpnas.pipeline.crisp.stages import Say, TextStages, load_text_splits
+from cmpnas.pipeline.crisp.stages import TextStages, load_text_splits
 from cmpnas.pipeline.once import once
+from cmpnas.pipeline.stages import Say
 from cmpnas.progress import track
 from cmpnas.recipe import TextRecipe
 from cmpnas.retrieval.bootstrap import interval

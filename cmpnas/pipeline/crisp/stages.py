@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from cmpnas.errors import RecipeError
 from cmpnas.files import hash_file, hash_of, whole
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.once import once
+from cmpnas.pipeline.stages import Say
 from cmpnas.recipe import TextRecipe
 from cmpnas.run import TextRunFolder
 from cmpnas.space import SearchSpace
@@ -33,8 +33,6 @@ from cmpnas.text.train import CoarseTraining, Texts, train_fine
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
 from cmpnas.train.paths import paths_at
-
-Say = Callable[[str], None]
 
 
 def load_text_splits(recipe: TextRecipe, data: str | None) -> CaptionedSplits:
