@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from cmpnas.cli.app import main
 from cmpnas.cost import Budget
 from cmpnas.files import drop_partial_line
+from cmpnas.pipeline.replay import read_recording
 from cmpnas.search.controllers import CONTROLLERS, find_controller
 from cmpnas.search.feasible import Table, Within
 from cmpnas.search.front import non_dominated
@@ -119,6 +122,13 @@ def test_replay_from_the_command_line(records, capsys):
     assert records.with_name("replay.png").stat().st_size > 10_000
     assert main([*arguments, "--seeds", "1", "--trials", "20", "--out", str(records.with_name("a.svg"))]) == 0
     assert "60 architectures of space 'mobile_small'" in capsys.readouterr().out
+
+
+def test_what_was_stopped_early_is_not_replayed(records, recording):
+    arch = next(arch for arch in recording.archs[60:] if arch not in recording.archs[:60])
+    stopped = replace(record(recording.space, 60, arch), homogeneous=math.nan, raced=128)
+    RecordLog(records, recording.space).append(stopped)
+    assert list(read_recording(records)[0].archs) == recording.archs[:60]
 
 
 @pytest.mark.parametrize(
