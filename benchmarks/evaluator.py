@@ -3,9 +3,8 @@
     python benchmarks/evaluator.py [RUN] [--data DIR]    (by default quickstart, 50 uniform draws)
 
 Of a run the candidates are the last 50 records, a generation of its search. Seconds of one thread's processor time,
-candidates and bare passes in turns. The bare passes are of calibration, query and gallery pictures, in the evaluator's
-own batches; M(q, q) needs the gallery embedded by the candidate, so a second ratio is over calibration and query
-pictures alone.
+candidates and bare passes in turns. The bare passes are of calibration and query pictures in the evaluator's own
+batches, as with ``search.homogeneous: front``; and of gallery pictures too, which M(q, q) of all candidates needs.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from cmpnas.pipeline.stages import Stages
 from cmpnas.recipe import load_recipe
 from cmpnas.search import RecordLog
 from cmpnas.search.evaluator import Evaluator
+from cmpnas.search.records import Proposal
 from cmpnas.space import Arch
 
 _GENERATION, _ALONE = 50, 12
@@ -38,28 +38,32 @@ def main() -> None:
     given = arguments.parse_args()
     torch.set_num_threads(1)
     evaluator, archs = of_run(given.run, given.data) if given.run else of_quickstart()
-    evaluator(0, archs[0])  # reads the pictures
+    plan = [Proposal(n, arch) for n, arch in enumerate(archs)]
+    evaluator._homogeneous = True
+    evaluator(*plan[0][:2])  # reads the pictures
     batches = [list(batches()) for batches in (evaluator._calibration, evaluator._query, evaluator._gallery)]
+    space = evaluator.supernet.space
+    print(f"{space.name} at {space.size} px; pictures: calibration {{}}, queries {{}}, gallery {{}}".format(
+        *(sum(map(len, part)) for part in batches)
+    ))  # fmt: skip
 
     def bare(arch: Arch) -> list[float]:
         network = evaluator.supernet.carve(arch).eval()
         with torch.inference_mode():
             return [spent(lambda part=part: [network(images) for images in part]) for part in batches]
 
-    passes = np.array([bare(arch) for arch in archs])
-    alone = np.array([spent(lambda arch=arch: evaluator(0, arch)) for arch in archs[:_ALONE]])
-    together = spent(lambda: list(evaluator.together(list(enumerate(archs)))))
-    passes = (passes + np.array([bare(arch) for arch in archs])) / 2  # before and after
-    counts = [sum(map(len, part)) for part in batches]
-    space = evaluator.supernet.space
-    print(f"{space.name} at {space.size} px; bare passes {passes.sum(1).mean():.3f} s a candidate")
-    print("  pictures: calibration {}, queries {}, gallery {}".format(*counts))
-    for what, bare_seconds in (("all of them", passes.sum(1)), ("calibration and queries", passes[:, :2].sum(1))):
-        ratios = alone / bare_seconds[:_ALONE]
-        print(f"  over bare passes of {what}:")
+    for homogeneous, parts, what in ((False, slice(2), "the front"), (True, slice(3), "all")):
+        evaluator._homogeneous = homogeneous
+        passes = np.array([bare(arch) for arch in archs])
+        alone = np.array([spent(lambda n=n: evaluator(n, archs[n])) for n in range(_ALONE)])
+        together = spent(lambda: list(evaluator.together(plan)))
+        passes = (passes + np.array([bare(arch) for arch in archs])) / 2  # before and after
+        seconds = passes[:, parts].sum(1)
+        ratios = alone / seconds[:_ALONE]
+        print(f"  M(q, q) of {what}: bare passes {seconds.mean():.3f} s a candidate")
         print(f"    alone, {_ALONE} candidates: median {statistics.median(ratios):.3f} "
               f"(from {ratios.min():.3f} to {ratios.max():.3f})")  # fmt: skip
-        print(f"    together, {len(archs)} candidates: {together / bare_seconds.sum():.3f}")
+        print(f"    together, {len(archs)} candidates: {together / seconds.sum():.3f}")
 
 
 def of_run(path: Path, data: str | None) -> tuple[Evaluator, list[Arch]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from cmpnas.run import RunFolder
 from cmpnas.search import rounds
 from cmpnas.search.controllers import make_controller
 from cmpnas.search.evaluator import score_against
-from cmpnas.search.front import build_front
+from cmpnas.search.front import build_front, front_pairs
 from cmpnas.search.kept import KeptQueries
 from cmpnas.search.race import Race
 from cmpnas.search.records import Ahead, Record, RecordLog, finished
@@ -83,12 +85,14 @@ def search(
         with run.timed("search"), _judge(stages, engine, workers, storage, nni_config) as (judge, found):
             records = _search(stages, indexed, judge, found, many=bool(storage) or (workers or 1) > 1)
         with run.timed("front"):
+            galleries = {name: summary(option) for name, option in options.items()}
+            records = _compared(records, stages, galleries)
             front = build_front(
                 records,
                 recipe=recipe.name,
                 budget=recipe.search.budget,
                 metric=recipe.search.metric,
-                galleries={name: summary(option) for name, option in options.items()},
+                galleries=galleries,
                 paragon=stages.paragon(),
                 indexed_per_query=recipe.search.indexed_per_query,
             )
@@ -158,6 +162,21 @@ def _search(
         stages.say(f"search: {stopped} of {len(records)} could not enter the front and were stopped early")
     if len(records) < trials:
         stages.say(f"search: ends after {len(records)}, nothing new is left within the budget")
+    return records
+
+
+def _compared(records: list[Record], stages: Stages, galleries: Mapping[str, Any]) -> list[Record]:
+    """Records, M(q, q) among those of the front where the search left it out."""
+    settings = stages.recipe.search
+    pairs = front_pairs(records, settings.budget, galleries, settings.indexed_per_query)
+    places = {record.arch: record.n for record, _ in pairs if math.isnan(record.homogeneous)}
+    if not places:
+        return records
+    stages.say(f"search: M(q, q) of the {len(places)} architectures of the front")
+    scores = chain.from_iterable(part.items() for part in stages.evaluator().homogeneous(list(places)))
+    for arch, score in track(scores, "M(q, q)", total=len(places)):
+        records[places[arch]] = replace(records[places[arch]], homogeneous=score)
+    RecordLog(stages.run.records, stages.space).rewrite(records)
     return records
 
 

@@ -217,6 +217,7 @@ class Stages:
             galleries or {self.recipe.gallery.name: Indexed(self.embedded.gallery)},
             metric=settings.metric,
             calibration_images=settings.calibration_images,
+            homogeneous=settings.homogeneous == "all",
             keep=keep,
         )
 
@@ -227,7 +228,7 @@ class Stages:
     @property
     def judge_key(self) -> str:
         """Key of everything that a record depends on: workers of one search must agree on it."""
-        relevant = {"metric", "calibration_images", "racing"}
+        relevant = {"metric", "calibration_images", "homogeneous", "racing"}
         settings = self.recipe.search.model_dump(mode="json", include=relevant, exclude_none=True)
         options = [option.model_dump(mode="json") for option in self.recipe.galleries]
         return hash_of(self.supernet_key, settings, options, hash_file(self.run.supernet))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from cmpnas.report.anatomy import anatomy
@@ -19,9 +20,9 @@ def page_data(run: Searched, space: SearchSpace, chosen: list[dict[str, Any]]) -
 
     Returns:
         ``candidates`` holds ``id``, a column for each cost that all records know (what the search lowered is the
-        first of ``costs``), ``homogeneous``, ``scores`` (for each gallery ``[score, low, high]``), ``choices`` (for
-        each of ``decisions`` the place of its value, -1 for none) and ``macs`` (for each of ``positions`` the
-        multiply-adds of the layer there, 0 for none).
+        first of ``costs``), ``homogeneous`` (null where the search left it out), ``scores`` (for each gallery
+        ``[score, low, high]``), ``choices`` (for each of ``decisions`` the place of its value, -1 for none) and ``macs``
+        (for each of ``positions`` the multiply-adds of the layer there, 0 for none).
     """
     lines = [record.to_json()["query"] for record in run.records]
     costs = {key: [line.get(key) for line in lines] for key in _COSTS}
@@ -45,7 +46,7 @@ def page_data(run: Searched, space: SearchSpace, chosen: list[dict[str, Any]]) -
         "candidates": {
             "id": list(numbers),
             **known,
-            "homogeneous": [_short(record.homogeneous) for record in run.records],
+            "homogeneous": [None if math.isnan(own) else _short(own) for own in run.homogeneous.tolist()],
             "scores": [
                 [[_short(pair.heterogeneous), *map(_short, pair.interval)] for pair in against]
                 for against in ([record.galleries[name] for record in run.records] for name in run.galleries)

@@ -44,8 +44,9 @@ def plot_front(
         axes = figure.add_subplot()
         for number, (run, gallery, name) in enumerate(_series(runs)):
             costs, best = run.costs(cost, gallery), run.best(gallery, cost)
-            if not several and number == 0:
-                shown = _some(len(costs))
+            known = np.flatnonzero(~np.isnan(run.homogeneous))
+            if not several and number == 0 and len(known):
+                shown = known[_some(len(known))]
                 axes.scatter(
                     costs[shown], run.homogeneous[shown], s=12, c="0.72", marker="x", linewidths=0.8,
                     label="candidates, homogeneous M(q, q)",

@@ -46,7 +46,7 @@ class Searched:
 
     @property
     def homogeneous(self) -> np.ndarray:
-        """M(q, q) of every record: float64 ``(N,)``."""
+        """M(q, q) of every record: float64 ``(N,)``, NaN where the search left it out."""
         return np.array([record.homogeneous for record in self.records])
 
     def scores(self, gallery: str) -> tuple[np.ndarray, np.ndarray]:

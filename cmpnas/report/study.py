@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 from cmpnas.report.results import Searched
+from cmpnas.search.records import Record
 from cmpnas.space import SearchSpace
 
 
@@ -31,8 +33,12 @@ def study_of(run: Searched, space: SearchSpace, storage: Any) -> Any:
             params=dict(record.arch.choices),
             distributions={name: genes[name] for name, _ in record.arch.choices},
             values=[*[record.galleries[name].heterogeneous for name in run.galleries], float(costs[n])],
-            user_attrs={"id": record.arch.id, "params_m": record.params_m, "homogeneous": record.homogeneous},
+            user_attrs={"id": record.arch.id, "params_m": record.params_m, **_own(record)},
         )
         for n, record in enumerate(run.records)
     )
     return study
+
+
+def _own(record: Record) -> dict[str, float]:
+    return {} if math.isnan(record.homogeneous) else {"homogeneous": record.homogeneous}

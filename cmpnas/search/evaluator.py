@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -38,6 +39,7 @@ class Evaluator:
     Args:
         pool: what the supernet learned from; ``calibration_images`` of it give the BatchNorm statistics.
         galleries: by name; the search gallery as each gallery option indexes it.
+        homogeneous: give records M(q, q) too, for which each architecture embeds the search gallery.
         keep: called with the number of a record and its query embeddings, for gallery options to come.
     """
 
@@ -50,11 +52,12 @@ class Evaluator:
         *,
         metric: str,
         calibration_images: int,
+        homogeneous: bool = True,
         keep: Callable[[int, np.ndarray], None] | None = None,
     ) -> None:
         keep_freed_memory()
         self.supernet, self.search, self.galleries, self.metric = supernet, search, galleries, metric
-        self._keep = keep
+        self._homogeneous, self._keep = homogeneous, keep
         size = supernet.space.size
         self._calibration = _kept(
             lambda: pool.sample_batches(_CALIBRATE, calibration_images), min(calibration_images, len(pool)), size
@@ -73,14 +76,26 @@ class Evaluator:
 
         Those of a common beginning come together, so records do not come in the order of numbers.
         """
+        for part, networks in self._calibrated([proposal.arch for proposal in plan]):
+            yield self._evaluate([plan[index] for index in part], networks)
+
+    def homogeneous(self, archs: Sequence[Arch]) -> Iterator[dict[Arch, float]]:
+        """M(q, q) of architectures with the supernet's weights, as `together` gives it with their records."""
+        for part, networks in self._calibrated(archs):
+            queries = self._embedded(networks, self._query, len(part))
+            own = self._own(networks, queries)
+            yield {archs[index]: score for index, score in zip(part, own, strict=True)}
+
+    def _calibrated(self, archs: Sequence[Arch]) -> Iterator[tuple[list[int], Together]]:
+        """As many of ``archs`` at a time as fit: their places, and their networks."""
         width = self.supernet.space.embedding_dim * 4 * (len(self.search.query) + len(self.search.gallery))
         at_once = min(_TOGETHER, max(1, _MEMORY // width))
-        order = by_beginning(self.supernet, [proposal.arch for proposal in plan])
+        order = by_beginning(self.supernet, archs)
         for start in range(0, len(order), at_once):
-            part = [plan[index] for index in order[start : start + at_once]]
-            networks = Together(self.supernet, [proposal.arch for proposal in part])
+            part = order[start : start + at_once]
+            networks = Together(self.supernet, [archs[index] for index in part])
             calibrate(networks, self._calibration())
-            yield self._evaluate(part, networks)
+            yield part, networks
 
     def judge(self, n: int, arch: Arch, network: nn.Module) -> Record:
         """Calibrate and score ``network``, which is of ``arch``, as record number ``n``."""
@@ -94,13 +109,19 @@ class Evaluator:
     def _judge(self, plan: Sequence[Proposal], network: nn.Module, queries: np.ndarray) -> list[Record]:
         """Records of architectures from the embeddings of all queries, ``(A, Q, D)``, and ``network``, which gives
         those of the gallery."""
-        galleries, records = self._embedded(network, self._gallery, len(plan)), []
-        for proposal, query, gallery in zip(plan, queries, galleries, strict=True):
+        own = self._own(network, queries) if self._homogeneous else [math.nan] * len(plan)
+        records = []
+        for proposal, query, homogeneous in zip(plan, queries, own, strict=True):
             if self._keep is not None:
                 self._keep(proposal.n, query)
-            homogeneous = self._score(Cosine(query, gallery), self._relevance)[self.metric]
             records.append(self._record(proposal, self._against(query, self._relevance), homogeneous))
         return records
+
+    def _own(self, network: nn.Module, queries: np.ndarray) -> list[float]:
+        """M(q, q) from the embeddings of all queries, ``(A, Q, D)``, and ``network``, which gives the gallery's."""
+        galleries = self._embedded(network, self._gallery, len(queries))
+        similarities = (Cosine(query, gallery) for query, gallery in zip(queries, galleries, strict=True))
+        return [self._score(similarity, self._relevance)[self.metric] for similarity in similarities]
 
     def _record(
         self, proposal: Proposal, against: Mapping[str, Scores], homogeneous: float, raced: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,19 +36,33 @@ def non_dominated(scores: np.ndarray, costs: np.ndarray) -> np.ndarray:
     return np.array(front, np.int64)
 
 
+def front_pairs(
+    records: Sequence[Record],
+    budget: Budget,
+    galleries: Mapping[str, Mapping[str, Any]],
+    indexed_per_query: float = 0.0,
+) -> list[tuple[Record, str]]:
+    """The non-dominated pairs of ``records`` and gallery options, cheapest first; arguments as of `build_front`.
+
+    What was stopped early is not among them.
+    """
+    points = [(record, name) for record in finished(records) for name in galleries if name in record.galleries]
+    scores = np.array([record.galleries[name].heterogeneous for record, name in points])
+    costs = [(record.cost(budget), indexed_per_query * galleries[name]["mflops"]) for record, name in points]
+    return [points[index] for index in non_dominated(scores, np.array(costs))]
+
+
 def build_front(
     records: Sequence[Record],
     *,
     recipe: str,
     budget: Budget,
     metric: str,
-    galleries: dict[str, dict[str, Any]],
+    galleries: Mapping[str, Mapping[str, Any]],
     paragon: dict[str, Any],
     indexed_per_query: float = 0.0,
 ) -> dict[str, Any]:
     """The content of ``front.json``: the non-dominated (query, gallery) pairs of ``records``.
-
-    What was stopped early is not among them.
 
     What counts is the heterogeneous score, `Record.cost`, and what indexing costs a query: ``indexed_per_query`` times
     the gallery option's multiply-adds an image.
@@ -58,13 +72,8 @@ def build_front(
         galleries: by name, ``{"name", "kind", "mflops"}`` and more; other options in the records are passed over.
         paragon: ``{"gallery", "mflops", "score"}``, the anchor on both sides.
     """
-    points = [(record, name) for record in finished(records) for name in galleries if name in record.galleries]
-    scores = np.array([record.galleries[name].heterogeneous for record, name in points])
-    indexing = {name: indexed_per_query * option["mflops"] for name, option in galleries.items()}
-    costs = np.array([(record.cost(budget), indexing[name]) for record, name in points])
     pairs = []
-    for index in non_dominated(scores, costs):
-        record, name = points[index]
+    for record, name in front_pairs(records, budget, galleries, indexed_per_query):
         pair, r1 = record.galleries[name], record.homogeneous
         r2 = pair.heterogeneous
         pairs.append(
@@ -81,7 +90,7 @@ def build_front(
                 "scores": {"homogeneous": r1, "heterogeneous": r2, "interval": list(pair.interval)},
                 "compatible": r2 > r1,
                 "reward": {"r1": r1, "r2": r2, "r3": r1 * r2},
-                "amortised_mflops": record.mflops + indexing[name],
+                "amortised_mflops": record.mflops + indexed_per_query * galleries[name]["mflops"],
                 "cost_reduction": paragon["mflops"] / record.mflops,
                 "paragon_gap": paragon["score"] - r2,
             }

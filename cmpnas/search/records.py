@@ -72,8 +72,9 @@ class Record:
     An option that was added to a finished run may be missing in some, see `cmpnas.search.kept`.
 
     Attributes:
+        homogeneous: M(q, q), NaN where it was not asked for (``search.homogeneous``) or the architecture was stopped.
         raced: after how many queries it was stopped, as it could no longer enter the front: then scores are of these
-            alone, and ``homogeneous`` is NaN. None for what was evaluated to the end.
+            alone. None for what was evaluated to the end.
     """
 
     n: int
@@ -106,22 +107,23 @@ class Record:
                 **({} if self.latency_ms is None else {"latency_ms": self.latency_ms}),
             },
             "galleries": {name: score.to_json() for name, score in self.galleries.items()},
-            **({"homogeneous": self.homogeneous} if self.raced is None else {"raced": {"queries": self.raced}}),
+            **({} if math.isnan(self.homogeneous) else {"homogeneous": self.homogeneous}),
+            **({} if self.raced is None else {"raced": {"queries": self.raced}}),
         }
 
     @staticmethod
     def from_json(content: Any, space: SearchSpace) -> Record:
         """Read back one line."""
-        query, raced = content["query"], content["raced"]["queries"] if "raced" in content else None
+        query = content["query"]
         return Record(
             content["n"],
             space.from_json(query["arch"]),
             query["mflops"],
             query["params_m"],
             {name: PairScore.from_json(score) for name, score in content["galleries"].items()},
-            content["homogeneous"] if raced is None else math.nan,
+            content.get("homogeneous", math.nan),
             query.get("latency_ms"),
-            raced,
+            content["raced"]["queries"] if "raced" in content else None,
         )
 
 
@@ -160,7 +162,7 @@ class RecordLog:
         append_line(self.path, record.to_json())
 
     def rewrite(self, records: Sequence[Record]) -> None:
-        """Put ``records``, the same architectures scored against more galleries, in place of what is there, at once."""
+        """Put ``records``, the same architectures with more scores, in place of what is there, at once."""
         write(self.path, "".join(json_line(record.to_json()) for record in records))
 
 

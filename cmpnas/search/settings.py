@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -69,11 +69,14 @@ class SearchSettings(ControllerSettings):
     query embeddings, for gallery options that are added later.
     ``batch``: how many architectures are proposed before the first of them must be scored, so how many workers can be
     busy; by default as many as make no difference to the controller, which is a generation or one.
+    ``homogeneous``: M(q, q), for which each architecture embeds the search gallery too, is computed of all, or of the
+    ``front`` alone, once that is known; a search is then as fast as its queries, however large the gallery.
     ``racing``: the share of the queries after which what can no longer enter the front is not evaluated further
     (`cmpnas.search.race`); by default everything is evaluated to the end.
     """
 
     batch: PositiveInt | None = None
+    homogeneous: Literal["all", "front"] = "all"
     racing: Annotated[float, Field(gt=0, lt=1)] | None = None
     metric: str = "map@r"
     reward: Reward = "r2"
@@ -88,6 +91,12 @@ class SearchSettings(ControllerSettings):
     def _race_is_for_the_front(self) -> SearchSettings:
         if self.racing is not None and self.reward != "r2":
             raise ValueError(f"racing is by M(q, g), the reward is {self.reward}; use r2, or no racing")
+        return self
+
+    @model_validator(mode="after")
+    def _reward_is_known(self) -> SearchSettings:
+        if self.homogeneous == "front" and self.reward != "r2":
+            raise ValueError(f"the reward {self.reward} needs M(q, q) of all; use homogeneous: all, or r2")
         return self
 
     @model_validator(mode="after")

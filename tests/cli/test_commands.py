@@ -24,6 +24,10 @@ MISTAKES = [
     ),
     (["search", "--set", "query.space=nope", "--dry-run"], "unknown space 'nope'"),
     (["search", "--set", "search.nope=1", "--dry-run"], "search.nope: unknown key"),
+    (
+        ["search", "--set", "search.reward=r3", "--set", "search.homogeneous=front", "--dry-run"],
+        "the reward r3 needs M(q, q) of all; use homogeneous: all, or r2",
+    ),
     (["search", "--budget-mflops", "0", "--dry-run"], "a budget of 0 MFLOPs is not a positive number"),
     (["search", "--budget-mflops", "-1", "--dry-run"], "a budget of -1 MFLOPs is not a positive number"),
     (["search", "--budget-mflops", "nan", "--dry-run"], "not a positive number"),
@@ -196,6 +200,29 @@ def test_more_trials_go_on_where_the_search_ended(run, tmp_path):
     first, more = ((f / "records.jsonl").read_text().splitlines() for f in (run, tmp_path / "more"))
     assert more[:8] == first
     assert len(more) == 11
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_homogeneous_of_the_front_alone(run, tmp_path, workers):
+    more = ["--set", "search.homogeneous=front", "--workers", workers]
+    folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("front.*", "records.jsonl"))
+    recipe = (folder / "recipe.yaml").read_text()
+    assert "homogeneous: all" in recipe
+    (folder / "recipe.yaml").write_text(recipe.replace("homogeneous: all", "homogeneous: front"))
+    assert main(quick(folder, *more, "--resume")) == 0
+    assert (folder / "front.json").read_bytes() == (run / "front.json").read_bytes()
+    whole, lines = ((f / "records.jsonl").read_text().splitlines() for f in (run, folder))
+    front = {pair["query"]["id"] for pair in json.loads((run / "front.json").read_text())["pairs"]}
+    for before, after in zip(map(json.loads, whole), map(json.loads, lines), strict=True):
+        own = before["homogeneous"] if before["query"]["id"] in front else None
+        assert after.pop("homogeneous", None) == own
+        assert after == {name: value for name, value in before.items() if name != "homogeneous"}
+    assert main(["plot", str(folder), "--out", str(tmp_path / "front.svg")]) == 0
+    assert main(["report", str(folder), "--out", str(tmp_path / "report.html")]) == 0
+    (folder / "front.json").unlink()  # killed before the end, whichever of the two was written first
+    assert main(quick(folder, *more, "--resume")) == 0
+    assert (folder / "front.json").read_bytes() == (run / "front.json").read_bytes()
+    assert (folder / "records.jsonl").read_text().splitlines() == lines
 
 
 def test_train_evaluate_export_plot(run, tmp_path, capsys):

@@ -17,6 +17,7 @@ from cmpnas.files import write_json
 from cmpnas.report.examples import choose, nearest
 from tests.report.browser import needs_chromium, open_page
 from tests.report.conftest import evaluated
+from tests.report.test_plot import markers
 
 
 class Seen(HTMLParser):
@@ -249,6 +250,35 @@ def test_it_works_in_a_browser(page, content, size):
     assert told["down"] == told["up"][::-1]
     assert told["sort"] == "descending"
     assert told["wide"]
+
+
+OWN = """
+document.getElementById("own").click();
+const drawn = document.querySelector("#chart .own").getAttribute("d").split("M").length - 1;
+document.documentElement.setAttribute("data-drawn", drawn);
+document.documentElement.setAttribute("data-compared", document.getElementById("comparison").textContent);
+"""
+
+
+@needs_chromium
+def test_what_was_scored_against_no_gallery_of_its_own_is_not_drawn(made_up, tmp_path):
+    run = shutil.copytree(made_up, tmp_path / "run")
+    lines = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    for line in lines[5:]:
+        del line["homogeneous"]
+    (run / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["report", str(run), "--out", str(tmp_path / "a.html")]) == 0
+    document, console = open_page(tmp_path / "a.html", script=OWN)
+    assert not console
+    assert 'data-drawn="5"' in document
+    assert "not computed" in re.search(r'data-compared="([^"]*)"', document)[1]
+    assert main(["plot", str(run), "--out", str(tmp_path / "a.svg")]) == 0
+    assert 6 in markers(tmp_path / "a.svg")  # and its sign in the legend
+    for line in lines:
+        line.pop("homogeneous", None)
+    (run / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["plot", str(run), "--out", str(tmp_path / "a.svg")]) == 0
+    assert "homogeneous" not in (tmp_path / "a.svg").read_text()
 
 
 @needs_chromium

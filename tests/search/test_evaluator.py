@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +91,23 @@ def counting(items: Items) -> tuple[Items, list[int]]:
             return super().read(indices)
 
     return Items(Counting(items.images.pixels), items.labels, items.sources, items.rows), read
+
+
+def test_without_its_own_gallery_a_record_is_otherwise_the_same(parts, plan):
+    supernet, pool, search, galleries = parts
+    whole = {record.arch: record for group in make(parts).together(plan) for record in group}
+    counted, read = counting(search.gallery)
+    evaluator = Evaluator(
+        supernet, pool, Protocol(search.query, counted), galleries, metric="map@r", calibration_images=140,
+        homogeneous=False,
+    )  # fmt: skip
+    for record in (record for group in evaluator.together(plan) for record in group):
+        assert math.isnan(record.homogeneous)
+        assert replace(record, homogeneous=whole[record.arch].homogeneous) == whole[record.arch]
+    assert not read
+    some = [proposal.arch for proposal in plan[2:6]]
+    own = {arch: score for part in evaluator.homogeneous(some) for arch, score in part.items()}
+    assert own == {arch: whole[arch].homogeneous for arch in some}
 
 
 def test_pictures_are_read_once(parts, plan):

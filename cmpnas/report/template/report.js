@@ -12,7 +12,7 @@
   const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
   const named = (position) => escaped(position).replaceAll(".", ".<wbr>"); // where a long name may break
   const number = (value, digits = 4) => String(Number(value.toPrecision(digits)));
-  const score = (value) => value.toFixed(4);
+  const score = (value) => (value === null ? "not computed" : value.toFixed(4));
   const costOf = (point) => all[state.cost][point.candidate];
   const pairOf = (point) => all.scores[point.gallery][point.candidate];
 
@@ -80,7 +80,8 @@
     const costs = all[state.cost], limit = data.budget[state.cost];
     const fronts = data.galleries.map((_, g) => front(g));
     const ys = data.galleries.flatMap((_, g) => [...all.scores[g].map((s) => s[0]), ...fronts[g].flatMap((i) => all.scores[g][i])]);
-    if (state.own) ys.push(...all.homogeneous);
+    const owned = state.own ? costs.map((_, i) => i).filter((i) => all.homogeneous[i] !== null) : [];
+    ys.push(...owned.map((i) => all.homogeneous[i]));
     if (paragon.score !== null) ys.push(paragon.score);
     const xs = [...costs, ...(paragonCost ? [paragonCost] : []), ...(limit && state.paragon ? [limit] : [])];
     const reduce = (pick, values) => values.reduce((a, b) => pick(a, b));
@@ -100,8 +101,7 @@
     parts.push(`<text x="${(left + right) / 2}" y="${height - 8}" text-anchor="middle">${escaped(data.costs.find((c) => c[0] === state.cost)[1])}, log scale</text>`);
     parts.push(`<text x="${left + 6}" y="${top + 4}">${escaped(data.metric)}</text>`);
     if (limit && limit >= cheap && limit <= dear) parts.push(`<path class="limit" d="M${at(x(limit))} ${top}V${bottom}"/>`);
-    if (state.own)
-      parts.push(`<path class="own" d="${costs.map((c, i) => `M${at(x(c) - 3)} ${at(y(all.homogeneous[i]) - 3)}l6 6m-6 0l6 -6`).join("")}"/>`);
+    parts.push(`<path class="own" d="${owned.map((i) => `M${at(x(costs[i]) - 3)} ${at(y(all.homogeneous[i]) - 3)}l6 6m-6 0l6 -6`).join("")}"/>`);
     const along = [];
     data.galleries.forEach((_, g) => {
       const scores = all.scores[g], best = fronts[g];
