@@ -51,6 +51,7 @@ def main(
         found: dict[str, Arch] = {}
         for reward in _REWARDS:
             flags = {"seed": seed, "search.reward": reward, "search.budget_mflops": budget_mflops}
+            flags["search.homogeneous"] = "all"
             resolved = load_recipe(recipe, overrides or (), flags)
             stages = searched(resolved, folder / f"{seed}-{reward}", folder / f"{seed}-r2", data)
             found[reward] = best(stages, reward)

@@ -21,8 +21,8 @@ def page_data(run: Searched, space: SearchSpace, chosen: list[dict[str, Any]]) -
     Returns:
         ``candidates`` holds ``id``, a column for each cost that all records know (what the search lowered is the
         first of ``costs``), ``homogeneous`` (null where the search left it out), ``scores`` (for each gallery
-        ``[score, low, high]``), ``choices`` (for each of ``decisions`` the place of its value, -1 for none) and ``macs``
-        (for each of ``positions`` the multiply-adds of the layer there, 0 for none).
+        ``[score, low, high]``), ``choices`` (for each of ``decisions`` the place of its value, -1 for none) and
+        ``macs`` (for each of ``positions`` the multiply-adds of the layer there, 0 for none).
     """
     lines = [record.to_json()["query"] for record in run.records]
     costs = {key: [line.get(key) for line in lines] for key in _COSTS}
