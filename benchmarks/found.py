@@ -3,10 +3,10 @@
     python benchmarks/found.py RUN [--pick 20x] [--seeds 5] [--start scratch] [--split test] [--data DIR] [--out FILE]
 
 Three networks of equal multiply-adds at most, each trained with every seed as the recipe finishes its picks: the found
-one; the same space scaled uniformly (every decision at the same place in its list); a random one of that cost, another
-for each seed. Heterogeneous scores; a difference is paired over queries, each query's scores averaged over the
-seeds first, and the spread over seeds stands beside it. On the search split the found one has an advantage: it was
-chosen there. Continues where it was interrupted.
+one; the same space scaled uniformly (one place in their lists for all widths, one for all depths, ...); a random one of
+that cost, another for each seed. Heterogeneous scores; a difference is paired over queries, each query's scores
+averaged over the seeds first, and the spread over seeds stands beside it. On the search split the found one has an
+advantage: it was chosen there. Continues where it was interrupted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from cmpnas.search.front import pick
 from cmpnas.space import Arch, SearchSpace
 from cmpnas.train.embed import embed
 
+_PLACES = 7  # of a kind of decision: tells lists of up to four values apart
 _DRAWN = 2000  # random architectures, of which the nearest in cost are taken
 
 
@@ -96,12 +98,17 @@ def arms_of(space: SearchSpace, found: Arch, seeds: int) -> dict[str, Callable[[
 
 
 def uniformly_scaled(space: SearchSpace, limit: float) -> Arch:
-    """The dearest network within ``limit`` MFLOPs whose every decision stands at the same place in its list."""
-    places = np.linspace(0, 1, 401)
-    every = [
-        space.nearest({d: values[round(place * (len(values) - 1))] for d, values in space.decisions.items()}, Budget())
-        for place in places
-    ]
+    """The dearest network within ``limit`` MFLOPs in which decisions of a kind (all widths, all kernels, ...) stand at
+    the same place in their lists, wherever in the network they are."""
+    kinds = sorted({decision.rsplit(".", 1)[-1] for decision in space.decisions})
+    every = set()
+    for places in product(np.linspace(0, 1, _PLACES), repeat=len(kinds)):
+        of = dict(zip(kinds, places, strict=True))
+        choices = {
+            decision: values[round(of[decision.rsplit(".", 1)[-1]] * (len(values) - 1))]
+            for decision, values in space.decisions.items()
+        }
+        every.add(space.nearest(choices, Budget()))
     return max((arch for arch in every if space.cost(arch).mflops <= limit), key=lambda arch: space.cost(arch).mflops)
 
 

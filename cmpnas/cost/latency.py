@@ -22,7 +22,8 @@ class Correction:
     """From operators measured alone to a network: what fusion, dispatch and a cache shared by all layers change.
 
     A network takes ``network_ms``, and for each operator ``alone`` times its own milliseconds, ``operator_ms``, and
-    ``params_ms`` for a million parameters. The default is the plain sum.
+    ``params_ms`` for a million parameters; no operator takes less than nothing. ``operator_ms`` may be negative: alone,
+    each operator pays for a call of the runtime, which a network pays once. The default is the plain sum.
     """
 
     network_ms: float = 0.0
@@ -32,12 +33,14 @@ class Correction:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            if not (isinstance(value, int | float) and math.isfinite(value)):
+                raise LatencyError(f"correction.{name} is {value!r}, not a number.")
+            if value < 0 and name != "operator_ms":
                 raise LatencyError(f"correction.{name} is {value!r}, not a number of at least 0.")
 
     def of(self, ms: float, params_m: float) -> float:
         """What an operator adds to a network, in ms; nothing if it does nothing (``ms`` is 0)."""
-        return self.alone * ms + self.operator_ms + self.params_ms * params_m if ms else 0.0
+        return max(0.0, self.alone * ms + self.operator_ms + self.params_ms * params_m) if ms else 0.0
 
 
 @dataclass(frozen=True)

@@ -14,33 +14,47 @@ _TERMS = ("network_ms", "alone", "operator_ms", "params_ms")
 _FOLDS = 5
 
 
-def terms(counts: np.ndarray, alone: np.ndarray, params_m: np.ndarray) -> np.ndarray:
-    """What each term of a `Correction` multiplies: float64 ``(N, 4)``.
+def operator_terms(alone: np.ndarray, params_m: np.ndarray) -> np.ndarray:
+    """What each term of a `Correction` multiplies in what an operator adds to a network: float64 ``(operators, 4)``.
 
     Args:
-        counts: ``(N, operators)``, how often each network has each operator.
         alone, params_m: ``(operators,)``; milliseconds, and million parameters.
     """
     works = alone > 0
-    columns = np.stack([alone, works, params_m * works], 1)
-    return np.concatenate([np.ones((len(counts), 1)), counts @ columns], 1)
+    return np.stack([np.zeros(len(alone)), alone, works, params_m * works], 1)
 
 
-def fit(of: np.ndarray, measured: np.ndarray) -> Correction:
+def terms(counts: np.ndarray, of_operators: np.ndarray) -> np.ndarray:
+    """What each term of a `Correction` multiplies in what a network takes: float64 ``(N, 4)``.
+
+    Args:
+        counts: ``(N, operators)``, how often each network has each operator.
+        of_operators: `operator_terms`.
+    """
+    return counts @ of_operators + np.eye(len(_TERMS))[0]
+
+
+def fit(of: np.ndarray, measured: np.ndarray, of_operators: np.ndarray) -> Correction:
     """The correction under which relative errors are least.
 
-    Of all sets of terms whose least squares are nowhere negative (that of the constrained problem is among them), the
-    one that predicts best across folds of these networks, and of equals the smallest.
+    Of all sets of terms whose least squares are a `Correction` and let every operator take something, the one that
+    predicts best across folds of these networks, and of equals the smallest.
 
     Args:
         of: `terms` of the networks.
         measured: ``(N,)`` milliseconds, N at least `_FOLDS`.
+        of_operators: `operator_terms`.
     """
+    works = of_operators[of_operators[:, 1] > 0]
+
+    def sound(solution: np.ndarray) -> bool:
+        return bool((solution[[0, 1, 3]] >= 0).all() and (works @ solution > 0).all())
+
     design, fold = of / measured[:, None], np.arange(len(measured)) % _FOLDS
     candidates = []
     for size in range(1, len(_TERMS) + 1):
         for chosen in combinations(range(len(_TERMS)), size):
-            if _TERMS.index("alone") in chosen and (_solve(design, chosen) >= 0).all():
+            if _TERMS.index("alone") in chosen and sound(_solve(design, chosen)):
                 off = [
                     abs(design[fold == out] @ _solve(design[fold != out], chosen) - 1).mean() for out in range(_FOLDS)
                 ]

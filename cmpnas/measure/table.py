@@ -15,7 +15,7 @@ from cmpnas.cost import Cost
 from cmpnas.cost.latency import LatencyTable
 from cmpnas.errors import LatencyError
 from cmpnas.files import append_line, drop_partial_line, hash_of, whole_lines
-from cmpnas.measure.predictor import fit, predict, quality, terms
+from cmpnas.measure.predictor import fit, operator_terms, predict, quality, terms
 from cmpnas.measure.stopwatch import Device, Timer
 from cmpnas.progress import track
 from cmpnas.search.rank import kendall
@@ -106,8 +106,9 @@ def build_table(plan: Plan, times: np.ndarray, provenance: dict[str, Any]) -> La
     """The table from milliseconds ``(rounds, operators + networks)``."""
     middle, number = np.median(times, 0), len(plan.operators)
     alone, measured = middle[:number], middle[number:]
-    of = terms(plan.counts(), alone, np.array([cost.params_m for _, cost in plan.operators.values()]))
-    correction = fit(of[::2], measured[::2])
+    of_operators = operator_terms(alone, np.array([cost.params_m for _, cost in plan.operators.values()]))
+    of = terms(plan.counts(), of_operators)
+    correction = fit(of[::2], measured[::2], of_operators)
     predicted = predict(of, correction)
     held_out = quality(predicted[1::2], measured[1::2])
     halves = np.median(times[::2, number:], 0), np.median(times[1::2, number:], 0)

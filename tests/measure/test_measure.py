@@ -76,6 +76,26 @@ def test_a_known_law_is_found_and_networks_are_predicted(tiny, tmp_path):
         assert timed.cost(arch).latency_ms == pytest.approx(device.network(tiny.layers(arch))(), rel=1e-3)
 
 
+def test_what_a_call_costs_is_paid_once_in_a_network(tiny, tmp_path):
+    class Called(Additive):
+        """A call takes 0.02 ms, an operator 0.9 of what it takes alone besides."""
+
+        def operator(self, layer):
+            return self.visit(self.alone[layer.operator] + 0.02)
+
+        def network(self, layers):
+            return self.visit(0.02 + sum(0.9 * self.alone[layer.operator] for layer in layers))
+
+    device = Called(tiny, noise=False)
+    table = run(tiny, device, tmp_path / "t.json")
+    assert table.held_out["mape"] < 1e-6
+    assert table.correction.alone == pytest.approx(0.9)
+    assert table.correction.operator_ms == pytest.approx(-0.9 * 0.02)
+    timed = tiny.timed(read_latency_table(tmp_path / "t.json"))
+    for arch in timed.sample_many(20, 9):
+        assert timed.cost(arch).latency_ms == pytest.approx(device.network(tiny.layers(arch))(), rel=1e-3)
+
+
 def test_slow_spells_and_interruptions_by_others_do_not_spoil_it(tiny, tmp_path):
     table = run(tiny, Additive(tiny), tmp_path / "t.json", rounds=30)
     assert table.held_out["mape"] < 0.05
