@@ -18,7 +18,7 @@ def command(
     pick: Pick = "best",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Bundle folder; by default RUN/export/ID.")] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also query.int8.onnx, calibrated on training pictures.")
+        bool, typer.Option("--int8", help="Also query.int8.onnx, calibrated on training pictures, and query.w8.onnx.")
     ] = False,
     tolerance: Annotated[
         float, typer.Option(metavar="POINTS", help="What int8 may cost; layers beyond it stay in float32.")

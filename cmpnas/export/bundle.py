@@ -14,10 +14,12 @@ from cmpnas.errors import RunError
 from cmpnas.export.pictures import Pictures
 from cmpnas.files import hash_file, read_json
 
-ONNX, INT8, PROGRAM, SOURCE = "query.onnx", "query.int8.onnx", "query.pt2", "model.py"
+ONNX, PROGRAM, SOURCE = "query.onnx", "query.pt2", "model.py"
+#: In int8, or with weights in int8: not the vectors of float32, but as good.
+SMALL = INT8, WEIGHTS8 = "query.int8.onnx", "query.w8.onnx"
 GALLERY, PARTS = "gallery.onnx", "gallery.parts.onnx"
 MANIFEST = "manifest.json"
-_NAMES = (ONNX, INT8, PROGRAM, SOURCE, "weights.pt", GALLERY, PARTS, "arch.json", "README.md", MANIFEST)
+_NAMES = (ONNX, *SMALL, PROGRAM, SOURCE, "weights.pt", GALLERY, PARTS, "arch.json", "README.md", MANIFEST)
 _NEEDED = ("files", "input", "gallery", "data", "scores", "proof")
 
 

@@ -77,7 +77,7 @@ class Quantiser:
                 extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
             )  # fmt: skip
         model = onnx.load(str(out))
-        _compact(model.graph)
+        compact(model.graph)
         save_onnx(model, out)
 
     def sensitivity(self) -> dict[str, float]:
@@ -179,7 +179,7 @@ def _pool(graph: onnx.GraphProto) -> None:
         graph.initializer.remove(stored[name])
 
 
-def _compact(graph: onnx.GraphProto) -> None:
+def compact(graph: onnx.GraphProto) -> None:
     """Keep equal constants once and names short: in a small network they weigh as much as its weights do."""
     known: dict[bytes, str] = {}
     names = {value.name: value.name for value in (*graph.input, *graph.output)}

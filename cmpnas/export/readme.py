@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cmpnas.export.bundle import GALLERY, INT8, ONNX, PARTS, PROGRAM, SOURCE
+from cmpnas.export.bundle import GALLERY, INT8, ONNX, PARTS, PROGRAM, SOURCE, WEIGHTS8
 from cmpnas.export.pictures import Pictures
 
 _ABOUT = {
     ONNX: "the query encoder in float32, for any runtime that reads ONNX",
-    INT8: "the same in int8, for CPUs of phones and servers",
+    INT8: "the same in int8, for processors that are faster in it; measure on yours",
+    WEIGHTS8: "the same with weights in int8 and sums in float32: small, and as fast as float32 anywhere",
     PROGRAM: "the same for torch: `torch.export.load`",
     SOURCE: "the same as plain source; `load()` needs torch alone",
     "weights.pt": f"the weights of `{SOURCE}`",

@@ -16,6 +16,7 @@ from cmpnas.export.pictures import Pictures, UnitEncoder
 from cmpnas.export.proof import SEVERAL, Judge, check_vectors, told, told_points
 from cmpnas.export.readme import readme
 from cmpnas.export.source import NotPlainError, load_source, write_source
+from cmpnas.export.weights8 import write_weights8_within
 from cmpnas.files import hash_file, read_json, write, write_json
 from cmpnas.models.network import Network
 from cmpnas.pipeline.gallery_side import describe_option, write_gallery_side
@@ -54,7 +55,8 @@ def export(
     """Export the trained query network of a pick, checked against torch and the index of its gallery option.
 
     Args:
-        int8: also quantise; ``tolerance`` is what that may cost, in points of the recipe's metric on the search split.
+        int8: also quantise, everything in one file and the weights alone in another; ``tolerance`` is what each may
+            cost, in points of the recipe's metric on the search split.
         preprocess: see `Pictures.parse`; None for float pictures.
         gallery: also the gallery side, to the vectors that the index stores.
         option: the gallery option by name; None for that of the pair.
@@ -82,8 +84,8 @@ def export(
         proof, score = _write_float(stages, network, taken, judge, folder, arch.id)
         about: dict[str, Any] = {}
         if int8:
-            about = {"int8": _write_int8(stages, taken, judge, score, folder, tolerance)}
-            proof[bundle.INT8] = _prove_int8(stages, taken, folder)
+            about = _write_small(stages, taken, judge, score, folder, tolerance)
+            proof |= {name: _prove_small(stages, taken, folder, name) for name in bundle.SMALL}
         if gallery:
             proven, about["gallery_files"] = write_gallery_side(stages, stage, taken, judge, folder)
             proof |= proven
@@ -120,10 +122,10 @@ def _write_float(
     return proof, judge.score(vectors)
 
 
-def _write_int8(
+def _write_small(
     stages: Stages, taken: Pictures, judge: Judge, score: Scores, folder: Path, tolerance: float
 ) -> dict[str, Any]:
-    """The int8 file, and what a manifest says of it."""
+    """The files in int8 and with weights in int8, and what a manifest says of them."""
     pool = stages.splits.pool
     rows = np.random.default_rng(0).permutation(len(pool))[:_CALIBRATION]
     stages.say(f"int8: calibrating on {len(rows)} training pictures")
@@ -135,15 +137,18 @@ def _write_int8(
         return compare(judge.score(judge.embed(run_onnx(file), taken)), score, judge.metric)
 
     report = quantise_within(quantiser, folder / bundle.INT8, gain, tolerance, stages.say)
-    return {"calibration": {"split": "train", "pictures": len(rows)}} | report
+    return {
+        "int8": {"calibration": {"split": "train", "pictures": len(rows)}} | report,
+        "weights8": write_weights8_within(folder / bundle.ONNX, folder / bundle.WEIGHTS8, gain, tolerance),
+    }
 
 
-def _prove_int8(stages: Stages, taken: Pictures, folder: Path) -> dict[str, Any]:
+def _prove_small(stages: Stages, taken: Pictures, folder: Path, name: str) -> dict[str, Any]:
     """Batches agree and vectors have length 1; how near they are to float32's."""
-    pictures, run = _pictures(stages, taken), run_onnx(folder / bundle.INT8)
+    pictures, run = _pictures(stages, taken), run_onnx(folder / name)
     own = run(pictures)
     cosine = (own * run_onnx(folder / bundle.ONNX)(pictures)).sum(1)
-    checked = check_vectors(bundle.INT8, run, pictures, own, "itself, all pictures at once")
+    checked = check_vectors(name, run, pictures, own, "itself, all pictures at once")
     return checked | {"cosine_with_float32": {"mean": float(cosine.mean()), "least": float(cosine.min())}}
 
 

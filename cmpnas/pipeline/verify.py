@@ -42,7 +42,7 @@ def verify(path: Path, index: Path | None = None, *, data: str | None = None) ->
     expected = run_program(path / bundle.PROGRAM)(pictures)
     checks = {}
     for name, run in runners.items():
-        alone = name == bundle.INT8  # it is not to equal float32, and its score is checked below
+        alone = name in bundle.SMALL  # it is not to equal float32, and its score is checked below
         expect, of = (run(pictures), "itself, all pictures at once") if alone else (expected, bundle.PROGRAM)
         checks[name] = check_vectors(name, run, pictures, expect, of)
     if found.has(bundle.PARTS):
@@ -53,7 +53,7 @@ def verify(path: Path, index: Path | None = None, *, data: str | None = None) ->
 
 def _runners(found: Bundle) -> dict[str, Runner]:
     """What there is beside the program, by file."""
-    runners = {name: run_onnx(found.path / name) for name in (bundle.ONNX, bundle.INT8) if found.has(name)}
+    runners = {name: run_onnx(found.path / name) for name in (bundle.ONNX, *bundle.SMALL) if found.has(name)}
     if found.has(bundle.SOURCE):
         source = load_source(found.path / bundle.SOURCE)
         runners[bundle.SOURCE] = run_module(nn.Sequential(found.pictures.preparation(), source))
@@ -108,13 +108,13 @@ def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | N
     if found.has(bundle.GALLERY):
         gallery = run_onnx(found.path / bundle.GALLERY)
         result[bundle.GALLERY] = {"cosine_with_index": judge.must_store(gallery, found.pictures)}
-    if bundle.INT8 in runners:
-        small = judge.score(judge.embed(runners[bundle.INT8], found.pictures))
+    for name in filter(runners.__contains__, bundle.SMALL):
+        small = judge.score(judge.embed(runners[name], found.pictures))
         against, allowed = compare(small, score, metric), found.manifest["int8"]["tolerance_points"]
         if -100 * against.difference > allowed:
             raise RunError(
-                f"{bundle.INT8} loses {-100 * against.difference:.2f} points of {metric} against {bundle.ONNX} on this "
+                f"{name} loses {-100 * against.difference:.2f} points of {metric} against {bundle.ONNX} on this "
                 f"machine, more than {allowed:g}; export again here, or use {bundle.ONNX}."
             )
-        result[bundle.INT8] = told(small, metric) | {"against_float32": told_points(against)}
+        result[name] = told(small, metric) | {"against_float32": told_points(against)}
     return result

@@ -219,6 +219,7 @@ def print_bundle(out: str, manifest: dict[str, Any]) -> None:
         print(
             f"int8: {_points(small['against_float32'])} to float32"
             + (f", {kept} of {small['layers']} layers in float32" if kept else "")
+            + f"; weights in int8: {_points(manifest['weights8']['against_float32'])}"
         )
 
 

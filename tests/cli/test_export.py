@@ -62,16 +62,18 @@ def test_a_bundle_is_complete_and_says_what_it_is(exported, run):
     manifest = json.loads((exported / "manifest.json").read_text())
     assert set(manifest["files"]) == {path.name for path in exported.iterdir()} - {"manifest.json"}
     assert set(manifest["files"]) == {
-        "query.onnx", "query.int8.onnx", "query.pt2", "model.py", "weights.pt", "gallery.onnx", "arch.json",
-        "README.md",
+        "query.onnx", "query.int8.onnx", "query.w8.onnx", "query.pt2", "model.py", "weights.pt", "gallery.onnx",
+        "arch.json", "README.md",
     }  # fmt: skip
     assert manifest["input"]["shape"] == ["batch", 40, 48, 3]
     assert manifest["proof"]["query.onnx"]["same_top10"]
     assert manifest["proof"]["query.int8.onnx"]["cosine_with_float32"]["mean"] > 0.9
+    assert manifest["proof"]["query.w8.onnx"]["cosine_with_float32"]["mean"] > 0.99
     assert manifest["proof"]["gallery.onnx"]["max_abs_difference"] < 1e-4
     assert manifest["proof"]["gallery.onnx"]["cosine_with_index"]["mean"] > 0.9
     assert manifest["int8"]["calibration"]["split"] == "train"
-    assert manifest["files"]["query.int8.onnx"]["bytes"] < manifest["files"]["query.onnx"]["bytes"] / 2
+    for name in ("query.int8.onnx", "query.w8.onnx"):
+        assert manifest["files"][name]["bytes"] < manifest["files"]["query.onnx"]["bytes"] / 2
     low, high = manifest["scores"]["heterogeneous"]["interval"]
     assert low <= manifest["scores"]["heterogeneous"]["score"] <= high
     assert json.loads((run / "manifest.json").read_text())["test_opened"] == []
@@ -85,7 +87,7 @@ def test_onnx_files_run_with_onnxruntime_and_numpy_alone(exported, tmp_path):
     script = (
         "import numpy as np, onnxruntime\n"
         "x = np.random.default_rng(0).integers(0, 256, (7, 40, 48, 3), np.uint8)\n"
-        "for name in ('query.onnx', 'query.int8.onnx'):\n"
+        "for name in ('query.onnx', 'query.int8.onnx', 'query.w8.onnx'):\n"
         "    run = onnxruntime.InferenceSession(name).run\n"
         "    whole = run(None, {'images': x})[0]\n"
         "    assert whole.shape == (7, 128) and np.allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-5)\n"
@@ -116,12 +118,13 @@ def test_verify_finds_what_was_found(exported, run, capsys):
     manifest = json.loads((exported / "manifest.json").read_text())
     assert main(["verify", str(exported), "--index", str(index_of(run)), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert set(result["files"]) == {"query.onnx", "query.int8.onnx", "model.py"}
+    assert set(result["files"]) == {"query.onnx", "query.int8.onnx", "query.w8.onnx", "model.py"}
     assert result["scores"]["query.onnx"] == manifest["scores"]["heterogeneous"]
     assert (
         result["scores"]["gallery.onnx"]["cosine_with_index"] == manifest["proof"]["gallery.onnx"]["cosine_with_index"]
     )
     assert result["scores"]["query.int8.onnx"]["against_float32"] == manifest["int8"]["against_float32"]
+    assert result["scores"]["query.w8.onnx"]["against_float32"] == manifest["weights8"]["against_float32"]
 
 
 def test_verify_without_an_index_needs_no_data(exported, capsys):
