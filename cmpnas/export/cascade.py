@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cmpnas.export.graph import open_onnx_file, write_free_onnx
 from cmpnas.export.pictures import UnitEncoder
+from cmpnas.files import whole
 from cmpnas.progress import track
 from cmpnas.text.blocks import Gru, Words
 from cmpnas.text.fine import FineModel
@@ -107,14 +108,13 @@ def write_text(network: nn.Module, tokens: int, path: Path) -> None:
 
 def write_fine(fine: FineModel, tokens: int, regions: int, folder: Path) -> None:
     """Write how ``fine`` reads texts, and how it judges pictures of so many ``regions``: a folder, whole or not."""
-    partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    _write_reader(_Reading(fine), tokens, partial / _READ)
-    words, pictures = np.ones((1, 3, fine.dim), np.float32), np.ones((3, regions, fine.dim), np.float16)
-    examples: dict[str, np.ndarray] = {"words": words, "regions": pictures}
-    free = {"words": {1: ("words", 1, tokens)}, "regions": {0: ("candidates", 1, _CANDIDATES)}}
-    write_free_onnx(copy.deepcopy(_Judging(fine)).cpu(), examples, free, partial / _JUDGE)
-    partial.rename(folder)
+    with whole(folder) as partial:
+        partial.mkdir(parents=True, exist_ok=True)
+        _write_reader(_Reading(fine), tokens, partial / _READ)
+        words, pictures = np.ones((1, 3, fine.dim), np.float32), np.ones((3, regions, fine.dim), np.float16)
+        examples: dict[str, np.ndarray] = {"words": words, "regions": pictures}
+        free = {"words": {1: ("words", 1, tokens)}, "regions": {0: ("candidates", 1, _CANDIDATES)}}
+        write_free_onnx(copy.deepcopy(_Judging(fine)).cpu(), examples, free, partial / _JUDGE)
 
 
 def _write_reader(reader: nn.Module, tokens: int, path: Path) -> None:

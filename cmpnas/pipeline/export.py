@@ -211,5 +211,6 @@ def _tested(run: RunFolder, arch: str, gallery: str) -> dict[str, Any] | None:
     path = run.path / "evaluation.test.json"
     if not path.exists():
         return None
-    verdicts = [said for said in read_json(path)["verdicts"] if (said["id"], said["gallery"]) == (arch, gallery)]
+    verdicts = read_json(path)["verdicts"]
+    verdicts = [said for said in verdicts if (said["id"], said.get("gallery")) == (arch, gallery)]
     return verdicts[0] if verdicts else None

@@ -73,9 +73,13 @@ def kept_queries(stages: Stages) -> KeptQueries:
     return KeptQueries(stages.run.queries, stages.recipe.search.keep_mb * 2**20)
 
 
-def evaluator(stages: Stages) -> Evaluator:
-    """The judge of a search's architectures against all its options; it keeps their query embeddings."""
-    indexed = {name: option.indexed for name, option in open_options(stages).items()}
+def evaluator(stages: Stages, indexed: Mapping[str, Indexed] | None = None) -> Evaluator:
+    """The judge of a search's architectures against all its options; it keeps their query embeddings.
+
+    ``indexed`` are the options as they index the search gallery, where they are open already.
+    """
+    if indexed is None:
+        indexed = {name: option.indexed for name, option in open_options(stages).items()}
     racing = stages.recipe.search.racing
     make = Evaluator if racing is None else partial(RacingEvaluator, racing=racing)
     return stages.evaluator(indexed, kept_queries(stages).save, make)

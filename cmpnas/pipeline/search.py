@@ -82,7 +82,7 @@ def search(
         indexed = {name: option.indexed for name, option in options.items()}
         if not first:
             return {}
-        with run.timed("search"), _judge(stages, engine, workers, storage, nni_config) as (judge, found):
+        with run.timed("search"), _judge(stages, indexed, engine, workers, storage, nni_config) as (judge, found):
             records = _search(stages, indexed, judge, found, many=bool(storage) or (workers or 1) > 1)
         with run.timed("front"):
             galleries = {name: summary(option) for name, option in options.items()}
@@ -103,14 +103,19 @@ def search(
 
 @contextmanager
 def _judge(
-    stages: Stages, engine: str, workers: int | None, storage: str | None, nni_config: Path | None
+    stages: Stages,
+    indexed: Mapping[str, Indexed],
+    engine: str,
+    workers: int | None,
+    storage: str | None,
+    nni_config: Path | None,
 ) -> Iterator[tuple[Judge, list[Record]]]:
     """Who evaluates, and what was evaluated for an earlier start and not yet written."""
     if engine == "nni":
         with nni_engine.judge(stages, workers or 1, nni_config) as judge:
             yield judge, []
     else:
-        with local_workers.judge(stages, workers, storage) as both:
+        with local_workers.judge(stages, indexed, workers, storage) as both:
             yield both
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from cmpnas.errors import RunError
+from cmpnas.gallery.base import Indexed
 from cmpnas.models.together import by_beginning
 from cmpnas.pipeline.options import evaluator
 from cmpnas.pipeline.stages import Say, Stages
@@ -31,14 +32,19 @@ _FAREWELL = 5  # seconds
 
 
 @contextmanager
-def judge(stages: Stages, workers: int | None, storage: str | None) -> Iterator[tuple[Judge, list[Record]]]:
+def judge(
+    stages: Stages, indexed: Mapping[str, Indexed], workers: int | None, storage: str | None
+) -> Iterator[tuple[Judge, list[Record]]]:
     """What evaluates, and the records that workers of an earlier start have handed in.
+
+    Args:
+        indexed: the search gallery as each option indexes it.
 
     Raises:
         RunError: the storage cannot be used.
     """
     if storage is None and workers in (None, 1):
-        yield evaluator(stages).together, []
+        yield evaluator(stages, indexed).together, []
         return
     url = storage or f"journal:{stages.run.path / 'tasks.journal'}"
     tasks = Tasks(url, stages.space, stages.run.study, stages.judge_key)

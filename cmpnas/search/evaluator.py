@@ -58,14 +58,12 @@ class Evaluator:
         keep_freed_memory()
         self.supernet, self.search, self.galleries, self.metric = supernet, search, galleries, metric
         self._homogeneous, self._keep = homogeneous, keep
-        size = supernet.space.size
         self._calibration = _kept(
-            lambda: pool.sample_batches(_CALIBRATE, calibration_images), min(calibration_images, len(pool)), size
+            lambda: pool.sample_batches(_CALIBRATE, calibration_images),
+            min(calibration_images, len(pool)),
+            supernet.space.size,
         )
-        self._query, self._gallery = (
-            _kept(lambda items=items: items.float_batches(_EMBED), len(items), size)  # type: ignore[misc]
-            for items in (search.query, search.gallery)
-        )
+        self._query, self._gallery = self._batches(search.query), self._batches(search.gallery)
 
     def __call__(self, n: int, arch: Arch) -> Record:
         """Evaluate ``arch`` with the supernet's weights, as record number ``n``."""
@@ -133,6 +131,11 @@ class Evaluator:
         return Record(
             proposal.n, proposal.arch, cost.mflops, cost.params_m, galleries, homogeneous, cost.latency_ms, raced
         )
+
+    def _batches(self, items: Items, rows: np.ndarray | None = None) -> Callable[[], Iterable[Tensor]]:
+        """Pictures to embed, all or some, as often as they are asked for."""
+        count = len(items) if rows is None else len(rows)
+        return _kept(lambda: items.float_batches(_EMBED, rows), count, self.supernet.space.size)
 
     def _embedded(self, network: nn.Module, batches: Callable[[], Iterable[Tensor]], count: int) -> np.ndarray:
         """Pictures by ``count`` architectures: ``(A, N, D)``."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from cmpnas.models.together import Together
 from cmpnas.retrieval.relevance import Relevance
-from cmpnas.search.evaluator import _EMBED, Evaluator, _kept, first_queries
+from cmpnas.search.evaluator import Evaluator, first_queries
 from cmpnas.search.records import Proposal, Record
 
 
@@ -24,13 +24,10 @@ class RacingEvaluator(Evaluator):
 
     def __init__(self, *given: Any, racing: float, **named: Any) -> None:
         super().__init__(*given, **named)
-        search, size = self.search, self.supernet.space.size
+        search = self.search
         first = first_queries(search, racing)
         rest = np.setdiff1d(np.arange(len(search.query)), first)
-        self._first, self._rest = (
-            _kept(lambda rows=rows: search.query.float_batches(_EMBED, rows), len(rows), size)  # type: ignore[misc]
-            for rows in (first, rest)
-        )
+        self._first, self._rest = self._batches(search.query, first), self._batches(search.query, rest)
         self._in_order = np.argsort(np.concatenate([first, rest]))
         labels, sources = search.query.labels[first], search.own_sources
         own = None if sources is None else (sources[0][first], sources[1])
