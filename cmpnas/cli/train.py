@@ -56,7 +56,8 @@ def command(
         print_json(result)
         return
     before, after = result["supernet_weights"], result["trained"]
-    print(f"{result['name']}, {result['mflops']:.3f} MFLOPs, {result['metric']} on the search split:")
+    where = f"{result['metric']} on the search split, g is {result['gallery']}"
+    print(f"{result['name']}, {result['mflops']:.3f} MFLOPs, {where}:")
     print(f"  supernet weights  M(q,g) {before['heterogeneous']:.4f}  M(q,q) {before['homogeneous']:.4f}")
     print(f"  trained           M(q,g) {after['heterogeneous']:.4f}  M(q,q) {after['homogeneous']:.4f}")
     print(f"  paragon           M(g,g) {result['paragon']:.4f}")

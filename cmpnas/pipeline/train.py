@@ -11,7 +11,9 @@ from cmpnas.compat.weights import check_losses
 from cmpnas.distributed import agree, first_alone, together
 from cmpnas.errors import RunError
 from cmpnas.files import hash_of, read_json, write_json
+from cmpnas.gallery.base import Indexed
 from cmpnas.models.network import Network, build_network
+from cmpnas.pipeline.options import open_options
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
@@ -85,7 +87,7 @@ def train_pick(
     processes train, and all but the first return an empty result.
 
     Returns:
-        ``{"id", "mflops", "scores"}`` with the search split's scores, before and after.
+        ``id``, ``mflops``, and scores on the search split, before and after, against the pair's own ``gallery``.
 
     Raises:
         CmpnasError: there is no such run, pick or loss.
@@ -103,15 +105,16 @@ def train_pick(
         network = finish(stages, how)
     if network is None:
         return {}
-    after = score_search(stages, network)
+    gallery = chosen["gallery"]["name"]
     return {
         "id": arch.id,
         "name": how.name(recipe),
         "mflops": chosen["query"]["mflops"],
         "metric": recipe.search.metric,
         "split": "search",
+        "gallery": gallery,
         "supernet_weights": {k: chosen["scores"][k] for k in ("heterogeneous", "homogeneous")},
-        "trained": after,
+        "trained": score_search(stages, network, open_options(stages)[gallery].indexed),
         "paragon": stages.paragon()["score"],
     }
 
@@ -147,12 +150,13 @@ def learn(stages: Stages, how: Finish, saved: Path) -> Network:
     return network
 
 
-def score_search(stages: Stages, network: Network) -> dict[str, float]:
-    """M(q, g) and M(q, q) of a finished network on the search split, in the recipe's metric."""
+def score_search(stages: Stages, network: Network, indexed: Indexed) -> dict[str, float]:
+    """M(q, g) and M(q, q) of a finished network on the search split as a gallery option indexes it, in the recipe's
+    metric."""
     task, metric = stages.splits.search, stages.recipe.search.metric
     query, gallery = embed(network, task.query), embed(network, task.gallery)
     return {
-        "heterogeneous": score_pair(query, stages.embedded.gallery, task, [metric])[metric],
+        "heterogeneous": score_pair(query, indexed.gallery, task, [metric], indexed.rejected)[metric],
         "homogeneous": score_pair(query, gallery, task, [metric])[metric],
     }
 

@@ -220,8 +220,15 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     pairs = json.loads(capsys.readouterr().out)["pairs"]
     assert pairs["n"] == len(json.loads((folder / "front.json").read_text())["pairs"])
     assert pairs["max_abs_difference"] < 1e-6
-    assert main(["train", *about, "--pick", "best"]) == 0
-    capsys.readouterr()
+    assert main(["train", *about, "--pick", "best", "--json"]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    best = max(pair["scores"]["heterogeneous"] for pair in json.loads((folder / "front.json").read_text())["pairs"])
+    assert trained["supernet_weights"]["heterogeneous"] == best
+    assert trained["gallery"] != "anchor"
+    assert main(["evaluate", *about, "--split", "search", "--json"]) == 0
+    systems = {system["name"]: system["scores"] for system in json.loads(capsys.readouterr().out)["systems"]}
+    found = systems[f"heterogeneous M(q,{trained['gallery']})  q1"][trained["metric"]]
+    assert trained["trained"]["heterogeneous"] == pytest.approx(found, abs=1e-9)
     assert main(["evaluate", *about, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [s["name"].split()[1] for s in result["systems"][1:6]] == [
