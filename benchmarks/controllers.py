@@ -73,7 +73,7 @@ def main(
 def within(recording: Recording, budget_mflops: float | None) -> Recording:
     """What of a recording fits the budget."""
     rows = np.flatnonzero(recording.costs <= (budget_mflops or np.inf))
-    archs = [recording.archs[row] for row in rows]
+    archs = [recording.archs[row] for row in rows.tolist()]
     return Recording(recording.space, archs, recording.costs[rows], recording.scores[rows])
 
 
@@ -102,7 +102,8 @@ def plain(recording: Recording, whole: Recording, sampler: optuna.samplers.BaseS
     """What a user writes: suggest every decision, compute the cost, constrain it, report score and cost."""
     rows = {arch: row for row, arch in enumerate(recording.archs)}
     costs = dict(zip(whole.archs, whole.costs.tolist(), strict=True))
-    budget, asked = recording.span[1], []
+    budget = recording.span[1]
+    asked: list[int] = []
     start = time.process_time()
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for _ in range(_USELESS * trials):
@@ -110,7 +111,7 @@ def plain(recording: Recording, whole: Recording, sampler: optuna.samplers.BaseS
             break
         trial = study.ask()
         choices = {name: trial.suggest_categorical(name, values) for name, values in whole.space.decisions.items()}
-        arch = whole.table.nearest(choices)
+        arch = whole.table.nearest(choices)  # type: ignore[arg-type]
         trial.set_constraint("budget", costs[arch] - budget)
         row = rows.get(arch)
         if row is not None:
@@ -152,6 +153,8 @@ def measure_overhead(name: str, names: list[str], trials: int, population: int, 
             start = time.process_time()
             arch = controller.ask()
             spent += time.process_time() - start
+            if arch is None:
+                break
             cost = space.cost(arch).mflops
             score = worth[np.arange(len(worth)), space.genes([arch])[0]].sum() + 3 * np.log(cost)
             start = time.process_time()

@@ -47,8 +47,8 @@ def main() -> None:
     within = {"max_mflops": limit}
     both = within | {"max_params_m": (3 * low.params_m + high.params_m) / 4}
     for what, limits in (("MFLOPs", within), ("MFLOPs and parameters", both)):
-        table = seconds(partial(space.sample_many, 1, 0, **limits), 1)
-        drawn = seconds(partial(space.sample_many, 20_000, 1, **limits)) / 20_000
+        table = seconds(partial(space.sample_many, 1, 0, **limits), 1)  # type: ignore[arg-type]
+        drawn = seconds(partial(space.sample_many, 20_000, 1, **limits)) / 20_000  # type: ignore[arg-type]
         print(f"sampling within {what}: {1 / drawn:,.0f} a second after {table * 1e3:.0f} ms for the table")
         if limits is within:
             print(

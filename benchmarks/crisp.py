@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,9 @@ def fixed(stages: TextStages, arch: Arch) -> Arch:
     candidates = []
     for layers in spec.layers:
         for width in spec.width:
-            choices = {"vocabulary": max(spec.vocabulary), "width": width, "mixer": "transformer", "layers": layers}
+            choices: dict[str, int | float | str] = {
+                "vocabulary": max(spec.vocabulary), "width": width, "mixer": "transformer", "layers": layers,
+            }  # fmt: skip
             heads, ratio = min(spec.heads), min(spec.ratio, key=lambda ratio: abs(ratio - 2))
             choices |= {
                 f"layer{n}.{key}": value
@@ -121,9 +124,9 @@ def one(
     return values
 
 
-def report(stages: TextStages, arch: Arch, values: np.ndarray, base: np.ndarray) -> dict[str, object]:
+def report(stages: TextStages, arch: Arch, values: np.ndarray, base: np.ndarray) -> dict[str, Any]:
     """Means, and differences from ``base``."""
-    line: dict[str, object] = {"id": arch.id, "mflops": stages.space.cost(arch).mflops}
+    line: dict[str, Any] = {"id": arch.id, "mflops": stages.space.cost(arch).mflops}
     for measure, own, other in zip(_MEASURES, values, base, strict=True):
         pair = Comparison(own - other)
         line[measure] = {"value": float(own.mean()), "difference": pair.difference, "interval": list(pair.interval)}

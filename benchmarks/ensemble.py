@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,9 +123,10 @@ class Mean(nn.Module):
     def __init__(self, widths: list[int], sources: list[np.ndarray], target: np.ndarray) -> None:
         super().__init__()
         self.widths = widths
-        self.parts = nn.ModuleList(Transform("parallel", width, target.shape[1]) for width in widths)
-        for part, source in zip(self.parts, sources, strict=True):
+        parts = [Transform("parallel", width, target.shape[1]) for width in widths]
+        for part, source in zip(parts, sources, strict=True):
             part.start_at(source, target)
+        self.parts = nn.ModuleList(parts)
 
     def forward(self, x: Tensor) -> Tensor:
         inputs = x.split(self.widths, 1)
@@ -202,7 +204,7 @@ def small(bench: Bench, data: str | None) -> tuple[np.ndarray, float]:
     return embed(network.eval(), task.query), space.cost(arch).mflops
 
 
-def measure(bench: Bench, query: np.ndarray) -> dict[str, list[dict[str, object]]]:
+def measure(bench: Bench, query: np.ndarray) -> dict[str, list[dict[str, Any]]]:
     singles = {name: bench.mapped(name) for name in _FILES}
 
     def scored(gallery: np.ndarray) -> Scores:
@@ -248,9 +250,10 @@ def measure(bench: Bench, query: np.ndarray) -> dict[str, list[dict[str, object]
     }
 
 
-def row(name: str, scores: Scores, base: Scores | None = None) -> dict[str, object]:
+def row(name: str, scores: Scores, base: Scores | None = None) -> dict[str, Any]:
     """One line: scores with intervals, and paired differences to ``base`` in points."""
-    parts, content = [], {"system": name}
+    parts: list[str] = []
+    content: dict[str, Any] = {"system": name}
     for metric in _METRICS:
         low, high = scores.interval(metric)
         told = f"{scores[metric]:.4f} [{low:.4f}, {high:.4f}]"
@@ -264,11 +267,11 @@ def row(name: str, scores: Scores, base: Scores | None = None) -> dict[str, obje
     return {"text": f"{name:<64} {'  '.join(parts)}", **content}
 
 
-def rejection(bench: Bench, query: np.ndarray, members: dict[str, np.ndarray]) -> list[dict[str, object]]:
+def rejection(bench: Bench, query: np.ndarray, members: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     mean, distance = combine(members)
     task = bench.task
     about = (query, mean, task.query.labels, task.gallery.labels)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for metric in _METRICS:
         gained, before = without(*about, rejected(distance, _RULE)[0], metric, task.own_sources)
         low, high = (100 * value for value in gained.interval)
@@ -289,7 +292,7 @@ def rejection(bench: Bench, query: np.ndarray, members: dict[str, np.ndarray]) -
     ]  # fmt: skip
 
 
-def fifth(singles: dict[str, np.ndarray], order: tuple[str, ...]) -> dict[str, object]:
+def fifth(singles: dict[str, np.ndarray], order: tuple[str, ...]) -> dict[str, Any]:
     """The mean of five from stored vectors, and whether it is what it would have been from the start."""
     later = combine({name: singles[name] for name in order})[0]
     start = combine({name: singles[name] for name in reversed(order)})[0]

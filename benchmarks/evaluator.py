@@ -13,13 +13,14 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from cmpnas.data import load_splits
-from cmpnas.gallery.base import Embedded
+from cmpnas.gallery.base import Indexed
 from cmpnas.models import Supernet
 from cmpnas.pipeline.stages import Stages
 from cmpnas.recipe import load_recipe
@@ -47,23 +48,43 @@ def main() -> None:
         *(sum(map(len, part)) for part in batches)
     ))  # fmt: skip
 
-    def bare(arch: Arch) -> list[float]:
-        network = evaluator.supernet.carve(arch).eval()
-        with torch.inference_mode():
-            return [spent(lambda part=part: [network(images) for images in part]) for part in batches]
-
-    for homogeneous, parts, what in ((False, slice(2), "the front"), (True, slice(3), "all")):
+    for homogeneous, what in ((False, "the front"), (True, "all")):
         evaluator._homogeneous = homogeneous
-        passes = np.array([bare(arch) for arch in archs])
-        alone = np.array([spent(lambda n=n: evaluator(n, archs[n])) for n in range(_ALONE)])
-        together = spent(lambda: list(evaluator.together(plan)))
-        passes = (passes + np.array([bare(arch) for arch in archs])) / 2  # before and after
-        seconds = passes[:, parts].sum(1)
-        ratios = alone / seconds[:_ALONE]
-        print(f"  M(q, q) of {what}: bare passes {seconds.mean():.3f} s a candidate")
+        pictures = list(chain(*batches[: 3 if homogeneous else 2]))
+
+        def bare(arch: Arch, pictures: list[torch.Tensor] = pictures) -> float:
+            network = evaluator.supernet.carve(arch).eval()
+            with torch.inference_mode():
+                return spent(lambda: [network(images) for images in pictures])
+
+        ratios = np.array([alone(evaluator, arch, bare) for arch in archs[:_ALONE]])
+        seconds, passes = together(evaluator, plan, bare)
+        print(f"  M(q, q) of {what}: bare passes {passes / len(plan):.3f} s a candidate")
         print(f"    alone, {_ALONE} candidates: median {statistics.median(ratios):.3f} "
               f"(from {ratios.min():.3f} to {ratios.max():.3f})")  # fmt: skip
-        print(f"    together, {len(archs)} candidates: {together / seconds.sum():.3f}")
+        print(f"    together, {len(plan)} candidates: {seconds / passes:.3f}")
+
+
+def alone(evaluator: Evaluator, arch: Arch, bare: Callable[[Arch], float]) -> float:
+    """An evaluation over the bare passes before and after it, median of three."""
+    ratios = []
+    for _ in range(3):
+        before = bare(arch)
+        own = spent(lambda: evaluator(0, arch))
+        ratios.append(2 * own / (before + bare(arch)))
+    return statistics.median(ratios)
+
+
+def together(evaluator: Evaluator, plan: list[Proposal], bare: Callable[[Arch], float]) -> tuple[float, float]:
+    """Seconds of all evaluations, and of the bare passes of each group right after it."""
+    groups, seconds, passes = evaluator.together(plan), 0.0, 0.0
+    while True:
+        start = time.process_time()
+        group = next(groups, None)
+        seconds += time.process_time() - start
+        if group is None:
+            return seconds, passes
+        passes += sum(bare(record.arch) for record in group)
 
 
 def of_run(path: Path, data: str | None) -> tuple[Evaluator, list[Arch]]:
@@ -78,12 +99,8 @@ def of_quickstart() -> tuple[Evaluator, list[Arch]]:
     recipe = load_recipe("quickstart", ["data.train_identities=60", "data.unlabelled_identities=200"])
     splits, space = load_splits(recipe.data), recipe.space()
     drawn = space.sample_many(_GENERATION, 0)
-    rng = np.random.default_rng(0)
-    query, gallery = (
-        rng.standard_normal((len(items), space.embedding_dim), np.float32)
-        for items in (splits.search.query, splits.search.gallery)
-    )
-    galleries = {"random": Embedded(gallery, query, gallery)}
+    vectors = np.random.default_rng(0).standard_normal((len(splits.search.gallery), space.embedding_dim), np.float32)
+    galleries = {"random": Indexed(vectors)}
     evaluator = Evaluator(
         Supernet(space).eval(), splits.pool, splits.search, galleries, metric="map@r", calibration_images=512
     )

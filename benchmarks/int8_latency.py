@@ -41,8 +41,9 @@ def main() -> None:
     times = np.stack(timed(contents))
     table = build_table(plan, times[:, :number], OnnxRuntime().provenance())
     print(table.correction)
-    print(", ".join(f"{key} {value:.3f}" for key, value in table.held_out.items() if isinstance(value, float)))
-    print(f"kendall {table.held_out['kendall']}")
+    checked = table.held_out or {}
+    print(", ".join(f"{key} {value:.3f}" for key, value in checked.items() if isinstance(value, float)))
+    print(f"kendall {checked['kendall']}")
     middle = np.median(times, 0)
     over = middle[len(graphs) : number] / middle[number:]
     print(f"networks in int8 over float32: median {np.median(over):.2f}, {over.min():.2f} to {over.max():.2f}")

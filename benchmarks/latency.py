@@ -56,7 +56,9 @@ def _front(file: Path, more: list[str], folder: Path) -> tuple[SearchSpace, list
         return space.timed(read_latency_table(file)), run.read_front()["pairs"], float("nan")
     more = ["galleries=[]", *more]
     space = load_recipe("quickstart", more, {"search.latency_table": str(file)}).space()
-    limit = round(float(np.median(space.sample_many(1000, 0).ns)) / 1e6, 6)
+    drawn = space.sample_many(1000, 0).ns
+    assert drawn is not None
+    limit = round(float(np.median(drawn)) / 1e6, 6)
     flags = {"search.latency_table": str(file), "search.budget_latency_ms": limit}
     front = search(load_recipe("quickstart", more, flags), folder / "run", say=lambda message: None)
     return space, front["pairs"], limit
@@ -71,7 +73,7 @@ def _compare(table: LatencyTable, space: SearchSpace, archs: list[Arch], limit: 
         made["chain", number] = lambda layers=layers: device.network(layers)  # type: ignore[misc]
         for kind, content in kinds.items():
             made[kind, number] = lambda content=content: session_timer(content, 1)  # type: ignore[misc]
-    known = []
+    known: list[float] = []
     for arch, row in zip(Plan.of(space, len(table.networks) // 2, 0).archs, table.networks, strict=True):
         if row["held_out"]:
             layers = space.layers(arch)

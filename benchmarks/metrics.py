@@ -29,7 +29,7 @@ _QUERIES = 2000  # of the memory measurement
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    labels = rng.integers(_CLASSES, size=(2, _ITEMS))
+    asked, stored = labels = rng.integers(_CLASSES, size=(2, _ITEMS))
     centres = rng.standard_normal((_CLASSES, _DIM), np.float32)
     query, gallery = (centres[own] + 2 * rng.standard_normal((_ITEMS, _DIM), np.float32) for own in labels)
     unit = [torch.nn.functional.normalize(torch.from_numpy(side)) for side in (query, gallery)]
@@ -38,7 +38,7 @@ def main() -> None:
     names = ("mean_average_precision", "precision_at_1", "mean_average_precision_at_r")
     calculator = AccuracyCalculator(include=names, k=None)
     theirs = calculator.get_accuracy(unit[0], codes[0], unit[1], codes[1])
-    ours = evaluate_retrieval(query, gallery, *labels, ("map_full", "hit@1", "map@r"))
+    ours = evaluate_retrieval(query, gallery, asked, stored, ("map_full", "hit@1", "map@r"))
     for name, metric in zip(names, ("map_full", "hit@1", "map@r"), strict=True):
         print(f"{metric:>9}: {ours[metric]:.6f}, pytorch-metric-learning {theirs[name]:.6f}")
 
@@ -46,7 +46,7 @@ def main() -> None:
     product = seconds(lambda: unit[0] @ unit[1].T, 7)
     print(f"matrix product {_ITEMS} x {_ITEMS} x {_DIM}: {product * 1e3:.0f} ms")
     for metrics in (("map_full", "hit@1", "map@r"), ("hit@1",), ("hit@10",), ("recall@10",), ("map@100/min",)):
-        own = seconds(lambda chosen=metrics: evaluate_retrieval(query, gallery, *labels, chosen), 3)
+        own = seconds(lambda chosen=metrics: evaluate_retrieval(query, gallery, asked, stored, chosen), 3)
         line = f"{' + '.join(metrics)}: {own * 1e3:.0f} ms, {own / product:.1f} x the product"
         if len(metrics) == 3:
             line += f"; pytorch-metric-learning {peer * 1e3:.0f} ms, ratio {peer / own:.1f}"

@@ -31,7 +31,7 @@ def main() -> None:
     start = time.perf_counter()
     search(recipe, path)
     total = time.perf_counter() - start
-    stages = {}
+    stages: dict[str, float] = {}
     for line in (path / "timings.jsonl").read_text().splitlines():
         entry = json.loads(line)
         stages[entry["stage"]] = stages.get(entry["stage"], 0.0) + entry["seconds"]

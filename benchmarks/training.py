@@ -88,7 +88,9 @@ def contiguous(network: nn.Module) -> nn.Module:
     class Contiguous(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layers = nn.ModuleList(copy.deepcopy(network).children()).to(memory_format=torch.contiguous_format)
+            self.layers = nn.ModuleList(copy.deepcopy(network).children()).to(
+                memory_format=torch.contiguous_format  # type: ignore[call-overload]
+            )
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = x.contiguous()
