@@ -46,7 +46,7 @@ def main() -> None:
     product = seconds(lambda: unit[0] @ unit[1].T, 7)
     print(f"matrix product {_ITEMS} x {_ITEMS} x {_DIM}: {product * 1e3:.0f} ms")
     for metrics in (("map_full", "hit@1", "map@r"), ("hit@1",), ("hit@10",), ("recall@10",), ("map@100/min",)):
-        own = seconds(lambda chosen=metrics: evaluate_retrieval(query, gallery, asked, stored, chosen), 3)
+        own = seconds(lambda chosen=metrics: evaluate_retrieval(query, gallery, asked, stored, chosen), 3)  # type: ignore[misc]
         line = f"{' + '.join(metrics)}: {own * 1e3:.0f} ms, {own / product:.1f} x the product"
         if len(metrics) == 3:
             line += f"; pytorch-metric-learning {peer * 1e3:.0f} ms, ratio {peer / own:.1f}"
