@@ -22,6 +22,7 @@ import typer
 
 from cmpnas.cost import Budget
 from cmpnas.data import Protocol
+from cmpnas.errors import RunError
 from cmpnas.pipeline.evaluate import open_split
 from cmpnas.pipeline.stages import Stages
 from cmpnas.pipeline.train import Finish, Start, finish
@@ -31,7 +32,7 @@ from cmpnas.search.front import pick
 from cmpnas.space import Arch, SearchSpace
 from cmpnas.train.embed import embed
 
-_PLACES = 7  # of a kind of decision: tells lists of up to four values apart
+_PLACES = np.linspace(0, 1, 401)
 _DRAWN = 2000  # random architectures, of which the nearest in cost are taken
 
 
@@ -100,16 +101,26 @@ def arms_of(space: SearchSpace, found: Arch, seeds: int) -> dict[str, Callable[[
 def uniformly_scaled(space: SearchSpace, limit: float) -> Arch:
     """The dearest network within ``limit`` MFLOPs in which decisions of a kind (all widths, all kernels, ...) stand at
     the same place in their lists, wherever in the network they are."""
-    kinds = sorted({decision.rsplit(".", 1)[-1] for decision in space.decisions})
-    every = set()
-    for places in product(np.linspace(0, 1, _PLACES), repeat=len(kinds)):
-        of = dict(zip(kinds, places, strict=True))
+    of_kind: dict[str, set[int]] = {}
+    for decision, values in space.decisions.items():
+        of_kind.setdefault(decision.rsplit(".", 1)[-1], set()).add(len(values))
+    steps = {
+        kind: list({tuple(round(place * (n - 1)) for n in sorted(lengths)): place for place in _PLACES}.values())
+        for kind, lengths in of_kind.items()
+    }  # places that differ in what they choose
+    best, most = None, -1.0
+    for places in product(*steps.values()):
+        of = dict(zip(steps, places, strict=True))
         choices = {
             decision: values[round(of[decision.rsplit(".", 1)[-1]] * (len(values) - 1))]
             for decision, values in space.decisions.items()
         }
-        every.add(space.nearest(choices, Budget()))
-    return max((arch for arch in every if space.cost(arch).mflops <= limit), key=lambda arch: space.cost(arch).mflops)
+        arch = space.nearest(choices, Budget())
+        if most < (mflops := space.cost(arch).mflops) <= limit:
+            best, most = arch, mflops
+    if best is None:
+        raise RunError(f"no uniformly scaled network of {space.name!r} is within {limit:g} MFLOPs.")
+    return best
 
 
 def measure(

@@ -31,8 +31,8 @@ def main(bundle: Path, index: Path | None = None, data: str | None = None, round
     kept = found.manifest["int8"]["kept_float32"]
     print(f"layers in float32: {len(kept)} of {found.manifest['int8']['layers']}")
     scores = None if index is None else verify(bundle, index, data=data)["scores"]
-    bytes_of = {name: found.manifest["files"][name]["bytes"] for name in (ONNX, *SMALL)}
-    for name in SMALL:
+    bytes_of = {name: found.manifest["files"][name]["bytes"] for name in (ONNX, *SMALL) if found.has(name)}
+    for name in filter(found.has, SMALL):
         print(
             f"{name}: {bytes_of[name]:,} of {bytes_of[ONNX]:,} bytes, {bytes_of[ONNX] / bytes_of[name]:.2f} x smaller"
         )

@@ -172,7 +172,7 @@ class Recipe(Experiment):
     def identity(self) -> dict[str, Any]:
         # Nor more gallery options: they are judged with the query embeddings that are kept.
         content = self.model_dump(mode="json", exclude={"workers", "report", "galleries"})
-        for name in ("trials", "indexed_per_query", "keep_mb"):
+        for name in ("trials", "indexed_per_query", "keep_mb", "homogeneous"):  # which no controller is told
             content["search"].pop(name)
         content["query"].pop("train")
         return content

@@ -22,8 +22,8 @@ class Correction:
     """From operators measured alone to a network: what fusion, dispatch and a cache shared by all layers change.
 
     A network takes ``network_ms``, and for each operator ``alone`` times its own milliseconds, ``operator_ms``, and
-    ``params_ms`` for a million parameters; no operator takes less than nothing. ``operator_ms`` may be negative: alone,
-    each operator pays for a call of the runtime, which a network pays once. The default is the plain sum.
+    ``params_ms`` for a million parameters. ``operator_ms`` may be negative: alone, each operator pays for a call of the
+    runtime, which a network pays once. The default is the plain sum.
     """
 
     network_ms: float = 0.0
@@ -40,7 +40,7 @@ class Correction:
 
     def of(self, ms: float, params_m: float) -> float:
         """What an operator adds to a network, in ms; nothing if it does nothing (``ms`` is 0)."""
-        return max(0.0, self.alone * ms + self.operator_ms + self.params_ms * params_m) if ms else 0.0
+        return self.alone * ms + self.operator_ms + self.params_ms * params_m if ms else 0.0
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,20 @@ class LatencyTable:
         """What ``operator``, of this ``cost``, adds to a network.
 
         Raises:
-            LatencyError: it is not in the table.
+            LatencyError: it is not in the table, or its correction is of another table.
         """
         if operator not in self.operators:
             raise LatencyError(
                 f"operator {operator!r} is not in the latency table, which knows {len(self.operators):,} others; "
                 "measure this space with: cmpnas measure SPACE"
             )
-        return self.correction.of(self.operators[operator], cost.params_m)
+        ms = self.correction.of(self.operators[operator], cost.params_m)
+        if ms < 0:
+            raise LatencyError(
+                f"operator {operator!r} takes {ms:.3g} ms by the latency table's correction, less than nothing; "
+                "measure the table anew, or mend its correction.operator_ms."
+            )
+        return ms
 
     @property
     def error(self) -> float | None:

@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from cmpnas.errors import RunError
 from cmpnas.export.graph import save_onnx
 from cmpnas.export.int8 import compact
 from cmpnas.export.proof import told_points
@@ -32,7 +31,7 @@ def write_weights8(source: Path, out: Path) -> None:
     stored = {tensor.name: tensor for tensor in graph.initializer}
     channels = {node.input[1]: _output_axis(node) for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")}
     before = []
-    for name in channels.keys() & stored.keys():
+    for name in filter(stored.__contains__, channels):
         weights = numpy_helper.to_array(stored[name])
         graph.initializer.remove(stored[name])
         others = tuple(axis for axis in range(weights.ndim) if axis != channels[name] % weights.ndim)
@@ -52,24 +51,22 @@ def write_weights8(source: Path, out: Path) -> None:
 
 
 def write_weights8_within(
-    source: Path, out: Path, gain: Callable[[Path], Comparison], tolerance: float
-) -> dict[str, Any]:
-    """Write it, and return what a manifest says of it.
+    source: Path, out: Path, gain: Callable[[Path], Comparison], tolerance: float, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Write it if it loses no more than ``tolerance`` points; what a manifest says of it.
 
     Args:
         gain: a file's score over float32's, query by query.
-        tolerance: what it may lose, in points.
 
-    Raises:
-        RunError: it loses more.
+    Returns:
+        None where it loses more, which is said, and there is no file.
     """
     write_weights8(source, out)
     against = gain(out)
     if -100 * against.difference > tolerance:
-        raise RunError(
-            f"weights in int8 lose {-100 * against.difference:.2f} points, more than {tolerance:g}; leave --int8 out "
-            "or raise --tolerance."
-        )
+        say(f"weights in int8 LOSE {-100 * against.difference:.2f} POINTS, more than {tolerance:g}; no {out.name}")
+        out.unlink()
+        return None
     return {"format": _FORMAT, "tolerance_points": tolerance, "against_float32": told_points(against)}
 
 

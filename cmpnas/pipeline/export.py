@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from cmpnas.errors import RunError, unknown
+from cmpnas.errors import RunError
 from cmpnas.export import bundle
 from cmpnas.export.graph import run_module, run_onnx, run_program, trace, write_onnx, write_program
 from cmpnas.export.int8 import Quantiser, quantise_within
@@ -20,7 +20,7 @@ from cmpnas.export.weights8 import write_weights8_within
 from cmpnas.files import hash_file, read_json, write, write_json
 from cmpnas.models.network import Network
 from cmpnas.pipeline.gallery_side import describe_option, write_gallery_side
-from cmpnas.pipeline.options import OptionStage, open_options
+from cmpnas.pipeline.options import OptionStage, find_option
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import Finish, load_finished
 from cmpnas.provenance import versions
@@ -77,7 +77,7 @@ def export(
     arch = stages.space.from_json(chosen["query"]["arch"])
     network = load_finished(stages, Finish.by(run.recipe, arch)).cpu()
     out = out or run.path / "export" / arch.id
-    stage = _option(stages, option or chosen["gallery"]["name"])
+    stage = find_option(stages, option or chosen["gallery"]["name"])
     judge = Judge.of_index(stage.folder / "index.faiss", stages.splits.search, run.recipe.search.metric)
     with bundle.whole_or_absent(out) as folder:
         write_json(folder / "arch.json", arch.to_json())
@@ -85,7 +85,8 @@ def export(
         about: dict[str, Any] = {}
         if int8:
             about = _write_small(stages, taken, judge, score, folder, tolerance)
-            proof |= {name: _prove_small(stages, taken, folder, name) for name in bundle.SMALL}
+            small = [name for name in bundle.SMALL if (folder / name).exists()]
+            proof |= {name: _prove_small(stages, taken, folder, name) for name in small}
         if gallery:
             proven, about["gallery_files"] = write_gallery_side(stages, stage, taken, judge, folder)
             proof |= proven
@@ -137,10 +138,8 @@ def _write_small(
         return compare(judge.score(judge.embed(run_onnx(file), taken)), score, judge.metric)
 
     report = quantise_within(quantiser, folder / bundle.INT8, gain, tolerance, stages.say)
-    return {
-        "int8": {"calibration": {"split": "train", "pictures": len(rows)}} | report,
-        "weights8": write_weights8_within(folder / bundle.ONNX, folder / bundle.WEIGHTS8, gain, tolerance),
-    }
+    weights8 = write_weights8_within(folder / bundle.ONNX, folder / bundle.WEIGHTS8, gain, tolerance, stages.say)
+    return {"int8": {"calibration": {"split": "train", "pictures": len(rows)}} | report, "weights8": weights8}
 
 
 def _prove_small(stages: Stages, taken: Pictures, folder: Path, name: str) -> dict[str, Any]:
@@ -156,13 +155,6 @@ def _pictures(stages: Stages, taken: Pictures) -> np.ndarray:
     """Search queries to compare vectors on, repeated where there are fewer."""
     queries = stages.splits.search.query
     return taken.read(queries, np.arange(SEVERAL) % len(queries))
-
-
-def _option(stages: Stages, name: str) -> OptionStage:
-    options = open_options(stages)
-    if name not in options:
-        raise RunError(unknown("gallery option", name, options))
-    return options[name]
 
 
 def _manifest(

@@ -12,7 +12,7 @@ import numpy as np
 
 from cmpnas.data.items import Items
 from cmpnas.distributed import agree, first_alone
-from cmpnas.errors import RunError
+from cmpnas.errors import RunError, unknown
 from cmpnas.files import hash_of, read_json, read_npy, whole, write_json
 from cmpnas.gallery.base import Indexed, Option, anchor
 from cmpnas.gallery.ensemble import EnsembleGallery, combine, rejected, write_rejected
@@ -68,6 +68,18 @@ def open_options(stages: Stages) -> dict[str, OptionStage]:
     return {name: found[name] for name in names}
 
 
+def find_option(stages: Stages, name: str) -> OptionStage:
+    """One option of a run.
+
+    Raises:
+        RunError: it has none of that name.
+    """
+    options = open_options(stages)
+    if name not in options:
+        raise RunError(unknown("gallery option", name, options))
+    return options[name]
+
+
 def kept_queries(stages: Stages) -> KeptQueries:
     """Query embeddings of evaluated architectures, for gallery options that are added later."""
     return KeptQueries(stages.run.queries, stages.recipe.search.keep_mb * 2**20)
@@ -82,7 +94,8 @@ def evaluator(stages: Stages, indexed: Mapping[str, Indexed] | None = None) -> E
         indexed = {name: option.indexed for name, option in open_options(stages).items()}
     racing = stages.recipe.search.racing
     make = Evaluator if racing is None else partial(RacingEvaluator, racing=racing)
-    return stages.evaluator(indexed, kept_queries(stages).save, make)
+    homogeneous = stages.recipe.search.homogeneous == "all"
+    return stages.evaluator(indexed, partial(make, homogeneous=homogeneous, keep=kept_queries(stages).save))
 
 
 def index_options(options: Mapping[str, OptionStage], items: Items) -> dict[str, Indexed]:

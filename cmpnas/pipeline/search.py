@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -171,18 +170,22 @@ def _search(
 
 
 def _compared(records: list[Record], stages: Stages, galleries: Mapping[str, Any]) -> list[Record]:
-    """Records, M(q, q) among those of the front where the search left it out."""
+    """Records, M(q, q) among those of the front and no others where the search left it out."""
     settings = stages.recipe.search
-    pairs = front_pairs(records, settings.budget, galleries, settings.indexed_per_query)
-    places = {record.arch: record.n for record, _ in pairs if math.isnan(record.homogeneous)}
-    if not places:
+    if settings.homogeneous == "all":
         return records
-    stages.say(f"search: M(q, q) of the {len(places)} architectures of the front")
-    scores = chain.from_iterable(part.items() for part in stages.evaluator().homogeneous(list(places)))
-    for arch, score in track(scores, "M(q, q)", total=len(places)):
-        records[places[arch]] = replace(records[places[arch]], homogeneous=score)
-    RecordLog(stages.run.records, stages.space).rewrite(records)
-    return records
+    log = RecordLog(stages.run.records, stages.space)
+    pairs = front_pairs(records, settings.budget, galleries, settings.indexed_per_query)
+    front = {record.arch: record.n for record, _ in pairs}
+    kept = [record if record.arch in front else replace(record, homogeneous=math.nan) for record in records]
+    missing = [record.arch for record in kept if record.arch in front and math.isnan(record.homogeneous)]
+    log.rewrite(kept)
+    if missing:
+        stages.say(f"search: M(q, q) of {len(missing)} architectures of the front")
+        for arch, score in track(stages.evaluator().homogeneous(missing), "M(q, q)", total=len(missing)):
+            kept[front[arch]] = replace(kept[front[arch]], homogeneous=score)
+            log.rewrite(kept)
+    return kept
 
 
 def _cost(stages: Stages, arch: Arch) -> float:

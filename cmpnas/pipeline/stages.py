@@ -203,10 +203,7 @@ class Stages:
         return supernet.eval()
 
     def evaluator(
-        self,
-        galleries: Mapping[str, Indexed] | None = None,
-        keep: Callable[[int, np.ndarray], None] | None = None,
-        make: Callable[..., Evaluator] = Evaluator,
+        self, galleries: Mapping[str, Indexed] | None = None, make: Callable[..., Evaluator] = Evaluator
     ) -> Evaluator:
         """The judge of this run's architectures, on the search split, by default against the anchor alone."""
         settings = self.recipe.search
@@ -217,8 +214,6 @@ class Stages:
             galleries or {self.recipe.gallery.name: Indexed(self.embedded.gallery)},
             metric=settings.metric,
             calibration_images=settings.calibration_images,
-            homogeneous=settings.homogeneous == "all",
-            keep=keep,
         )
 
     def reward(self, record: Record) -> float:
@@ -228,8 +223,10 @@ class Stages:
     @property
     def judge_key(self) -> str:
         """Key of everything that a record depends on: workers of one search must agree on it."""
-        relevant = {"metric", "calibration_images", "homogeneous", "racing"}
-        settings = self.recipe.search.model_dump(mode="json", include=relevant, exclude_none=True)
+        search = self.recipe.search
+        settings = search.model_dump(mode="json", include={"metric", "calibration_images", "racing"}, exclude_none=True)
+        if search.homogeneous != "all":
+            settings["homogeneous"] = search.homogeneous
         options = [option.model_dump(mode="json") for option in self.recipe.galleries]
         return hash_of(self.supernet_key, settings, options, hash_file(self.run.supernet))
 

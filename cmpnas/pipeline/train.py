@@ -13,7 +13,7 @@ from cmpnas.errors import RunError
 from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.gallery.base import Indexed
 from cmpnas.models.network import Network, build_network
-from cmpnas.pipeline.options import open_options
+from cmpnas.pipeline.options import find_option
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
@@ -87,7 +87,8 @@ def train_pick(
     processes train, and all but the first return an empty result.
 
     Returns:
-        ``id``, ``mflops``, and scores on the search split, before and after, against the pair's own ``gallery``.
+        ``id``, ``mflops``, and scores on the search split, before and after, against the pair's own ``gallery``; and
+        the ``paragon``, the anchor on both sides.
 
     Raises:
         CmpnasError: there is no such run, pick or loss.
@@ -102,20 +103,21 @@ def train_pick(
     how = Finish(arch, start, usual.loss if loss is None else dict(loss), usual.seed if seed is None else seed)
     with run.locked():
         stages.prepare()
+        option = find_option(stages, chosen["gallery"]["name"])
+        indexed = option.indexed
         network = finish(stages, how)
     if network is None:
         return {}
-    gallery = chosen["gallery"]["name"]
     return {
         "id": arch.id,
         "name": how.name(recipe),
         "mflops": chosen["query"]["mflops"],
         "metric": recipe.search.metric,
         "split": "search",
-        "gallery": gallery,
+        "gallery": option.settings.name,
         "supernet_weights": {k: chosen["scores"][k] for k in ("heterogeneous", "homogeneous")},
-        "trained": score_search(stages, network, open_options(stages)[gallery].indexed),
-        "paragon": stages.paragon()["score"],
+        "trained": score_search(stages, network, indexed),
+        "paragon": stages.paragon(),
     }
 
 

@@ -219,8 +219,9 @@ def print_bundle(out: str, manifest: dict[str, Any]) -> None:
         print(
             f"int8: {_points(small['against_float32'])} to float32"
             + (f", {kept} of {small['layers']} layers in float32" if kept else "")
-            + f"; weights in int8: {_points(manifest['weights8']['against_float32'])}"
         )
+    if small := manifest.get("weights8"):
+        print(f"weights in int8: {_points(small['against_float32'])} to float32")
 
 
 def print_verified(result: dict[str, Any]) -> None:

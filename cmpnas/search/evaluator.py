@@ -52,7 +52,7 @@ class Evaluator:
         *,
         metric: str,
         calibration_images: int,
-        homogeneous: bool = True,
+        homogeneous: bool = False,
         keep: Callable[[int, np.ndarray], None] | None = None,
     ) -> None:
         keep_freed_memory()
@@ -74,19 +74,20 @@ class Evaluator:
 
         Those of a common beginning come together, so records do not come in the order of numbers.
         """
-        for part, networks in self._calibrated([proposal.arch for proposal in plan]):
+        for part, networks in self._calibrated([proposal.arch for proposal in plan], self._homogeneous):
             yield self._evaluate([plan[index] for index in part], networks)
 
-    def homogeneous(self, archs: Sequence[Arch]) -> Iterator[dict[Arch, float]]:
-        """M(q, q) of architectures with the supernet's weights, as `together` gives it with their records."""
-        for part, networks in self._calibrated(archs):
+    def homogeneous(self, archs: Sequence[Arch]) -> Iterator[tuple[Arch, float]]:
+        """M(q, q) of architectures with the supernet's weights, as many at a time as fit."""
+        for part, networks in self._calibrated(archs, True):
             queries = self._embedded(networks, self._query, len(part))
             own = self._own(networks, queries)
-            yield {archs[index]: score for index, score in zip(part, own, strict=True)}
+            yield from zip((archs[index] for index in part), own, strict=True)
 
-    def _calibrated(self, archs: Sequence[Arch]) -> Iterator[tuple[list[int], Together]]:
-        """As many of ``archs`` at a time as fit: their places, and their networks."""
-        width = self.supernet.space.embedding_dim * 4 * (len(self.search.query) + len(self.search.gallery))
+    def _calibrated(self, archs: Sequence[Arch], galleries: bool) -> Iterator[tuple[list[int], Together]]:
+        """As many of ``archs`` at a time as fit, if they embed their ``galleries`` too: their places and networks."""
+        items = len(self.search.query) + galleries * len(self.search.gallery)
+        width = self.supernet.space.embedding_dim * 4 * items
         at_once = min(_TOGETHER, max(1, _MEMORY // width))
         order = by_beginning(self.supernet, archs)
         for start in range(0, len(order), at_once):

@@ -70,7 +70,7 @@ class SearchSettings(ControllerSettings):
     ``batch``: how many architectures are proposed before the first of them must be scored, so how many workers can be
     busy; by default as many as make no difference to the controller, which is a generation or one.
     ``homogeneous``: M(q, q), for which each architecture embeds the search gallery too, is computed of all, or of the
-    ``front`` alone, once that is known; a search is then as fast as its queries, however large the gallery.
+    ``front`` alone, once that is known; all others then embed queries only.
     ``racing``: the share of the queries after which what can no longer enter the front is not evaluated further
     (`cmpnas.search.race`); by default everything is evaluated to the end.
     """

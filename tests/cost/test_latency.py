@@ -32,6 +32,14 @@ def test_an_operator_that_does_nothing_costs_nothing():
     assert table.ms("works", Cost(params=500_000)) == 2 * 0.5 + 0.25 + 4 * 0.5
 
 
+def test_a_call_is_taken_off_but_no_more_than_there_is():
+    table = LatencyTable({"idle": 0.0, "works": 0.5}, Correction(operator_ms=-0.4))
+    assert table.ms("idle", Cost()) == 0
+    assert table.ms("works", Cost()) == pytest.approx(0.1)
+    with pytest.raises(LatencyError, match=r"operator 'works' takes -0\.1 ms by the latency table's correction"):
+        LatencyTable({"works": 0.5}, Correction(operator_ms=-0.6)).ms("works", Cost())
+
+
 BAD = {
     "nonsense": "{",
     "no mapping": "[1]",

@@ -10,7 +10,6 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from cmpnas.errors import RunError
 from cmpnas.export.graph import run_onnx, trace, write_onnx
 from cmpnas.export.weights8 import write_weights8, write_weights8_within
 from cmpnas.retrieval.compare import Comparison
@@ -78,9 +77,15 @@ def test_its_weights_are_integers_and_the_graph_that_runs_is_that_of_float32(enc
     assert kinds[0] == kinds[1]
 
 
-def test_too_great_a_loss_is_refused(encoder):
+def test_a_file_that_loses_too_much_is_not_left(encoder):
     _, folder = encoder
-    with pytest.raises(RunError, match=r"weights in int8 lose 3\.00 points, more than 1; leave --int8 out or raise"):
-        write_weights8_within(
-            folder / "query.onnx", folder / "out.onnx", lambda file: Comparison(np.full(9, -0.03)), 1.0
-        )
+    said: list[str] = []
+    worse = Comparison(np.full(9, -0.03))
+    assert (
+        write_weights8_within(folder / "query.onnx", folder / "out.onnx", lambda file: worse, 1.0, said.append) is None
+    )
+    assert said == ["weights in int8 LOSE 3.00 POINTS, more than 1; no out.onnx"]
+    assert not (folder / "out.onnx").exists()
+    report = write_weights8_within(folder / "query.onnx", folder / "out.onnx", lambda file: worse, 3.5, said.append)
+    assert report["against_float32"]["points"] == pytest.approx(-3)
+    assert (folder / "out.onnx").read_bytes() == (folder / "query.w8.onnx").read_bytes()

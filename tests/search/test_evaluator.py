@@ -40,7 +40,7 @@ def plan(small):
 
 
 def make(parts) -> Evaluator:
-    return Evaluator(*parts, metric="map@r", calibration_images=140)
+    return Evaluator(*parts, metric="map@r", calibration_images=140, homogeneous=True)
 
 
 def test_a_record_is_what_the_steps_give_one_by_one(parts, plan):
@@ -97,17 +97,14 @@ def test_without_its_own_gallery_a_record_is_otherwise_the_same(parts, plan):
     supernet, pool, search, galleries = parts
     whole = {record.arch: record for group in make(parts).together(plan) for record in group}
     counted, read = counting(search.gallery)
-    evaluator = Evaluator(
-        supernet, pool, Protocol(search.query, counted), galleries, metric="map@r", calibration_images=140,
-        homogeneous=False,
-    )  # fmt: skip
+    of_counted = Protocol(search.query, counted)
+    evaluator = Evaluator(supernet, pool, of_counted, galleries, metric="map@r", calibration_images=140)
     for record in (record for group in evaluator.together(plan) for record in group):
         assert math.isnan(record.homogeneous)
         assert replace(record, homogeneous=whole[record.arch].homogeneous) == whole[record.arch]
     assert not read
     some = [proposal.arch for proposal in plan[2:6]]
-    own = {arch: score for part in evaluator.homogeneous(some) for arch, score in part.items()}
-    assert own == {arch: whole[arch].homogeneous for arch in some}
+    assert dict(evaluator.homogeneous(some)) == {arch: whole[arch].homogeneous for arch in some}
 
 
 def test_pictures_are_read_once(parts, plan):

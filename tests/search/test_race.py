@@ -146,7 +146,7 @@ def parts(small):
 
 
 def racing(parts, keep=None) -> RacingEvaluator:
-    return RacingEvaluator(*parts, metric="map@r", calibration_images=140, racing=0.4, keep=keep)
+    return RacingEvaluator(*parts, metric="map@r", calibration_images=140, racing=0.4, homogeneous=True, keep=keep)
 
 
 def test_what_goes_on_scores_as_without_a_race_and_what_stops_as_its_first_queries(parts, small):
@@ -155,7 +155,7 @@ def test_what_goes_on_scores_as_without_a_race_and_what_stops_as_its_first_queri
     assert len(rows) == 28
     assert len(set(task.query.labels[rows])) == 7  # of every class, though queries are in their order
     drawn, kept = small.sample_many(5, 0), {}
-    whole = Evaluator(*parts, metric="map@r", calibration_images=140, keep=kept.__setitem__)
+    whole = Evaluator(*parts, metric="map@r", calibration_images=140, homogeneous=True, keep=kept.__setitem__)
     high = {"g": 2.0, "h": 2.0}
     marks = [{}, high, {"g": 2.0}, {"g": 2.0, "h": -1.0}, high]  # stopped if below both
     plan = [Proposal(n, drawn[n], marks[n]) for n in range(5)]
