@@ -10,7 +10,7 @@ from cmpnas.export.pictures import Pictures
 _ABOUT = {
     ONNX: "the query encoder in float32, for any runtime that reads ONNX",
     INT8: "the same in int8, for processors that are faster in it; measure on yours",
-    WEIGHTS8: "the same with weights in int8 and sums in float32: small, and as fast as float32 where constants are folded",
+    WEIGHTS8: "the same, weights in int8, sums in float32: small, as fast as float32 where constants are folded",
     PROGRAM: "the same for torch: `torch.export.load`",
     SOURCE: "the same as plain source; `load()` needs torch alone",
     "weights.pt": f"the weights of `{SOURCE}`",
