@@ -77,14 +77,12 @@ def alone(evaluator: Evaluator, arch: Arch, bare: Callable[[Arch], float]) -> fl
 
 def together(evaluator: Evaluator, plan: list[Proposal], bare: Callable[[Arch], float]) -> tuple[float, float]:
     """Seconds of all evaluations, and of the bare passes of each group right after it."""
-    groups, seconds, passes = evaluator.together(plan), 0.0, 0.0
-    while True:
-        start = time.process_time()
-        group = next(groups, None)
+    seconds, passes, start = 0.0, 0.0, time.process_time()
+    for group in evaluator.together(plan):
         seconds += time.process_time() - start
-        if group is None:
-            return seconds, passes
         passes += sum(bare(record.arch) for record in group)
+        start = time.process_time()
+    return seconds, passes
 
 
 def of_run(path: Path, data: str | None) -> tuple[Evaluator, list[Arch]]:

@@ -146,13 +146,14 @@ class Tasks:
         """An operation of the storage, tried again while it is away for a minute."""
         from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 
-        start = time.monotonic()
-        while True:
+        start, fault = time.monotonic(), None
+        while fault is None or time.monotonic() - start <= _PATIENCE:
+            if fault is not None:
+                time.sleep(1)
             try:
                 return getattr(self._storage, what)(*arguments)
             except (DuplicatedStudyError, UpdateFinishedTrialError):
                 raise
-            except Exception as fault:  # each driver has its own
-                if time.monotonic() - start > _PATIENCE:
-                    raise unreachable(self.url, fault) from None
-                time.sleep(1)
+            except Exception as found:  # each driver has its own
+                fault = found
+        raise unreachable(self.url, fault) from None
