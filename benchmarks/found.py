@@ -101,9 +101,10 @@ def arms_of(space: SearchSpace, found: Arch, seeds: int) -> dict[str, Callable[[
 def uniformly_scaled(space: SearchSpace, limit: float) -> Arch:
     """The dearest network within ``limit`` MFLOPs in which decisions of a kind (all widths, all kernels, ...) stand at
     the same place in their lists, wherever in the network they are."""
+    kinds = {decision: decision.rsplit(".", 1)[-1] for decision in space.decisions}
     of_kind: dict[str, set[int]] = {}
     for decision, values in space.decisions.items():
-        of_kind.setdefault(decision.rsplit(".", 1)[-1], set()).add(len(values))
+        of_kind.setdefault(kinds[decision], set()).add(len(values))
     steps = {
         kind: list({tuple(round(place * (n - 1)) for n in sorted(lengths)): place for place in _PLACES}.values())
         for kind, lengths in of_kind.items()
@@ -112,7 +113,7 @@ def uniformly_scaled(space: SearchSpace, limit: float) -> Arch:
     for places in product(*steps.values()):
         of = dict(zip(steps, places, strict=True))
         choices = {
-            decision: values[round(of[decision.rsplit(".", 1)[-1]] * (len(values) - 1))]
+            decision: values[round(of[kinds[decision]] * (len(values) - 1))]
             for decision, values in space.decisions.items()
         }
         arch = space.nearest(choices, Budget())

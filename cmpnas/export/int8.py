@@ -20,7 +20,7 @@ import onnx
 
 from cmpnas.errors import RunError
 from cmpnas.export.graph import run_onnx, save_onnx
-from cmpnas.export.proof import told_points
+from cmpnas.export.proof import lost_points, told_points
 from cmpnas.progress import track
 from cmpnas.retrieval.compare import Comparison
 
@@ -118,9 +118,9 @@ def quantise_within(
         "everything_int8": told_points(first),
         "kept_float32": [],
     }
-    if _loss(first) > tolerance:
+    if lost_points(first) > tolerance:
         say(
-            f"int8: ALL LAYERS IN INT8 LOSE {_loss(first):.2f} POINTS, more than {tolerance:g}; "
+            f"int8: ALL LAYERS IN INT8 LOSE {lost_points(first):.2f} POINTS, more than {tolerance:g}; "
             "looking for those that must stay in float32"
         )
         harm = quantiser.sensitivity()
@@ -128,7 +128,8 @@ def quantise_within(
         report["kept_float32"] = [{"layer": quantiser.layers[node], "sensitivity": harm[node]} for node in kept]
         names = ", ".join(quantiser.layers[node] for node in kept)
         say(
-            f"int8: {len(kept)} of {len(harm)} layers stay in float32 and the loss is {_loss(last):.2f} points: {names}"
+            f"int8: {len(kept)} of {len(harm)} layers stay in float32 and the loss is {lost_points(last):.2f} points: "
+            f"{names}"
         )
     return report | {"against_float32": told_points(last)}
 
@@ -143,7 +144,7 @@ def _fewest(
         middle = (too_few + enough) // 2
         quantiser.write(out, keep=order[:middle])
         found[middle] = gain(out)
-        if _loss(found[middle]) > tolerance:
+        if lost_points(found[middle]) > tolerance:
             too_few = middle
         else:
             enough = middle
@@ -153,11 +154,6 @@ def _fewest(
         )
     quantiser.write(out, keep=order[:enough])
     return order[:enough], found[enough]
-
-
-def _loss(gained: Comparison) -> float:
-    """In points of a hundred."""
-    return -100 * gained.difference
 
 
 def _pool(graph: onnx.GraphProto) -> None:

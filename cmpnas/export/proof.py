@@ -142,6 +142,11 @@ def told(scores: Scores, metric: str) -> dict[str, Any]:
     return {"score": scores[metric], "interval": list(scores.interval(metric))}
 
 
+def lost_points(gained: Comparison) -> float:
+    """What is lost, in points of a hundred."""
+    return -100 * gained.difference
+
+
 def told_points(comparison: Comparison) -> dict[str, Any]:
     """A paired difference, in points of a hundred, as a manifest has it."""
     low, high = comparison.interval

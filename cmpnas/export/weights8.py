@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from cmpnas.export.graph import save_onnx
 from cmpnas.export.int8 import compact
-from cmpnas.export.proof import told_points
+from cmpnas.export.proof import lost_points, told_points
 from cmpnas.retrieval.compare import Comparison
 
 _FORMAT = "weights int8, one scale an output channel, made float32 when the file is opened; all else float32"
@@ -63,8 +63,8 @@ def write_weights8_within(
     """
     write_weights8(source, out)
     against = gain(out)
-    if -100 * against.difference > tolerance:
-        say(f"weights in int8 LOSE {-100 * against.difference:.2f} POINTS, more than {tolerance:g}; no {out.name}")
+    if lost_points(against) > tolerance:
+        say(f"weights in int8 LOSE {lost_points(against):.2f} POINTS, more than {tolerance:g}; no {out.name}")
         out.unlink()
         return None
     return {"format": _FORMAT, "tolerance_points": tolerance, "against_float32": told_points(against)}

@@ -15,7 +15,7 @@ from cmpnas.errors import RunError
 from cmpnas.export import bundle
 from cmpnas.export.bundle import Bundle
 from cmpnas.export.graph import Runner, run_module, run_named, run_onnx, run_program
-from cmpnas.export.proof import SEVERAL, Judge, check_vectors, must_be_of, told, told_points
+from cmpnas.export.proof import SEVERAL, Judge, check_vectors, lost_points, must_be_of, told, told_points
 from cmpnas.export.source import load_source
 from cmpnas.retrieval.compare import compare
 
@@ -111,9 +111,9 @@ def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | N
     for name in filter(runners.__contains__, bundle.SMALL):
         small = judge.score(judge.embed(runners[name], found.pictures))
         against, allowed = compare(small, score, metric), found.manifest["int8"]["tolerance_points"]
-        if -100 * against.difference > allowed:
+        if lost_points(against) > allowed:
             raise RunError(
-                f"{name} loses {-100 * against.difference:.2f} points of {metric} against {bundle.ONNX} on this "
+                f"{name} loses {lost_points(against):.2f} points of {metric} against {bundle.ONNX} on this "
                 f"machine, more than {allowed:g}; export again here, or use {bundle.ONNX}."
             )
         result[name] = told(small, metric) | {"against_float32": told_points(against)}
