@@ -23,6 +23,8 @@ from cmpnas.gallery.settings import (
     EnsembleSettings,
     FusionSettings,
     SingleSettings,
+    Spread,
+    Unit,
 )
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
@@ -38,14 +40,27 @@ from cmpnas.train.supernet import SupernetPlan
 _FILES: dict[str, str | tuple[str, ...]] = {"latency_table": "", "space": (".yaml", ".yml")}
 
 
+class PretrainedSettings(Strict):
+    """An ONNX file, absolute or below the data folder, of the query space's largest network.
+
+    ``mean`` and ``std`` of red, green and blue in 0..1 are those it was trained with, by default one half.
+    """
+
+    file: Annotated[str, Field(min_length=1)]
+    mean: tuple[Unit, Unit, Unit] = (0.5, 0.5, 0.5)
+    std: tuple[Spread, Spread, Spread] = (0.5, 0.5, 0.5)
+
+
 class QuerySettings(Strict):
     """The query side: what is searched, how it learns, how the pick is finished.
 
-    ``loss`` maps names of losses to weights. A network is shown augmented pictures; with ``views`` 0 its target is
-    the gallery's embedding of the unchanged picture, else there are so many views of each, each with its own target.
+    ``pretrained`` names finished weights that the supernet starts from. ``loss`` maps names of losses to weights. A
+    network is shown augmented pictures; with ``views`` 0 its target is the gallery's embedding of the unchanged
+    picture, else there are so many views of each, each with its own target.
     """
 
     space: str
+    pretrained: PretrainedSettings | None = None
     loss: LossWeights
     augment: Augment = Augment()
     views: Annotated[int, Field(ge=0)] = 0

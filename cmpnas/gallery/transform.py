@@ -19,6 +19,7 @@ from cmpnas.distributed import first_alone
 from cmpnas.errors import DataError
 from cmpnas.gallery.base import Gallery
 from cmpnas.gallery.settings import TransformSettings
+from cmpnas.models.ridge import fit_linear
 from cmpnas.retrieval.similarity import unit_rows
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
@@ -94,23 +95,9 @@ class Transform(nn.Module):
         """Multiply-adds of one vector."""
         return sum(module.weight.numel() for module in self.modules() if isinstance(module, nn.Linear))
 
-    @torch.no_grad()
     def start_at(self, source: np.ndarray, target: np.ndarray) -> None:
-        """Begin with the linear map of least squares from ``source`` ``(N, width)`` to ``target`` ``(N, dim)``.
-
-        Its ridge weighs as much as one average picture in each direction: nothing among a million, much among the
-        hundreds that a small data set has.
-        """
-        means = [np.mean(side, axis=0, dtype=np.float64) for side in (source, target)]
-        gram, product = np.zeros((self.width, self.width)), np.zeros((self.width, self.dim))
-        for start in range(0, len(source), _ROWS_AT_ONCE):
-            rows = slice(start, start + _ROWS_AT_ONCE)
-            x, y = source[rows] - means[0], target[rows] - means[1]
-            gram += x.T @ x
-            product += x.T @ y
-        weight = np.linalg.solve(gram + np.trace(gram) / len(source) * np.eye(self.width), product)
-        self.enter.weight.copy_(torch.from_numpy(weight.T))
-        self.enter.bias.copy_(torch.from_numpy(means[1] - means[0] @ weight))
+        """Begin with the linear map of least squares from ``source`` ``(N, width)`` to ``target`` ``(N, dim)``."""
+        fit_linear(self.enter, source, target)
 
     @torch.no_grad()
     def apply_to(self, source: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:

@@ -11,6 +11,7 @@ declares ``separate``: each of their values has weights of its own, as in single
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -146,10 +147,12 @@ def _twin(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
     """Another module of the same parameters and buffers: fifteen times as fast as building it again."""
     if module not in made:
         twin = made[module] = object.__new__(type(module))
-        twin.__dict__ = module.__dict__ | {
-            "_parameters": dict(module._parameters),
-            "_buffers": dict(module._buffers),
-            "_modules": {name: child and _twin(child, made) for name, child in module._modules.items()},
+        # Its dictionaries (parameters, buffers, hooks) are its own.
+        twin.__dict__ = {
+            name: copy(value) if isinstance(value, dict) else value for name, value in vars(module).items()
+        }
+        twin._modules = {
+            name: _twin(child, made) if child is not None else None for name, child in module._modules.items()
         }
     return made[module]
 

@@ -26,6 +26,7 @@ from cmpnas.gallery.settings import (
 )
 from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.timm import require_timm
+from cmpnas.pipeline.pretrained import read_pretrained
 from cmpnas.recipe import Recipe
 from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.storage import open_storage
@@ -58,6 +59,9 @@ def check(recipe: Recipe, data: str | None = None) -> None:
             require_timm()
         elif isinstance(model, FileSettings) and (Path(model.file).is_absolute() or named_folder(data)):
             data_file(recipe.data, data, model.file)
+    pretrained = recipe.query.pretrained
+    if pretrained is not None and (Path(pretrained.file).is_absolute() or named_folder(data)):
+        read_pretrained(recipe, data)
 
 
 def _anchors(recipe: Recipe) -> Sequence[AnyGallery]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self, cast
 
+import numpy as np
 import torch
 from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
@@ -15,13 +17,21 @@ from cmpnas.compat import Anchor, Batch, CompatLoss
 from cmpnas.cost.budget import Budget
 from cmpnas.data.augment import Augment
 from cmpnas.data.items import Items
+from cmpnas.distributed import agree
+from cmpnas.models.blocks import Embed
+from cmpnas.models.calibrate import calibrate
+from cmpnas.models.folded import Folded
 from cmpnas.models.network import Network
+from cmpnas.models.pretrained import start_from
+from cmpnas.models.ridge import fit_linear
 from cmpnas.models.supernet import Supernet
 from cmpnas.space import SearchSpace
-from cmpnas.train.device import autocast
+from cmpnas.train.device import autocast, device
 from cmpnas.train.loop import Plan, fit
 from cmpnas.train.mixing import Frozen, Mixing
 from cmpnas.train.paths import Sampling, paths_at
+
+_SEEN, _FITTED = 128, 8192  # pictures at once, and those that the embedding layer begins with
 
 
 @dataclass(frozen=True)
@@ -58,15 +68,19 @@ def train_supernet(
     augmentation: Augment,
     seed: int,
     saved: Path,
+    weights: Sequence[Folded] | None = None,
     workers: int = 0,
     mixing: Mixing | None = None,
 ) -> Supernet:
     """Train paths of one set of shared weights, all within ``budget``, each as if it were alone.
 
-    The gallery space is ``anchor``, or learns in a ``mixing`` that began as it.
+    The gallery space is ``anchor``, or learns in a ``mixing`` that began as it. ``weights`` are convolutions of the
+    largest network that is to start with (`start_from`).
     """
     torch.manual_seed(seed)
     supernet = Supernet(space)
+    if weights is not None and agree(not saved.exists()):
+        _begin(supernet.to(device()), weights, anchor, train)
     loss, teacher = CompatLoss(losses, anchor), mixing or Frozen(anchor)
     steps = plan.steps(len(train))
     paths = paths_at(space, budget, plan.sampling, steps=steps, paths=plan.paths, seed=seed)
@@ -92,3 +106,18 @@ def train_supernet(
         seed=seed, saved=saved, workers=workers, after_step=lambda: teacher.lead(loss),
     )  # fmt: skip
     return supernet
+
+
+@torch.no_grad()
+def _begin(supernet: Supernet, weights: Sequence[Folded], anchor: Anchor, train: Items) -> None:
+    """Start from ``weights``, the embedding layer at what takes their features nearest to the anchor's embeddings."""
+    network = start_from(supernet, weights, next(train.sample_batches(_SEEN, _SEEN)).to(device()))
+    calibrate(network, (images.to(device()) for images in train.sample_batches(_SEEN, 4 * _SEEN)))
+    embed = cast(Embed, network[-1])
+    linear, embed.linear = embed.linear, nn.Identity()  # type: ignore[assignment]
+    rows = np.random.default_rng(0).permutation(len(train))[:_FITTED]
+    features = torch.cat([network(images.to(device())).cpu() for images in train.float_batches(_SEEN, rows)])
+    fit_linear(linear, features.numpy(), anchor.embeddings[rows].numpy())
+    shared = supernet.slices(supernet.space.layers(supernet.space.extremes()[1])[-1])
+    shared["linear.weight"].copy_(linear.weight)
+    shared["linear.bias"].copy_(linear.bias)

@@ -14,7 +14,7 @@ from cmpnas.models.network import module_name
 from cmpnas.space import load_space
 
 ARCHS = int(os.environ.get("CMPNAS_TEST_ARCHS", 3))  # of each space
-SPACES = ("tiny", "mobile_small", "mobile", "shufflenet", "resnet_small", "resnet_basic", "resnet")
+SPACES = ("tiny", "mobile_small", "mobile", "mobilenet_v2", "shufflenet", "resnet_small", "resnet_basic", "resnet")
 
 
 @pytest.fixture(params=SPACES)
