@@ -59,6 +59,13 @@ def first_alone() -> Iterator[bool]:
         dist.barrier()
 
 
+def begin_equal(modules: nn.Module) -> None:
+    """Give the weights of all processes those of the first, for what GPUs compute differs in the last bits."""
+    if world_size() > 1:
+        for value in modules.parameters():
+            dist.broadcast(value.data, src=0)
+
+
 def average_gradients(modules: nn.Module) -> None:
     """Replace every gradient by its mean over all processes; does nothing in a single one.
 

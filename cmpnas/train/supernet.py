@@ -17,7 +17,7 @@ from cmpnas.compat import Anchor, Batch, CompatLoss
 from cmpnas.cost.budget import Budget
 from cmpnas.data.augment import Augment
 from cmpnas.data.items import Items
-from cmpnas.distributed import agree
+from cmpnas.distributed import agree, begin_equal
 from cmpnas.models.blocks import Embed
 from cmpnas.models.calibrate import calibrate
 from cmpnas.models.folded import Folded
@@ -121,3 +121,4 @@ def _begin(supernet: Supernet, weights: Sequence[Folded], anchor: Anchor, train:
     shared = supernet.slices(supernet.space.layers(supernet.space.extremes()[1])[-1])
     shared["linear.weight"].copy_(linear.weight)
     shared["linear.bias"].copy_(linear.bias)
+    begin_equal(supernet)
