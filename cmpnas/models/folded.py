@@ -30,8 +30,8 @@ def folded_convolutions(path: Path, mean: tuple[float, float, float], std: tuple
     model = read_onnx(path)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
-    except (OSError, ValueError) as fault:
-        raise DataError(f"weights beside {path} cannot be read ({fault}).") from None
+    except (OSError, ValueError, onnx.checker.ValidationError) as fault:
+        raise DataError(f"weights beside {path} cannot be read ({fault}); export the model to one file.") from None
     graph = model.graph
     stored = _floats(graph)
     norms = {node.input[0]: node for node in graph.node if node.op_type == "BatchNormalization"}

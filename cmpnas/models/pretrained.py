@@ -46,6 +46,14 @@ def require_fit(space: SearchSpace, weights: Sequence[Folded]) -> None:
             f"{there or 'missing'} in the file; bring the weights of that very network, or take a space that has the "
             "file's network as its largest."
         )
+    for layer in space.layers(space.extremes()[1]):
+        # Neither would start with the file's weights, and nobody would notice.
+        if layer.separate or dict(layer.options).get("se"):
+            what = f"separate: {', '.join(layer.separate)}" if layer.separate else "squeeze-excite"
+            raise DataError(
+                f"{layer.position} of space {space.name!r} has {what}, which cannot start from finished weights; "
+                "take a space without it."
+            )
 
 
 @torch.no_grad()

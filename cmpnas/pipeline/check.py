@@ -48,6 +48,11 @@ def check(recipe: Recipe, data: str | None = None) -> None:
             raise RecipeError(
                 f"query.views is {views}, but gallery {model.name!r} is embeddings without a model; use 0."
             )
+    if isinstance(gallery, FusionSettings) and gallery.training == "joint" and recipe.query.pretrained is not None:
+        raise RecipeError(
+            "query.pretrained starts at what a finished gallery says of pictures, and this one learns jointly; use "
+            "gallery.training two_stage, or leave it out."
+        )
     if isinstance(gallery, FusionSettings) and gallery.training == "joint" and views:
         raise RecipeError(f"query.views is {views}, but what is jointly trained sees unchanged pictures; use 0.")
     if isinstance(gallery, SingleSettings | FusionSettings):

@@ -139,6 +139,25 @@ def test_weights_of_another_network_are_refused(space, file):
         require_fit(load_space("resnet_small"), weights)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"), [({"se": 0.25}, "squeeze-excite"), ({"separate": "kernel"}, "separate: kernel")]
+)
+def test_what_would_stay_random_is_refused(file, change, words):
+    spec = small_spec()
+    spec["stages"][0] |= change
+    space = SearchSpace(Declared(check_spec(spec, "small")))
+    with pytest.raises(DataError, match=f"a.block1 of space 'small' has {words}"):
+        require_fit(space, folded_convolutions(file, HALF, HALF))
+
+
+def test_weights_beside_the_file_that_are_gone_are_named(file, tmp_path):
+    onnx.save(onnx.load(file), tmp_path / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert len(folded_convolutions(tmp_path / "net.onnx", HALF, HALF)) == len(folded_convolutions(file, HALF, HALF))
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(DataError, match="export the model to one file"):
+        folded_convolutions(tmp_path / "net.onnx", HALF, HALF)
+
+
 def test_weights_that_are_no_floats_are_refused(with_norms, tmp_path):
     model = onnx.load(with_norms)
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.int8), "k"))
