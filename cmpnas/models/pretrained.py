@@ -29,8 +29,9 @@ def require_fit(space: SearchSpace, weights: Sequence[Folded]) -> None:
     Raises:
         DataError: they are of another network, or the space has blocks whose channels nobody here can sort.
     """
+    layers = space.layers(space.extremes()[1])
     with torch.device("meta"):
-        network = network_of(space)(space.layers(space.extremes()[1]))
+        network = network_of(space)(layers)
     for name, block in network.named_children():
         if not isinstance(block, ConvBlock | MBConv | Embed | Resize):
             raise DataError(
@@ -46,7 +47,7 @@ def require_fit(space: SearchSpace, weights: Sequence[Folded]) -> None:
             f"{there or 'missing'} in the file; bring the weights of that very network, or take a space that has the "
             "file's network as its largest."
         )
-    for layer in space.layers(space.extremes()[1]):
+    for layer in layers:
         # Neither would start with the file's weights, and nobody would notice.
         if layer.separate or dict(layer.options).get("se"):
             what = f"separate: {', '.join(layer.separate)}" if layer.separate else "squeeze-excite"
@@ -93,8 +94,7 @@ def _convolutions(network: nn.Module) -> Iterator[tuple[nn.Conv2d, _BatchNorm]]:
     """Every convolution with the BatchNorm behind it, in the order of computation."""
     found = [module for module in network.modules() if isinstance(module, nn.Conv2d | _BatchNorm)]
     for conv, norm in zip(found[::2], found[1::2], strict=True):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
-            yield conv, norm
+        yield cast(nn.Conv2d, conv), cast(_BatchNorm, norm)
 
 
 def _unfold(norm: _BatchNorm, bias: Tensor) -> None:

@@ -135,7 +135,7 @@ def _feasible(space: SearchSpace, budget: Budget) -> str:
 
 
 def dry_run(recipe: Recipe, data: str | None = None) -> dict[str, Any]:
-    """What `search` would do, without reading data or weights and writing files; raises what `check` raises."""
+    """What `search` would do, without reading pictures or writing files; raises what `check` raises."""
     check(recipe, data)
     space = recipe.space()
     budget = recipe.search.budget

@@ -13,7 +13,6 @@ import torch
 
 from cmpnas.compat import Anchor
 from cmpnas.data import Splits, load_splits
-from cmpnas.data.load import data_file
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
 from cmpnas.files import hash_file, hash_of, read_json, write_json
@@ -33,7 +32,7 @@ from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.fusion import open_sources
 from cmpnas.pipeline.kinds import made_of, open_gallery
 from cmpnas.pipeline.once import once
-from cmpnas.pipeline.pretrained import read_pretrained
+from cmpnas.pipeline.pretrained import find_pretrained, read_pretrained
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import Evaluator, score_pair
@@ -89,8 +88,9 @@ class Stages:
         """Everything but the gallery option that the supernet is made of; how picks are finished is no part of it."""
         recipe = self.recipe
         query = recipe.query.model_dump(mode="json", exclude={"train"}, exclude_none=True)
-        if recipe.query.pretrained is not None:
-            query["pretrained"]["file"] = hash_file(data_file(recipe.data, self.data, recipe.query.pretrained.file))
+        pretrained = find_pretrained(recipe, self.data)
+        if pretrained is not None:
+            query["pretrained"]["file"] = hash_file(pretrained)
         space, limits = self.space.fingerprint, dict[str, Any](recipe.search.budget.to_json())
         if "latency_ms" in limits and self.space.latency_table is not None:
             limits["latency_table"] = self.space.latency_table.key
