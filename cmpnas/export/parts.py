@@ -53,9 +53,10 @@ class Parts:
 def parts_of(option: Option) -> Parts | None:
     """How ``option`` combines what models say; None for one that is a single model's own vectors."""
     if isinstance(option, MappedGallery):
-        return _mapped({option.model.settings.name: option}, rejects=False)
+        name = option.model.settings.name
+        return _mapped({name: option}, {name: 1.0}, rejects=False)
     if isinstance(option, EnsembleGallery):
-        return _mapped(option.members, rejects=option.settings.reject is not None)
+        return _mapped(option.members, option.settings.members, rejects=option.settings.reject is not None)
     if isinstance(option, FusionGallery):
         shapes = {
             entry.name: (width,) if entry.kind == "global" else (tokens, width)
@@ -65,7 +66,7 @@ def parts_of(option: Option) -> Parts | None:
     return None
 
 
-def _mapped(members: Mapping[str, Option], *, rejects: bool) -> Parts:
+def _mapped(members: Mapping[str, Option], weights: Mapping[str, float], *, rejects: bool) -> Parts:
     """Members, of which only the anchor has no transform."""
     models: dict[str, Option] = {}
     transforms: list[nn.Module] = []
@@ -76,22 +77,23 @@ def _mapped(members: Mapping[str, Option], *, rejects: bool) -> Parts:
         models[name] = model
         transforms.append(transform)
     inputs = {name: (model.embedding_dim,) for name, model in models.items()}
-    return Parts(inputs, models, Mean(transforms, rejects), rejects)
+    return Parts(inputs, models, Mean(transforms, [weights[name] for name in models], rejects), rejects)
 
 
 class Mean(nn.Module):
-    """The unit mean of vectors that are mapped into one space each: `cmpnas.gallery.ensemble.combine` as a module."""
+    """The unit weighted mean of vectors, each mapped into one space: `cmpnas.gallery.ensemble.combine` as a module."""
 
-    def __init__(self, transforms: Sequence[nn.Module], rejects: bool) -> None:
+    def __init__(self, transforms: Sequence[nn.Module], weights: Sequence[float], rejects: bool) -> None:
         super().__init__()
-        self.transforms, self.rejects = nn.ModuleList(transforms), rejects
+        self.transforms, self.weights, self.rejects = nn.ModuleList(transforms), weights, rejects
 
     def forward(self, parts: list[Tensor]) -> tuple[Tensor, ...]:
-        mapped = [F.normalize(own(F.normalize(part))) for own, part in zip(self.transforms, parts, strict=True)]
-        total, n = torch.stack(mapped).sum(0), len(mapped)
+        ready = zip(self.transforms, self.weights, parts, strict=True)
+        total = torch.stack([weight * F.normalize(own(F.normalize(part))) for own, weight, part in ready]).sum(0)
         if not self.rejects:
             return (F.normalize(total),)
-        return F.normalize(total), ((n * n - total.square().sum(1)) / (n * (n - 1))).clamp_min(0)
+        whole, alone = sum(self.weights) ** 2, sum(weight**2 for weight in self.weights)
+        return F.normalize(total), ((whole - total.square().sum(1)) / (whole - alone)).clamp_min(0)
 
 
 class Mixed(nn.Module):

@@ -24,7 +24,7 @@ _ZERO = 1e-6  # a shorter sum of unit vectors has no direction in float32
 
 @dataclass(frozen=True)
 class EnsembleGallery:
-    """A gallery option whose embeddings are the unit mean of its members'."""
+    """A gallery option whose embeddings are the unit weighted mean of its members'."""
 
     settings: EnsembleSettings
     members: Mapping[str, Option]
@@ -40,17 +40,22 @@ class EnsembleGallery:
 
     def embed(self, items: Items, what: str | None = None) -> np.ndarray:
         """Unit means of the members' embeddings of ``items``, float32 ``(N, D)``."""
-        return combine({name: member.embed(items, what) for name, member in self.members.items()})[0]
+        known = {name: member.embed(items, what) for name, member in self.members.items()}
+        return combine(known, self.settings.members)[0]
 
 
-def combine(members: Mapping[str, np.ndarray], into: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The unit mean of what each member says of each image, and how much they disagree.
+def combine(
+    members: Mapping[str, np.ndarray], weights: Mapping[str, float] | None = None, into: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The unit weighted mean of what each member says of each image, and how much they disagree.
 
-    The disagreement is the mean cosine distance over all pairs of members. It needs no pairs: of ``n`` unit vectors
-    whose sum has length ``s`` it is ``(n^2 - s^2) / (n (n - 1))``.
+    The disagreement is the mean cosine distance over all pairs of members, a pair weighing the product of its members'
+    weights. It needs no pairs: where the weights sum to ``w``, their squares to ``v``, and the weighted vectors to one
+    of length ``s``, it is ``(w^2 - s^2) / (w^2 - v)``.
 
     Args:
         members: by name, unit vectors ``(N, D)`` of the same images in the same order, arrays or memory maps.
+        weights: of each member, positive; by default all are equal.
         into: where to write the means, by default a new array.
 
     Returns:
@@ -70,20 +75,23 @@ def combine(members: Mapping[str, np.ndarray], into: np.ndarray | None = None) -
                 f"member {name!r} has vectors of shape {shape}, member {first!r} of {shapes[first]}; "
                 "members embed the same images into one space."
             )
-    n, (rows, width) = len(shapes), shapes[first]
+    rows, width = shapes[first]
+    weights = weights or dict.fromkeys(shapes, 1.0)
+    whole = sum(weights[name] for name in shapes) ** 2
+    alone = sum(weights[name] ** 2 for name in shapes)  # of each with itself
     mean = np.empty((rows, width), np.float32) if into is None else into
     distance = np.empty(rows, np.float32)
     for start in range(0, rows, _ROWS_AT_ONCE):
         part = slice(start, min(start + _ROWS_AT_ONCE, rows))
         total = np.zeros((part.stop - start, width))
         for name, vectors in members.items():
-            total += _checked(vectors[part], name, start)
+            total += weights[name] * _checked(vectors[part], name, start)
         squared = np.einsum("nd,nd->n", total, total)
-        if (squared < _ZERO).any():
-            row = start + int(np.flatnonzero(squared < _ZERO)[0])
+        if (squared < _ZERO * whole).any():
+            row = start + int(np.flatnonzero(squared < _ZERO * whole)[0])
             raise DataError(f"the members' vectors of row {row} cancel out and have no mean direction; leave one out.")
         mean[part] = total / np.sqrt(squared)[:, None]
-        distance[part] = np.maximum(0, (n * n - squared) / (n * (n - 1)))
+        distance[part] = np.maximum(0, (whole - squared) / (whole - alone))
     return mean, distance
 
 

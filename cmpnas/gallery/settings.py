@@ -16,6 +16,7 @@ from cmpnas.train.loop import Plan
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class MarginSettings(Strict):
@@ -262,20 +263,30 @@ class RejectSettings(Strict):
 
 
 class EnsembleSettings(Strict):
-    """The mean of the mapped embeddings of several of ``galleries``, by name; the anchor itself may be one."""
+    """The mean of the mapped embeddings of several of ``galleries``, by name; the anchor itself may be one.
+
+    ``members`` maps their names to their weights in the mean; a list of names is of equals.
+    """
 
     kind: Literal["ensemble"]
     name: Name
-    members: tuple[Name, ...]
+    members: dict[Name, Weight]
     reject: RejectSettings | None = None
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _lists_are_of_equals(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+            return value
+        if twice := [name for n, name in enumerate(value) if name in value[:n]]:
+            raise ValueError(f"member {twice[0]!r} is named twice; give another name to another transform of one model")
+        return dict.fromkeys(value, 1.0)
 
     @field_validator("members")
     @classmethod
-    def _are_several(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_several(cls, value: dict[str, float]) -> dict[str, float]:
         if len(value) < 2:
             raise ValueError(f"an ensemble has two members or more; there are {len(value)}")
-        if twice := [name for n, name in enumerate(value) if name in value[:n]]:
-            raise ValueError(f"member {twice[0]!r} is named twice; give another name to another transform of one model")
         return value
 
 

@@ -62,7 +62,8 @@ def describe_option(stages: Stages, stage: OptionStage) -> dict[str, Any]:
     """A gallery option as a manifest has it: what it costs, and the hashes of all that it was made of."""
     told = summary(stage) | {"key": stage.key, "model": _model(stages, stage)}
     if isinstance(stage, EnsembleStage):
-        told["models"] = [_describe_model(stages, member) for member in stage.members.values()]
+        weights = stage.settings.members
+        told["models"] = [_describe_model(stages, m) | {"weight": weights[name]} for name, m in stage.members.items()]
         if stage.settings.reject is not None:
             distance, (out, limit) = stage.indexed.distance, stage.rejects(stage.indexed.distance)  # type: ignore[arg-type]
             told["reject"] = stage.settings.reject.model_dump(mode="json", exclude_none=True)

@@ -107,7 +107,8 @@ def index_options(options: Mapping[str, OptionStage], items: Items) -> dict[str,
     }
     for name, stage in options.items():
         if isinstance(stage, EnsembleStage):
-            mean, distance = combine({member: known[member].gallery for member in stage.members})
+            members = {member: known[member].gallery for member in stage.members}
+            mean, distance = combine(members, stage.settings.members)
             known[name] = Indexed(mean, stage.rejects(distance)[0], distance)
     return {name: known[name] for name in options}
 
@@ -235,7 +236,7 @@ class EnsembleStage:
 
         def make() -> None:
             shape = next(iter(members.values())).shape
-            mean, distance = combine(members, _new(self.folder, *shape))
+            mean, distance = combine(members, self.settings.members, _new(self.folder, *shape))
             out, limit = self.rejects(distance)
             np.save(self.folder / "distance.npy", distance)
             if out is not None:

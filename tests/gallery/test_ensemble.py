@@ -25,18 +25,26 @@ def drawn(members, n=50, d=7, seed=0):
     return {f"m{k}": unit(common + spread * rng.normal(size=(n, d))).astype(np.float32) for k in range(members)}
 
 
-@pytest.mark.parametrize("members", [2, 3, 5])
-def test_mean_and_disagreement_equal_naive_loops(members, monkeypatch):
+@pytest.mark.parametrize("weights", [None, [2, 0.5], [1, 1, 1], [3, 0.1, 1.7], [1, 2, 3, 4, 5]])
+def test_mean_and_disagreement_equal_naive_loops(weights, monkeypatch):
     monkeypatch.setattr(ensemble, "_ROWS_AT_ONCE", 16)
-    known = drawn(members)
-    mean, distance = combine(known)
+    known = drawn(len(weights or "ab"))
+    of = dict(zip(known, weights or [1, 1], strict=True))
+    mean, distance = combine(known, weights and of)
     for row in range(50):
-        vectors = [known[name][row].astype(float) for name in known]
-        total = sum(vectors)
+        vectors = {name: known[name][row].astype(float) for name in known}
+        total = sum(of[name] * vector for name, vector in vectors.items())
         assert mean[row] == pytest.approx(total / np.sqrt(total @ total), abs=1e-6)
-        pairs = [1 - a @ b for a, b in combinations(vectors, 2)]
-        assert distance[row] == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)
+        pairs = [(of[a] * of[b], 1 - vectors[a] @ vectors[b]) for a, b in combinations(known, 2)]
+        expected = sum(weight * apart for weight, apart in pairs) / sum(weight for weight, _ in pairs)
+        assert distance[row] == pytest.approx(expected, abs=1e-6)
     assert mean.dtype == distance.dtype == np.float32
+
+
+def test_only_ratios_of_weights_count():
+    known = drawn(3)
+    ones, tens = combine(known), combine(known, dict.fromkeys(known, 10.0))
+    assert all(np.allclose(one, ten, atol=1e-6) for one, ten in zip(ones, tens, strict=True))
 
 
 def test_members_may_be_memory_maps_and_so_may_the_mean(tmp_path):
@@ -45,7 +53,7 @@ def test_members_may_be_memory_maps_and_so_may_the_mean(tmp_path):
         np.save(tmp_path / f"{name}.npy", vectors)
     maps = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in known}
     into = np.lib.format.open_memmap(tmp_path / "mean.npy", mode="w+", dtype=np.float32, shape=(50, 7))
-    combine(maps, into)
+    combine(maps, into=into)
     assert np.array_equal(np.load(tmp_path / "mean.npy"), combine(known)[0])
 
 
@@ -90,8 +98,26 @@ def test_members_that_cancel_out_and_an_ensemble_of_one():
         combine({})
 
 
+def test_a_list_of_members_is_of_equals():
+    def made(members):
+        return EnsembleSettings(kind="ensemble", name="e", members=members)
+
+    assert made(["b", "a"]) == made({"b": 1, "a": 1})
+    assert list(made(["b", "a"]).members) == ["b", "a"]
+    assert made({"a": 1, "b": 0.5}).members == {"a": 1.0, "b": 0.5}
+
+
 @pytest.mark.parametrize(
-    ("members", "message"), [(["a"], "two members or more; there are 1"), (["a", "a"], "'a' is na")]
+    ("members", "message"),
+    [
+        (["a"], "two members or more; there are 1"),
+        (["a", "a"], "'a' is na"),
+        ({"a": 1}, "two members or more; there are 1"),
+        ({"a": 1, "b": 0}, "greater than 0"),
+        ({"a": 1, "b": float("inf")}, "finite"),
+        ([1, 2], "valid dictionary"),
+        ("ab", "valid dictionary"),
+    ],
 )
 def test_settings_of_one_or_of_twins(members, message):
     with pytest.raises(ValueError, match=message):

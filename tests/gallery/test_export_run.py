@@ -44,7 +44,7 @@ def run(data, tmp_path_factory):
         "galleries": [
             {"kind": "onnx", "name": "b", "file": "b.onnx", "transform": TRANSFORM, **look},
             {"kind": "precomputed", "name": "saved", "file": "saved.npz", "mflops": 20, "transform": TRANSFORM},
-            {"kind": "ensemble", "name": "sure", "members": ["b", "anchor"], "reject": {"coverage": 0.5}},
+            {"kind": "ensemble", "name": "sure", "members": {"b": 0.4, "anchor": 1}, "reject": {"coverage": 0.5}},
             {"kind": "ensemble", "name": "all", "members": ["anchor", "b", "saved"]},
         ],
         "query": {
@@ -54,7 +54,7 @@ def run(data, tmp_path_factory):
         },
         "search": {"trials": 4, "population": 4, "calibration_images": 8},
     }  # fmt: skip
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     about = [str(folder / "run"), "--data", str(data)]
     assert main(["search", "--recipe", str(folder / "recipe.yaml"), "--run", *about]) == 0
     assert main(["train", *about, "--pick", "cheapest"]) == 0

@@ -32,7 +32,7 @@ ALL = [
     mapped("b"),
     mapped("c", mflops=30, transform=TRANSFORM | {"kind": "wide"}),
     ensemble("three", ["anchor", "b", "c"], reject={"coverage": 0.5}),
-    ensemble("two", ["c", "b"]),
+    ensemble("two", {"c": 1, "b": 0.3}),
 ]
 
 
