@@ -14,6 +14,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from cmpnas.cost.value import Cost
 from cmpnas.errors import DataError, unknown
+from cmpnas.files import hash_file, hash_of
 
 Shape = Callable[[str], tuple[int, ...]]
 
@@ -57,6 +58,17 @@ def read_onnx(path: Path) -> ModelProto:
     if not model.graph.node:
         raise DataError(f"{path} is damaged or no ONNX model; export it again.")
     return model
+
+
+def hash_onnx(path: Path) -> str:
+    """Hash of a model's file and of the files beside it that hold its weights.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    entries = (entry for tensor in read_onnx(path).graph.initializer for entry in tensor.external_data)
+    beside = sorted({entry.value for entry in entries if entry.key == "location"})
+    return hash_of(hash_file(path), [hash_file(path.parent / name) for name in beside])
 
 
 def image_input(model: ModelProto) -> ImageInput:

@@ -50,18 +50,19 @@ class Items(Dataset[tuple[Tensor, Tensor]]):
 
     def float_batches(self, batch_size: int, rows: np.ndarray | None = None) -> Iterator[Tensor]:
         """All pictures in order, or some: float32 ``(B, 3, S, S)``."""
-        return self._float_batches(np.arange(len(self)) if rows is None else rows, batch_size)
+        order = np.arange(len(self)) if rows is None else rows
+        for start in range(0, len(order), batch_size):
+            yield to_float(self.images.read(order[start : start + batch_size]))
 
     def sample_batches(self, batch_size: int, count: int) -> Iterator[Tensor]:
         """``count`` pictures, the same ones every time, mixed: float32 ``(B, 3, S, S)``.
 
-        Each batch is a fair sample of the whole, however the items are sorted.
+        Each batch is a fair sample of the whole, however the items are sorted; they are as even as can be, for
+        statistics of a last one of few pictures, or of a single one, say little, or nothing.
         """
-        return self._float_batches(np.random.default_rng(0).permutation(len(self))[:count], batch_size)
-
-    def _float_batches(self, order: np.ndarray, batch_size: int) -> Iterator[Tensor]:
-        for start in range(0, len(order), batch_size):
-            yield to_float(self.images.read(order[start : start + batch_size]))
+        order = np.random.default_rng(0).permutation(len(self))[:count]
+        for part in np.array_split(order, -(-len(order) // batch_size)):
+            yield to_float(self.images.read(part))
 
 
 def blank(count: int) -> Items:

@@ -11,9 +11,8 @@ import torch
 from onnx import ModelProto, TensorProto, helper, load
 from torch import Tensor
 
-from cmpnas.cost.onnx import ImageInput, agreed_size, count_onnx, image_input, read_onnx
+from cmpnas.cost.onnx import ImageInput, agreed_size, count_onnx, hash_onnx, image_input, read_onnx
 from cmpnas.errors import DataError, unknown
-from cmpnas.files import hash_file, hash_of
 from cmpnas.gallery.frozen import FrozenModel, reason_of
 from cmpnas.gallery.settings import OnnxSettings
 
@@ -67,13 +66,12 @@ def open_onnx(settings: OnnxSettings, path: Path, size: int, map_output: str | N
     for value in [value for value in model.graph.output if value.name not in wanted]:
         model.graph.output.remove(value)  # what nobody asks for costs nothing
     run = OnnxRun(path, output, taken, open_session(path, map_output))
-    fingerprint = hash_of(hash_file(path), [hash_file(path.parent / name) for name in _beside(model)])
     return FrozenModel(
         settings,
         run,
         side,
         lambda: count_onnx(model, side).macs,
-        fingerprint,
+        hash_onnx(path),
         run_with_map=None if map_output is None else lambda pictures: run.give(pictures, wanted),
     )
 
@@ -112,9 +110,3 @@ def open_session(path: Path, map_output: str | None = None):  # type: ignore[no-
         return onnxruntime.InferenceSession(source, options, providers=providers)
     except Exception as fault:  # onnxruntime's own kinds
         raise DataError(f"{path} cannot be run ({reason_of(fault)}); export it again.") from None
-
-
-def _beside(model: ModelProto) -> list[str]:
-    """Names of the files beside the model's own that hold its weights."""
-    entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
-    return sorted({entry.value for entry in entries if entry.key == "location"})

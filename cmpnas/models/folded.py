@@ -39,11 +39,12 @@ def folded_convolutions(path: Path, mean: tuple[float, float, float], std: tuple
     for node in graph.node:
         if node.op_type != "Conv":
             continue
-        if missing := [name for name in node.input[1:] if name not in stored]:
+        norm = norms.get(node.output[0])
+        needed = [*node.input[1:], *(norm.input[1:5] if norm is not None else ())]
+        if missing := [name for name in needed if name not in stored]:
             raise DataError(f"{path}: {missing[0]!r} of a convolution is not stored as floats; bring a float model.")
         kernel = stored[node.input[1]]
         bias = stored[node.input[2]] if len(node.input) > 2 else np.zeros(len(kernel))
-        norm = norms.get(node.output[0])
         if norm is not None:
             scale, shift, centre, variance = (stored[name] for name in norm.input[1:5])
             eps = next((a.f for a in norm.attribute if a.name == "epsilon"), 1e-5)

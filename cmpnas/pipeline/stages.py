@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cmpnas.compat import Anchor
+from cmpnas.cost.onnx import hash_onnx
 from cmpnas.data import Splits, load_splits
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
@@ -90,7 +91,7 @@ class Stages:
         query = recipe.query.model_dump(mode="json", exclude={"train"}, exclude_none=True)
         pretrained = find_pretrained(recipe, self.data)
         if pretrained is not None:
-            query["pretrained"]["file"] = hash_file(pretrained)
+            query["pretrained"]["file"] = hash_onnx(pretrained)
         space, limits = self.space.fingerprint, dict[str, Any](recipe.search.budget.to_json())
         if "latency_ms" in limits and self.space.latency_table is not None:
             limits["latency_table"] = self.space.latency_table.key

@@ -158,6 +158,7 @@ def test_calibration_samples_are_fair_however_items_are_sorted(npz, tmp_path):
     )
     first = next(items.sample_batches(4, 8))
     assert not torch.equal(first, next(items.float_batches(4)))
+    assert [len(batch) for batch in items.sample_batches(7, 8)] == [4, 4]  # not 7 and 1, whose variance is nothing
 
 
 def test_folder_and_sources(folder, tmp_path):

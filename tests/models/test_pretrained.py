@@ -158,11 +158,13 @@ def test_weights_beside_the_file_that_are_gone_are_named(file, tmp_path):
         folded_convolutions(tmp_path / "net.onnx", HALF, HALF)
 
 
-def test_weights_that_are_no_floats_are_refused(with_norms, tmp_path):
+@pytest.mark.parametrize("name", ["k", "v"])
+def test_weights_that_are_no_floats_are_refused(name, with_norms, tmp_path):
     model = onnx.load(with_norms)
-    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((4, 3, 3, 3), np.int8), "k"))
+    [stored] = [tensor for tensor in model.graph.initializer if tensor.name == name]
+    stored.CopyFrom(numpy_helper.from_array(np.zeros(tuple(stored.dims), np.int8), name))
     onnx.save(model, tmp_path / "int8.onnx")
-    with pytest.raises(DataError, match="'k' of a convolution is not stored as floats"):
+    with pytest.raises(DataError, match=f"'{name}' of a convolution is not stored as floats"):
         folded_convolutions(tmp_path / "int8.onnx", HALF, HALF)
 
 

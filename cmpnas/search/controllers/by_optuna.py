@@ -9,8 +9,6 @@ from cmpnas.search.controllers.novelty import Novelty
 from cmpnas.search.feasible import Feasible
 from cmpnas.space import Arch
 
-_REDRAWS = 40  # proposals of the sampler that may be old before a fresh one is drawn for it
-
 
 class OptunaController(ABC):
     """A genome holds a value for every decision; the nearest feasible architecture is what it means.
@@ -18,6 +16,8 @@ class OptunaController(ABC):
     So no proposal is infeasible, and the sampler needs no penalties. A proposal that is not new is told as failed,
     which keeps it out of what the sampler learns from, and the next is asked for.
     """
+
+    redraws = 40  # proposals of the sampler that may be old before a fresh one is drawn for it
 
     def __init__(self, feasible: Feasible, *, population: int, seed: int) -> None:
         import optuna
@@ -44,7 +44,7 @@ class OptunaController(ABC):
         while self._planned:
             if (arch := self._planned.pop()) not in self._novelty:
                 return self._propose(arch)
-        for _ in range(_REDRAWS):
+        for _ in range(self.redraws):
             if (proposed := self._propose()) is not None:
                 return proposed
         fresh = self._novelty.draw()
@@ -118,6 +118,8 @@ class OptunaTPE(OptunaController):
 
 class OptunaGP(OptunaController):
     """Gaussian process by Optuna with expected hypervolume improvement; half a second and more a proposal"""
+
+    redraws = 3  # each costs as much as the first, and from unchanged results it proposes much the same
 
     def sampler(self, population: int, seed: int) -> Any:
         import optuna
