@@ -25,6 +25,7 @@ from cmpnas.gallery.settings import (
     SingleSettings,
     Spread,
     Unit,
+    ViewsSettings,
 )
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
@@ -170,6 +171,12 @@ class Recipe(Experiment):
                 for name in option.members:
                     if name not in models:
                         raise ValueError(f"gallery {option.name!r}: {unknown('member', name, models)}")
+            elif isinstance(option, ViewsSettings):
+                if not isinstance(self.gallery, SingleSettings | BroughtSettings):
+                    raise ValueError(
+                        f"gallery {option.name!r} is of views of pictures, which {self.gallery.name!r}, of kind "
+                        f"{self.gallery.kind}, never sees; leave it out"
+                    )
             elif option.transform is None:
                 raise ValueError(f"gallery {option.name!r} needs a transform into the space of {self.gallery.name!r}")
         return self

@@ -25,6 +25,7 @@ from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.fusion import FusionGallery
 from cmpnas.gallery.onnx import OnnxRun
 from cmpnas.gallery.single import SingleGallery
+from cmpnas.gallery.views import Views, ViewsGallery
 from cmpnas.train.device import device
 
 
@@ -43,16 +44,28 @@ def in_float32(option: Option) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """What that file must give of pictures ``(N, 3, S, S)``, by whatever runs the models here."""
     parts = parts_of(option)
     if parts is None:
-        encoder = UnitEncoder(option.network).to(device()).eval()  # type: ignore[attr-defined]
+        encoder = _encoder(option).to(device()).eval()
         return lambda images: (encoder(images),)
     encoders = [in_float32(model) for model in parts.models.values()]
     combine: Callable[[list[Tensor]], tuple[Tensor, ...]] = parts.combine.to(device()).eval()
     return lambda images: combine([encode(images)[0] for encode in encoders])
 
 
+def _encoder(option: Option) -> UnitEncoder:
+    """A single model's own vectors, or the mean of what it says of views."""
+    if isinstance(option, ViewsGallery):
+        return UnitEncoder(Views(_encoder(option.model), option.settings))
+    return UnitEncoder(option.network)  # type: ignore[attr-defined]
+
+
 def _graph(option: Option, taken: Pictures) -> onnx.ModelProto:
-    if isinstance(option, SingleGallery):
-        return _traced(nn.Sequential(taken.preparation(), UnitEncoder(option.network)), taken.example(2))
+    if isinstance(option, ViewsGallery) and not isinstance(option.model, SingleGallery):
+        raise NoGraphError(
+            f"gallery {option.settings.name!r} is of views by a finished model; only those of a model "
+            "that was trained here are one graph"
+        )
+    if isinstance(option, SingleGallery | ViewsGallery):
+        return _traced(nn.Sequential(taken.preparation(), _encoder(option)), taken.example(2))
     if isinstance(option, BroughtGallery):
         return _brought(option, taken)
     if isinstance(option, FusionGallery):

@@ -290,4 +290,26 @@ class EnsembleSettings(Strict):
         return value
 
 
-AnyOption = Annotated[SingleSettings | PrecomputedSettings | AnyBrought | EnsembleSettings, Field(discriminator="kind")]
+class ViewsSettings(Strict):
+    """The mean of the anchor's embeddings of each image and of ``views`` views of it, as ``augment`` changes pictures.
+
+    The views are the same for every image. What the anchor was trained with is a good choice, but for ``erase``.
+    """
+
+    kind: Literal["views"]
+    name: Name
+    views: Annotated[int, Field(ge=1, le=1024)]
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Self:
+        if self.augment == Augment():
+            raise ValueError(
+                "augment changes nothing, so all views are the image itself; give flip, zoom, shift or turn"
+            )
+        return self
+
+
+AnyOption = Annotated[
+    SingleSettings | PrecomputedSettings | AnyBrought | EnsembleSettings | ViewsSettings, Field(discriminator="kind")
+]

@@ -23,6 +23,7 @@ from cmpnas.gallery.settings import (
     SingleSettings,
     SoftmaxProjection,
     TimmSettings,
+    ViewsSettings,
 )
 from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.timm import require_timm
@@ -76,7 +77,7 @@ def _anchors(recipe: Recipe) -> Sequence[AnyGallery]:
 
 def _models(recipe: Recipe) -> list[AnyGallery]:
     """Every gallery model: the anchor's and those beside it."""
-    beside = (option for option in recipe.galleries if not isinstance(option, EnsembleSettings))
+    beside = (option for option in recipe.galleries if not isinstance(option, EnsembleSettings | ViewsSettings))
     return [*_anchors(recipe), *beside]
 
 

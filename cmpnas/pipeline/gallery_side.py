@@ -143,5 +143,8 @@ def _said(stages: Stages, stage: OptionStage, rows: np.ndarray) -> dict[str, np.
         arrays = [part[:, 0] if flat else part for part, flat in zip(features, globally, strict=True)]
         return {name: part.numpy() for name, part in zip(option.bank.names, arrays, strict=True)}
     members = stage.members if isinstance(stage, EnsembleStage) else {stage.settings.name: stage}
-    own = {name: one.own if isinstance(one, MappedStage) else stages for name, one in members.items()}
-    return {name: np.array(one.embedded.gallery[rows]) for name, one in own.items()}
+    own = {
+        name: one.own.embedded.gallery if isinstance(one, MappedStage) else one.indexed.gallery
+        for name, one in members.items()
+    }
+    return {name: np.array(vectors[rows]) for name, vectors in own.items()}

@@ -16,8 +16,9 @@ from cmpnas.errors import RunError, unknown
 from cmpnas.files import hash_of, read_json, read_npy, whole, write_json
 from cmpnas.gallery.base import Indexed, Option, anchor
 from cmpnas.gallery.ensemble import EnsembleGallery, combine, rejected, write_rejected
-from cmpnas.gallery.settings import AnyGallery, EnsembleSettings
+from cmpnas.gallery.settings import AnyGallery, EnsembleSettings, ViewsSettings
 from cmpnas.gallery.transform import MappedGallery, load_transform, train_transform
+from cmpnas.gallery.views import ViewsGallery
 from cmpnas.pipeline.stages import Stages
 from cmpnas.retrieval import GalleryIndex
 from cmpnas.search.evaluator import Evaluator
@@ -40,7 +41,7 @@ class OptionStage(Protocol):
     """
 
     @property
-    def settings(self) -> AnyGallery | EnsembleSettings: ...
+    def settings(self) -> AnyGallery | EnsembleSettings | ViewsSettings: ...
     @property
     def folder(self) -> Path: ...
     @property
@@ -60,6 +61,8 @@ def open_options(stages: Stages) -> dict[str, OptionStage]:
     for settings in stages.recipe.galleries:
         if isinstance(settings, EnsembleSettings):
             ensembles[settings.name] = settings
+        elif isinstance(settings, ViewsSettings):
+            found[settings.name] = ViewsStage(stages, settings)
         else:
             found[settings.name] = MappedStage(stages, settings)
     for name, settings in ensembles.items():
@@ -203,6 +206,38 @@ class MappedStage:
     @property
     def kept_bytes(self) -> int:
         return _FLOAT * self.own.gallery.embedding_dim
+
+
+@dataclass
+class ViewsStage:
+    """The anchor's mean of several views of each image."""
+
+    stages: Stages
+    settings: ViewsSettings
+    kept_bytes = 0
+
+    @property
+    def folder(self) -> Path:
+        return self.stages.run.path / "gallery" / self.settings.name
+
+    @cached_property
+    def key(self) -> str:
+        return hash_of(self.settings.model_dump(mode="json"), self.stages.gallery_key)
+
+    @cached_property
+    def option(self) -> ViewsGallery:
+        return ViewsGallery(self.settings, self.stages.gallery)
+
+    @cached_property
+    def indexed(self) -> Indexed:
+        def make() -> None:
+            vectors = self.option.embed(self.stages.splits.search.gallery, f"embed {self.settings.name}")
+            np.save(self.folder / "gallery.npy", vectors)
+            _save_index(GalleryIndex.build(vectors), self.folder)
+
+        _claim(self.folder, self.key)
+        _once(self.folder, make)
+        return Indexed(_load(self.folder, "gallery"))
 
 
 @dataclass

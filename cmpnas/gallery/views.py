@@ -1,0 +1,70 @@
+"""The anchor, looking at each gallery image several times: the mean of what it says of a few views.
+
+An image is indexed once and searched a million times, so what a query network cannot afford, its gallery can. The views
+are the same for every image, so a vector depends on its image alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cmpnas.data.augment import augment, draws
+from cmpnas.data.items import Items
+from cmpnas.gallery.base import Gallery
+from cmpnas.gallery.settings import ViewsSettings
+from cmpnas.progress import track
+from cmpnas.train.device import device
+from cmpnas.train.embed import embed_batches
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class ViewsGallery:
+    """A gallery option whose embeddings are the unit mean of the anchor's, of each image and of views of it."""
+
+    settings: ViewsSettings
+    model: Gallery
+
+    @property
+    def mflops(self) -> float:
+        """Of the image itself and of every view."""
+        return (1 + self.settings.views) * self.model.mflops
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.model.embedding_dim
+
+    def embed(self, items: Items, what: str | None = None) -> np.ndarray:
+        """Unit embeddings of ``items`` in the anchor's space, float32 ``(N, D)``."""
+        where, encoder = device(), self.model.encoder
+        assert encoder is not None, "recipes refuse views of saved embeddings"
+        batches = items.float_batches(_BATCH)
+        if what is not None:
+            batches = track(batches, what, total=-(-len(items) // _BATCH))
+        return embed_batches(Views(lambda view: encoder(view.to(where)), self.settings), batches).numpy()
+
+
+class Views(nn.Module):
+    """Float images ``(B, 3, S, S)`` to the sum of what ``encode`` says, unit ``(B, D)``, of them and of their views."""
+
+    chance: Tensor
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], settings: ViewsSettings) -> None:
+        super().__init__()
+        self.encode, self.settings = encode, settings
+        one = torch.zeros(1, dtype=torch.int64)
+        self.register_buffer("chance", torch.cat([draws(one, view) for view in range(settings.views)]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([self.encode(view) for view in self._shown(images)]).sum(0)
+
+    def _shown(self, images: Tensor) -> Iterator[Tensor]:
+        yield images
+        for row in self.chance:
+            yield augment(images, self.settings.augment, row.expand(images.shape[0], -1))
