@@ -45,7 +45,8 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
     metrics = list(dict.fromkeys([recipe.search.metric, *recipe.report]))
     galleries = index_options(options, task.gallery)
     option = options[anchor].option
-    paragon = score_pair(option.embed(task.query), galleries[anchor].gallery, task, metrics)
+    asked = option.embed(task.query)
+    paragon = score_pair(asked, galleries[anchor].gallery, task, metrics)
     systems = [_system("paragon       M(g,g)", option.mflops, paragon, metrics)]
     verdicts, controls, rejections = [], {}, []
     for number, how in enumerate(trained, 1):
@@ -69,6 +70,10 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
             untrained = _untrained(stages, arch, task.query)
             controls[arch] = score_pair(untrained, galleries[anchor].gallery, task, metrics)
             systems.append(_system(f"untrained     M(u,g)  u{number}", cost.mflops, controls[arch], metrics))
+    for called, known in galleries.items():
+        if called != anchor:  # a better index serves the large model too
+            scores = score_pair(asked, known.gallery, task, metrics, known.rejected)
+            systems.append(_system(f"large model   M(g,{called})", option.mflops, scores, metrics))
     manifest = run.manifest()
     result = {
         "recipe": recipe.name,

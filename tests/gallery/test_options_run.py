@@ -237,6 +237,7 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     assert [s["name"].split()[1] for s in result["systems"][1:6]] == [
         "M(q,g)", "M(q,b)", "M(q,c)", "M(q,three)", "M(q,two)",
     ]  # fmt: skip
+    assert [s["name"].split()[2] for s in result["systems"][-4:]] == ["M(g,b)", "M(g,c)", "M(g,three)", "M(g,two)"]
     assert [v["gallery"] for v in result["verdicts"]] == ["anchor", "b", "c", "three", "two"]
     assert result["verdicts"][0]["over_anchor"] == 0
     assert [(found["gallery"], found["coverage"]) for found in result["rejections"]] == [
@@ -271,6 +272,8 @@ MISTAKES = [
     ([mapped("b"), ensemble("e", ["b", "anchor"], reject={})], "reject: give either coverage or distance"),
     ([mapped("b", transform=TRANSFORM | {"kind": "round"})], "transform.kind: input should be 'linear', 'parallel',"),
     ([mapped("b", transform={"kind": "linear"})], "transform.train: required"),
+    ([{"kind": "views", "name": "v", "views": 3, "augment": {"flip": 1}}], "which 'anchor', of kind precomputed, never"),
+    ([{"kind": "views", "name": "v", "views": 3, "augment": {}}], "all views are the image itself; give flip"),
     ([mapped("nope")], "nope.npz does not exist"),
     ([mapped("short")], "short.npz holds 95 embeddings, the data set 96 items"),
     ([mapped("broken")], "embeddings hold NaN or infinity, first in row 5"),
