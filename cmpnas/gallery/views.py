@@ -21,7 +21,7 @@ from cmpnas.progress import track
 from cmpnas.train.device import device
 from cmpnas.train.embed import embed_batches
 
-_BATCH = 256
+_BATCH = 256  # pictures, views among them
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class ViewsGallery:
         """Unit embeddings of ``items`` in the anchor's space, float32 ``(N, D)``."""
         where, encoder = device(), self.model.encoder
         assert encoder is not None, "recipes refuse views of saved embeddings"
-        batches = items.float_batches(_BATCH)
+        size = max(1, _BATCH // (1 + self.settings.views))
+        batches = items.float_batches(size)
         if what is not None:
-            batches = track(batches, what, total=-(-len(items) // _BATCH))
+            batches = track(batches, what, total=-(-len(items) // size))
         return embed_batches(Views(lambda view: encoder(view.to(where)), self.settings), batches).numpy()
 
 
@@ -62,7 +63,9 @@ class Views(nn.Module):
         self.register_buffer("chance", torch.cat([draws(one, view) for view in range(settings.views)]))
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.stack([self.encode(view) for view in self._shown(images)]).sum(0)
+        shown = list(self._shown(images))
+        # All at once, so that a graph of it holds the model once.
+        return self.encode(torch.cat(shown)).unflatten(0, (len(shown), -1)).sum(0)
 
     def _shown(self, images: Tensor) -> Iterator[Tensor]:
         yield images

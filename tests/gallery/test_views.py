@@ -41,7 +41,7 @@ def option():
 
 
 def test_a_vector_is_the_mean_over_views_whatever_is_beside_its_image(option, items, monkeypatch):
-    monkeypatch.setattr(views, "_BATCH", 7)
+    monkeypatch.setattr(views, "_BATCH", 35)  # seven images
     got = option.embed(items)
     for row in range(len(items)):
         image = to_float(items.images.read(np.array([row])))
