@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cmpnas.data.augment import augment, draws
 from cmpnas.data.items import Items
+from cmpnas.errors import DataError
 from cmpnas.gallery.base import Gallery
 from cmpnas.gallery.settings import ViewsSettings
 from cmpnas.progress import track
@@ -41,9 +42,14 @@ class ViewsGallery:
         return self.model.embedding_dim
 
     def embed(self, items: Items, what: str | None = None) -> np.ndarray:
-        """Unit embeddings of ``items`` in the anchor's space, float32 ``(N, D)``."""
+        """Unit embeddings of ``items`` in the anchor's space, float32 ``(N, D)``.
+
+        Raises:
+            DataError: the anchor is of saved embeddings.
+        """
         where, encoder = device(), self.model.encoder
-        assert encoder is not None, "recipes refuse views of saved embeddings"
+        if encoder is None:
+            raise DataError(f"gallery {self.settings.name!r} is of views of pictures; saved embeddings have none.")
         size = max(1, _BATCH // (1 + self.settings.views))
         batches = items.float_batches(size)
         if what is not None:
