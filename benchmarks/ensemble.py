@@ -30,8 +30,9 @@ from cmpnas.data import Items, Protocol, load_splits
 from cmpnas.gallery.base import Embedded, Gallery, anchor
 from cmpnas.gallery.brought import open_model
 from cmpnas.gallery.ensemble import combine, rejected
+from cmpnas.gallery.option_settings import RejectSettings
 from cmpnas.gallery.projection import load_projected, make_projection
-from cmpnas.gallery.settings import OnnxSettings, RejectSettings, TransformSettings
+from cmpnas.gallery.settings import OnnxSettings, TransformSettings
 from cmpnas.gallery.transform import Transform, learn, load_transform, train_transform
 from cmpnas.models.network import build_network
 from cmpnas.pipeline.stages import Stages

@@ -16,17 +16,8 @@ from cmpnas.cost.latency import read_latency_table
 from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import RecipeError, unknown
-from cmpnas.gallery.settings import (
-    AnyGallery,
-    AnyOption,
-    BroughtSettings,
-    EnsembleSettings,
-    FusionSettings,
-    SingleSettings,
-    Spread,
-    Unit,
-    ViewsSettings,
-)
+from cmpnas.gallery.option_settings import AnyOption, EnsembleSettings, ViewsSettings
+from cmpnas.gallery.settings import AnyGallery, BroughtSettings, FusionSettings, SingleSettings, Spread, Unit
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.search.settings import SearchSettings, TextSearchSettings, metric_name

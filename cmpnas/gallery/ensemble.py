@@ -16,7 +16,7 @@ from cmpnas.data.items import Items
 from cmpnas.errors import DataError
 from cmpnas.files import whole
 from cmpnas.gallery.base import Option
-from cmpnas.gallery.settings import EnsembleSettings, RejectSettings
+from cmpnas.gallery.option_settings import EnsembleSettings, RejectSettings
 
 _ROWS_AT_ONCE = 65_536
 _ZERO = 1e-6  # a shorter sum of unit vectors has no direction in float32

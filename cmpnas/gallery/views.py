@@ -17,7 +17,7 @@ from cmpnas.data.augment import augment, draws
 from cmpnas.data.items import Items
 from cmpnas.errors import DataError
 from cmpnas.gallery.base import Gallery
-from cmpnas.gallery.settings import ViewsSettings
+from cmpnas.gallery.option_settings import ViewsSettings
 from cmpnas.progress import track
 from cmpnas.train.device import device
 from cmpnas.train.embed import embed_batches

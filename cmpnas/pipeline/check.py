@@ -13,17 +13,16 @@ from cmpnas.data import Splits
 from cmpnas.data.items import Steps
 from cmpnas.data.load import data_file, named_folder
 from cmpnas.errors import BudgetError, RecipeError, unknown
+from cmpnas.gallery.option_settings import EnsembleSettings, ViewsSettings
 from cmpnas.gallery.settings import (
     AnyGallery,
     BroughtSettings,
-    EnsembleSettings,
     FileSettings,
     FusionSettings,
     PrecomputedSettings,
     SingleSettings,
     SoftmaxProjection,
     TimmSettings,
-    ViewsSettings,
 )
 from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.timm import require_timm

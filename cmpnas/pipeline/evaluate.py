@@ -13,7 +13,7 @@ from cmpnas.errors import RunError
 from cmpnas.files import write_json
 from cmpnas.gallery.base import Indexed
 from cmpnas.gallery.ensemble import rejected
-from cmpnas.gallery.settings import RejectSettings
+from cmpnas.gallery.option_settings import RejectSettings
 from cmpnas.pipeline.options import index_options, open_options
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import list_finished, load_finished

@@ -20,7 +20,8 @@ from cmpnas.export.weights8 import write_weights8_within
 from cmpnas.files import hash_file, read_json, write, write_json
 from cmpnas.models.network import Network
 from cmpnas.pipeline.gallery_side import describe_option, write_gallery_side
-from cmpnas.pipeline.options import OptionStage, find_option
+from cmpnas.pipeline.option_stages import OptionStage
+from cmpnas.pipeline.options import find_option
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import Finish, load_finished
 from cmpnas.provenance import versions

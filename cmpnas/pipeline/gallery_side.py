@@ -18,7 +18,8 @@ from cmpnas.export.pictures import Pictures
 from cmpnas.export.proof import SEVERAL, Judge, check_near, check_vectors
 from cmpnas.files import hash_file
 from cmpnas.gallery.fusion import FusionGallery
-from cmpnas.pipeline.options import EnsembleStage, MappedStage, OptionStage, summary
+from cmpnas.pipeline.option_stages import EnsembleStage, MappedStage, OptionStage
+from cmpnas.pipeline.options import summary
 from cmpnas.pipeline.stages import Stages
 from cmpnas.train.device import device
 

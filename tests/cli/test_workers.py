@@ -153,7 +153,7 @@ def test_workers_take_gpus_in_turn(monkeypatch):
 
 def test_races_end_alike_whoever_runs_them(unsearched, tmp_path, capsys):
     """What is stopped follows from the records, so workers stop the same; none of it comes into the front."""
-    settings = [*SETTINGS, "--set", "search.racing=0.5", "--set", "search.trials=24"]
+    settings = [*SETTINGS, "--set", "search.racing=0.5", "--set", "search.trials=60"]
     folders = [tmp_path / name for name in ("one", "two")]
     for folder, workers in zip(folders, ("1", "2"), strict=True):
         shutil.copytree(unsearched, folder)
@@ -165,7 +165,7 @@ def test_races_end_alike_whoever_runs_them(unsearched, tmp_path, capsys):
     records = [json.loads(line) for line in (folders[0] / "records.jsonl").read_text().splitlines()]
     stopped = {record["query"]["id"] for record in records if "raced" in record}
     assert stopped
-    assert f"search: {len(stopped)} of 24 could not enter the front and were stopped early" in capsys.readouterr().err
+    assert f"search: {len(stopped)} of 60 could not enter the front and were stopped early" in capsys.readouterr().err
     front = json.loads((folders[0] / "front.json").read_text())
     assert not stopped & {pair["query"]["id"] for pair in front["pairs"]}
     assert main(["plot", str(folders[0]), "--out", str(tmp_path / "front.svg")]) == 0

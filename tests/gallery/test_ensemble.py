@@ -11,7 +11,7 @@ import pytest
 from cmpnas.errors import DataError
 from cmpnas.gallery import ensemble
 from cmpnas.gallery.ensemble import combine, rejected, write_rejected
-from cmpnas.gallery.settings import EnsembleSettings, RejectSettings
+from cmpnas.gallery.option_settings import EnsembleSettings, RejectSettings
 
 
 def unit(rows):

@@ -16,7 +16,7 @@ from cmpnas.data import Items
 from cmpnas.data.augment import Augment, augment, draws
 from cmpnas.data.images import ArrayImages, to_float
 from cmpnas.gallery import views
-from cmpnas.gallery.settings import ViewsSettings
+from cmpnas.gallery.option_settings import ViewsSettings
 from cmpnas.gallery.views import ViewsGallery
 from cmpnas.pipeline.options import find_option
 from cmpnas.pipeline.stages import Stages
