@@ -68,7 +68,8 @@ def hash_onnx(path: Path) -> str:
     """
     entries = (entry for tensor in read_onnx(path).graph.initializer for entry in tensor.external_data)
     beside = sorted({entry.value for entry in entries if entry.key == "location"})
-    return hash_of(hash_file(path), [hash_file(path.parent / name) for name in beside])
+    own = hash_file(path)
+    return own if own and not beside else hash_of(own, [hash_file(path.parent / name) for name in beside])
 
 
 def image_input(model: ModelProto) -> ImageInput:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from cmpnas.export.graph import as_onnx, trace
 from cmpnas.gallery.base import Option
-from cmpnas.gallery.ensemble import EnsembleGallery
+from cmpnas.gallery.ensemble import EnsembleGallery, shares_of
 from cmpnas.gallery.fusion import FusionGallery
 from cmpnas.gallery.transform import MappedGallery
 from cmpnas.models.mixer import Mixer
@@ -85,15 +85,15 @@ class Mean(nn.Module):
 
     def __init__(self, transforms: Sequence[nn.Module], weights: Sequence[float], rejects: bool) -> None:
         super().__init__()
-        self.transforms, self.weights, self.rejects = nn.ModuleList(transforms), weights, rejects
+        self.transforms, self.shares, self.rejects = nn.ModuleList(transforms), shares_of(weights), rejects
 
     def forward(self, parts: list[Tensor]) -> tuple[Tensor, ...]:
-        ready = zip(self.transforms, self.weights, parts, strict=True)
-        total = torch.stack([weight * F.normalize(own(F.normalize(part))) for own, weight, part in ready]).sum(0)
+        ready = zip(self.transforms, self.shares, parts, strict=True)
+        total = torch.stack([share * F.normalize(own(F.normalize(part))) for own, share, part in ready]).sum(0)
         if not self.rejects:
             return (F.normalize(total),)
-        whole, alone = sum(self.weights) ** 2, sum(weight**2 for weight in self.weights)
-        return F.normalize(total), ((whole - total.square().sum(1)) / (whole - alone)).clamp_min(0)
+        alone = sum(share**2 for share in self.shares)
+        return F.normalize(total), ((1 - total.square().sum(1)) / (1 - alone)).clamp_min(0)
 
 
 class Mixed(nn.Module):

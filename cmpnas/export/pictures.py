@@ -17,7 +17,7 @@ from cmpnas.data.items import Items
 from cmpnas.errors import CmpnasError
 
 _LARGEST = 8192  # pixels of a side
-_AT_ONCE, _BYTES_AT_ONCE = 64, 16 * 2**20  # pictures
+_AT_ONCE, _BYTES_AT_ONCE = 16, 16 * 2**20  # pictures, each of which a graph may look at many times
 
 
 @dataclass(frozen=True)

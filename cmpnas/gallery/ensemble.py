@@ -6,7 +6,7 @@ an image is one vector. So members come and go without touching each other, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,8 @@ def combine(
     """The unit weighted mean of what each member says of each image, and how much they disagree.
 
     The disagreement is the mean cosine distance over all pairs of members, a pair weighing the product of its members'
-    weights. It needs no pairs: where the weights sum to ``w``, their squares to ``v``, and the weighted vectors to one
-    of length ``s``, it is ``(w^2 - s^2) / (w^2 - v)``.
+    weights. It needs no pairs: where the weights sum to 1, their squares to ``v``, and the weighted vectors to one of
+    length ``s``, it is ``(1 - s^2) / (1 - v)``.
 
     Args:
         members: by name, unit vectors ``(N, D)`` of the same images in the same order, arrays or memory maps.
@@ -76,23 +76,27 @@ def combine(
                 "members embed the same images into one space."
             )
     rows, width = shapes[first]
-    weights = weights or dict.fromkeys(shapes, 1.0)
-    whole = sum(weights[name] for name in shapes) ** 2
-    alone = sum(weights[name] ** 2 for name in shapes)  # of each with itself
+    shares = shares_of([1.0 if weights is None else weights[name] for name in shapes])
+    alone = sum(share**2 for share in shares)  # of each with itself
     mean = np.empty((rows, width), np.float32) if into is None else into
     distance = np.empty(rows, np.float32)
     for start in range(0, rows, _ROWS_AT_ONCE):
         part = slice(start, min(start + _ROWS_AT_ONCE, rows))
         total = np.zeros((part.stop - start, width))
-        for name, vectors in members.items():
-            total += weights[name] * _checked(vectors[part], name, start)
+        for (name, vectors), share in zip(members.items(), shares, strict=True):
+            total += share * _checked(vectors[part], name, start)
         squared = np.einsum("nd,nd->n", total, total)
-        if (squared < _ZERO * whole).any():
-            row = start + int(np.flatnonzero(squared < _ZERO * whole)[0])
+        if (squared < _ZERO).any():
+            row = start + int(np.flatnonzero(squared < _ZERO)[0])
             raise DataError(f"the members' vectors of row {row} cancel out and have no mean direction; leave one out.")
         mean[part] = total / np.sqrt(squared)[:, None]
-        distance[part] = np.maximum(0, (whole - squared) / (whole - alone))
+        distance[part] = np.maximum(0, (1 - squared) / (1 - alone))
     return mean, distance
+
+
+def shares_of(weights: Sequence[float]) -> list[float]:
+    """Positive ``weights`` as shares of their sum."""
+    return [weight / sum(weights) for weight in weights]
 
 
 def rejected(distance: np.ndarray, rule: RejectSettings) -> tuple[np.ndarray, float]:

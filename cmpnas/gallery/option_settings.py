@@ -10,6 +10,7 @@ from cmpnas.data.augment import Augment
 from cmpnas.gallery.settings import AnyBrought, Name, PrecomputedSettings, SingleSettings
 from cmpnas.strict import Strict
 
+_RANGE = 1000  # of weights in one mean
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -44,8 +45,10 @@ class EnsembleSettings(Strict):
     @field_validator("members", mode="before")
     @classmethod
     def _lists_are_of_equals(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        if isinstance(value, dict):
             return value
+        if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+            raise ValueError("give a list of names, or names with weights such as {first: 1, second: 0.5}")
         if twice := [name for n, name in enumerate(value) if name in value[:n]]:
             raise ValueError(f"member {twice[0]!r} is named twice; give another name to another transform of one model")
         return dict.fromkeys(value, 1.0)
@@ -55,6 +58,11 @@ class EnsembleSettings(Strict):
     def _are_several(cls, value: dict[str, float]) -> dict[str, float]:
         if len(value) < 2:
             raise ValueError(f"an ensemble has two members or more; there are {len(value)}")
+        least, most = min(value, key=value.__getitem__), max(value, key=value.__getitem__)
+        if value[most] > _RANGE * value[least]:
+            raise ValueError(
+                f"{most!r} weighs more than {_RANGE} times what {least!r} does, which then says nothing; leave it out"
+            )
         return value
 
 
@@ -66,7 +74,7 @@ class ViewsSettings(Strict):
 
     kind: Literal["views"]
     name: Name
-    views: Annotated[int, Field(ge=1, le=1024)]
+    views: Annotated[int, Field(ge=1, le=63)]
     augment: Augment
 
     @model_validator(mode="after")

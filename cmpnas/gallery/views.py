@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cmpnas.data.augment import augment, draws
+from cmpnas.data.augment import augment, evenly
 from cmpnas.data.items import Items
 from cmpnas.errors import DataError
 from cmpnas.gallery.base import Gallery
@@ -22,7 +22,7 @@ from cmpnas.progress import track
 from cmpnas.train.device import device
 from cmpnas.train.embed import embed_batches
 
-_BATCH = 256  # pictures, views among them
+_BATCH = 64  # pictures, views among them
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,24 @@ class ViewsGallery:
         Raises:
             DataError: the anchor is of saved embeddings.
         """
-        where, encoder = device(), self.model.encoder
-        if encoder is None:
+        if self.model.encoder is None:
             raise DataError(f"gallery {self.settings.name!r} is of views of pictures; saved embeddings have none.")
-        size = max(1, _BATCH // (1 + self.settings.views))
-        batches = items.float_batches(size)
-        if what is not None:
-            batches = track(batches, what, total=-(-len(items) // size))
-        return embed_batches(Views(lambda view: encoder(view.to(where)), self.settings), batches).numpy()
+        return embed_views(self.model.encoder, self.settings, items, what)
+
+
+def embed_views(
+    encode: Callable[[Tensor], Tensor], settings: ViewsSettings, items: Items, what: str | None = None
+) -> np.ndarray:
+    """Unit means of what ``encode`` says, unit vectors, of ``items`` and of their views, float32 ``(N, D)``.
+
+    ``what`` names the progress bar; None shows none.
+    """
+    size = max(1, _BATCH // (1 + settings.views))
+    batches = items.float_batches(size)
+    if what is not None:
+        batches = track(batches, what, total=-(-len(items) // size))
+    where = device()
+    return embed_batches(Views(encode, settings).to(where), (images.to(where) for images in batches)).numpy()
 
 
 class Views(nn.Module):
@@ -65,8 +75,7 @@ class Views(nn.Module):
     def __init__(self, encode: Callable[[Tensor], Tensor], settings: ViewsSettings) -> None:
         super().__init__()
         self.encode, self.settings = encode, settings
-        one = torch.zeros(1, dtype=torch.int64)
-        self.register_buffer("chance", torch.cat([draws(one, view) for view in range(settings.views)]))
+        self.register_buffer("chance", evenly(settings.views))
 
     def forward(self, images: Tensor) -> Tensor:
         shown = list(self._shown(images))

@@ -13,7 +13,8 @@ from cmpnas.errors import RunError
 from cmpnas.files import write_json
 from cmpnas.gallery.base import Indexed
 from cmpnas.gallery.ensemble import rejected
-from cmpnas.gallery.option_settings import RejectSettings
+from cmpnas.gallery.option_settings import RejectSettings, ViewsSettings
+from cmpnas.gallery.views import embed_views
 from cmpnas.pipeline.options import index_options, open_options
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import list_finished, load_finished
@@ -24,6 +25,11 @@ from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.space import Arch
 from cmpnas.train.embed import embed
 
+_AGAINST = {
+    "anchor": "the anchor's index",
+    "large": "the large model in the same index",
+    "views": "itself in its own gallery of such views",
+}
 _A_TENTH = RejectSettings(coverage=0.9)
 
 
@@ -46,13 +52,17 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
     galleries = index_options(options, task.gallery)
     option = options[anchor].option
     asked = option.embed(task.query)
-    paragon = score_pair(asked, galleries[anchor].gallery, task, metrics)
+    large = {
+        called: score_pair(asked, known.gallery, task, metrics, known.rejected) for called, known in galleries.items()
+    }
+    paragon = large[anchor]
     systems = [_system("paragon       M(g,g)", option.mflops, paragon, metrics)]
     verdicts, controls, rejections = [], {}, []
     for number, how in enumerate(trained, 1):
         arch, network, cost = how.arch, load_finished(stages, how), stages.space.cost(how.arch)
         query, gallery = embed(network, task.query), embed(network, task.gallery)
         own = score_pair(query, gallery, task, metrics)
+        systems_of_own = [_system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics)]
         name, reduction = f"q{number} = {how.name(recipe)}", option.mflops / cost.mflops
         first = None
         for called, known in galleries.items():
@@ -61,19 +71,27 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
             shown = "g" if called == anchor else called
             systems.append(_system(f"heterogeneous M(q,{shown})  q{number}", cost.mflops, pair, metrics))
             told = name if called == anchor else f"{name} against {called}"
-            verdicts.append(_verdict(told, called, arch, pair, own, paragon, first, recipe.search.metric, reduction))
+            against = {"anchor": first, "large": large[called]} if called != anchor else {}
+            of_option = options[called].settings
+            if isinstance(of_option, ViewsSettings):  # so could the network's own gallery be
+                seen = embed_views(network, of_option, task.gallery)
+                against["views"] = score_pair(query, seen, task, metrics)
+                shown = f"homogeneous   M(q,{called} of q)  q{number}"
+                systems_of_own.append(_system(shown, cost.mflops, against["views"], metrics))
+            verdicts.append(_verdict(told, called, arch, pair, own, paragon, against, recipe.search.metric, reduction))
             if known.distance is not None:
                 found = _rejection(query, known, task, recipe.search.metric)
                 rejections.append({"query": f"q{number}", "gallery": called} | found)
-        systems.append(_system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics))
+        systems += systems_of_own
         if arch not in controls:
             untrained = _untrained(stages, arch, task.query)
             controls[arch] = score_pair(untrained, galleries[anchor].gallery, task, metrics)
             systems.append(_system(f"untrained     M(u,g)  u{number}", cost.mflops, controls[arch], metrics))
-    for called, known in galleries.items():
-        if called != anchor:  # a better index serves the large model too
-            scores = score_pair(asked, known.gallery, task, metrics, known.rejected)
-            systems.append(_system(f"large model   M(g,{called})", option.mflops, scores, metrics))
+    systems += [  # a better index serves the large model too
+        _system(f"large model   M(g,{called})", option.mflops, scores, metrics)
+        for called, scores in large.items()
+        if called != anchor
+    ]
     manifest = run.manifest()
     result = {
         "recipe": recipe.name,
@@ -111,12 +129,13 @@ def _verdict(
     pair: Scores,
     own: Scores,
     paragon: Scores,
-    anchor: Scores,
+    against: Mapping[str, Scores],
     metric: str,
     reduction: float,
 ) -> dict[str, Any]:
-    """Compatible or not, and how far from the paragon and from the anchor's index, with paired intervals."""
-    gain, gap, over = compare(pair, own, metric), compare(paragon, pair, metric), compare(pair, anchor, metric)
+    """Compatible or not, and how far from the paragon and what it is set ``against``, with paired intervals."""
+    gain, gap = compare(pair, own, metric), compare(paragon, pair, metric)
+    others = {name: compare(pair, other, metric) for name, other in against.items()}
     compatible = gain.difference > 0
     text = (
         f"{name}: {'compatible' if compatible else 'NOT compatible'}"
@@ -126,11 +145,11 @@ def _verdict(
         f"{reduction:.1f}x cheaper than the paragon, {100 * gap.difference:.2f} points below it "
         f"[{100 * gap.interval[0]:.2f}, {100 * gap.interval[1]:.2f}] in {metric}"
     )
-    if pair is not anchor:
-        text += (
-            f"; {100 * over.difference:+.2f} points [{100 * over.interval[0]:+.2f}, {100 * over.interval[1]:+.2f}] "
-            "over the anchor's index"
-        )
+    text += "".join(
+        f"; {100 * over.difference:+.2f} points [{100 * over.interval[0]:+.2f}, {100 * over.interval[1]:+.2f}] over "
+        f"{_AGAINST[name]}"
+        for name, over in others.items()
+    )
     return {
         "id": arch.id,
         "gallery": gallery,
@@ -141,8 +160,8 @@ def _verdict(
         "paragon_gap_interval": list(gap.interval),
         "paragon_gap_p": gap.p_value,
         "cost_reduction": reduction,
-        "over_anchor": over.difference,
-        "over_anchor_interval": list(over.interval),
+        **{f"over_{name}": over.difference for name, over in others.items()},
+        **{f"over_{name}_interval": list(over.interval) for name, over in others.items()},
         "text": text,
     }
 

@@ -18,7 +18,7 @@ from cmpnas.export.pictures import Pictures
 from cmpnas.export.proof import SEVERAL, Judge, check_near, check_vectors
 from cmpnas.files import hash_file
 from cmpnas.gallery.fusion import FusionGallery
-from cmpnas.pipeline.option_stages import EnsembleStage, MappedStage, OptionStage
+from cmpnas.pipeline.option_stages import EnsembleStage, MappedStage, OptionStage, ViewsStage
 from cmpnas.pipeline.options import summary
 from cmpnas.pipeline.stages import Stages
 from cmpnas.train.device import device
@@ -69,6 +69,8 @@ def describe_option(stages: Stages, stage: OptionStage) -> dict[str, Any]:
             distance, (out, limit) = stage.indexed.distance, stage.rejects(stage.indexed.distance)  # type: ignore[arg-type]
             told["reject"] = stage.settings.reject.model_dump(mode="json", exclude_none=True)
             told["reject"] |= {"rejected": 0 if out is None else len(out), "of": len(distance), "limit": limit}  # type: ignore[arg-type]
+    elif isinstance(stage, ViewsStage):
+        told |= stage.settings.model_dump(mode="json", include={"views", "augment"})
     elif isinstance(stage, MappedStage):
         told["models"] = [_describe_model(stages, stage)]
     elif isinstance(stage.option, FusionGallery):

@@ -150,16 +150,19 @@ class ViewsStage:
 
     @cached_property
     def option(self) -> ViewsGallery:
+        _claim(self.folder, self.key)
         return ViewsGallery(self.settings, self.stages.gallery)
 
     @cached_property
     def indexed(self) -> Indexed:
+        option, what = self.option, f"embed {self.settings.name}"
+
         def make() -> None:
-            vectors = self.option.embed(self.stages.splits.search.gallery, f"embed {self.settings.name}")
+            with self.stages.run.timed(what):
+                vectors = option.embed(self.stages.splits.search.gallery, what)
             np.save(self.folder / "gallery.npy", vectors)
             _save_index(GalleryIndex.build(vectors), self.folder)
 
-        _claim(self.folder, self.key)
         _once(self.folder, make)
         return Indexed(_load(self.folder, "gallery"))
 
@@ -182,6 +185,7 @@ class EnsembleStage:
 
     @cached_property
     def option(self) -> EnsembleGallery:
+        _claim(self.folder, self.key)
         return EnsembleGallery(self.settings, {name: member.option for name, member in self.members.items()})
 
     def rejects(self, distance: np.ndarray) -> tuple[np.ndarray | None, float]:

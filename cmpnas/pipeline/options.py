@@ -66,7 +66,7 @@ def evaluator(stages: Stages, indexed: Mapping[str, Indexed] | None = None) -> E
 
 
 def index_options(options: Mapping[str, OptionStage], items: Items) -> dict[str, Indexed]:
-    """``items`` as every option would index them; each model sees them once."""
+    """``items`` as every option would index them; what ensembles share is computed once."""
     known = {
         name: Indexed(stage.option.embed(items, f"embed {name}"))
         for name, stage in options.items()

@@ -41,6 +41,15 @@ def test_mean_and_disagreement_equal_naive_loops(weights, monkeypatch):
     assert mean.dtype == distance.dtype == np.float32
 
 
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_weights_of_any_size(scale):
+    known = drawn(3)
+    mean, distance = combine(known, dict.fromkeys(known, 1.0))
+    other, far = combine(known, dict.fromkeys(known, scale))
+    assert other == pytest.approx(mean, abs=1e-6)
+    assert far == pytest.approx(distance, abs=1e-6)
+
+
 def test_only_ratios_of_weights_count():
     known = drawn(3)
     ones, tens = combine(known), combine(known, dict.fromkeys(known, 10.0))
@@ -115,8 +124,9 @@ def test_a_list_of_members_is_of_equals():
         ({"a": 1}, "two members or more; there are 1"),
         ({"a": 1, "b": 0}, "greater than 0"),
         ({"a": 1, "b": float("inf")}, "finite"),
-        ([1, 2], "valid dictionary"),
-        ("ab", "valid dictionary"),
+        ([1, 2], "a list of names, or names with weights"),
+        ("ab", "a list of names, or names with weights"),
+        ({"a": 1, "b": 1e-4}, "'a' weighs more than 1000 times what 'b' does"),
     ],
 )
 def test_settings_of_one_or_of_twins(members, message):

@@ -239,7 +239,10 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     ]  # fmt: skip
     assert [s["name"].split()[2] for s in result["systems"][-4:]] == ["M(g,b)", "M(g,c)", "M(g,three)", "M(g,two)"]
     assert [v["gallery"] for v in result["verdicts"]] == ["anchor", "b", "c", "three", "two"]
-    assert result["verdicts"][0]["over_anchor"] == 0
+    assert "over_anchor" not in result["verdicts"][0]
+    score = {system["name"]: system["scores"][result["metrics"][0]] for system in result["systems"]}
+    over = score["heterogeneous M(q,three)  q1"] - score["large model   M(g,three)"]
+    assert result["verdicts"][3]["over_large"] == pytest.approx(over, abs=1e-9)
     assert [(found["gallery"], found["coverage"]) for found in result["rejections"]] == [
         ("three", 0.5), ("two", pytest.approx(15 / 16)),
     ]  # fmt: skip
