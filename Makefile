@@ -8,7 +8,7 @@ search: .venv/ready
 	.venv/bin/cmpnas search --budget-mflops 300 --resume
 
 test: .venv/ready
-	.venv/bin/pytest
+	OMP_NUM_THREADS=1 .venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/ready
 	.venv/bin/ruff check .
