@@ -89,7 +89,8 @@ class GalleryIndex:
         try:
             if faiss.try_extract_index_ivf(index) is None and len(self):
                 index.reconstruct(0)  # raises where faiss cannot; asking for all at once would end the process
-            return index.reconstruct_n(0, len(self))
+            # A tensor, once something in this process has imported faiss.contrib.torch_utils.
+            return np.asarray(index.reconstruct_n(0, len(self)))
         except RuntimeError:
             raise DataError("the index cannot give its vectors back; use one that keeps them, as Flat does.") from None
 

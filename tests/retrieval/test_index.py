@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -25,6 +28,15 @@ def test_vectors_come_back_in_order(factory, close):
     gallery = np.random.default_rng(0).normal(size=(200, 8)) * 3
     unit = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
     assert np.abs(GalleryIndex.build(gallery, factory).vectors() - unit).max() < close
+
+
+def test_vectors_are_arrays_beside_what_makes_faiss_speak_tensors():
+    script = (
+        "import faiss.contrib.torch_utils, numpy as np; from cmpnas.retrieval import GalleryIndex;"
+        "print(type(GalleryIndex.build(np.eye(3)).vectors()).__name__)"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "ndarray"
 
 
 def test_an_index_that_keeps_no_vectors_by_row_says_so():
