@@ -25,7 +25,7 @@ from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.fusion import FusionGallery
 from cmpnas.gallery.onnx import OnnxRun
 from cmpnas.gallery.single import SingleGallery
-from cmpnas.gallery.views import Views, ViewsGallery
+from cmpnas.gallery.views import Spread, Views, ViewsGallery
 from cmpnas.train.device import device
 
 
@@ -59,13 +59,10 @@ def _encoder(option: Option) -> UnitEncoder:
 
 
 def _graph(option: Option, taken: Pictures) -> onnx.ModelProto:
-    if isinstance(option, ViewsGallery) and not isinstance(option.model, SingleGallery):
-        raise NoGraphError(
-            f"gallery {option.settings.name!r} is of views by a finished model; only those of a model "
-            "that was trained here are one graph"
-        )
-    if isinstance(option, SingleGallery | ViewsGallery):
+    if isinstance(option, SingleGallery):
         return _traced(nn.Sequential(taken.preparation(), _encoder(option)), taken.example(2))
+    if isinstance(option, ViewsGallery):
+        return _of_views(option, taken)
     if isinstance(option, BroughtGallery):
         return _brought(option, taken)
     if isinstance(option, FusionGallery):
@@ -76,6 +73,24 @@ def _graph(option: Option, taken: Pictures) -> onnx.ModelProto:
     ready = Pictures(taken.size)
     branches = {name: Branch(_graph(model, ready), "images", "embedding") for name, model in parts.models.items()}
     return join(_traced(taken.preparation(), taken.example(2)), branches, parts.graph())
+
+
+def _of_views(option: ViewsGallery, taken: Pictures) -> onnx.ModelProto:
+    """Its anchor's own graph between what shows it several views and what takes their mean."""
+    shown, width = 1 + option.settings.views, option.model.embedding_dim
+    first = _traced(nn.Sequential(taken.preparation(), Spread(option.settings)), taken.example(2))
+    own = Branch(_graph(option.model, Pictures(taken.size)), "images", "embedding")
+    # Written out, as what is traced of a free batch cannot be told that its length divides.
+    mean = onnx.parser.parse_model(f"""
+        <ir_version: {first.ir_version}, opset_import: ["": {first.opset_import[0].version}]>
+        mean (float[every, {width}] vectors) => (float[batch, {width}] embedding) {{
+            grouped = Constant<value_ints = [-1, {shown}, {width}]> ()
+            by_image = Reshape (vectors, grouped)
+            views = Constant<value_ints = [1]> ()
+            total = ReduceSum<keepdims = 0> (by_image, views)
+            embedding = LpNormalization<axis = 1, p = 2> (total)
+        }}""")
+    return join(first, {"vectors": own}, mean)
 
 
 def _brought(option: BroughtGallery, taken: Pictures) -> onnx.ModelProto:

@@ -56,6 +56,7 @@ def join(first: ModelProto, branches: Mapping[str, Branch], last: ModelProto) ->
         whole = compose.merge_models(whole, end, wires, outputs=[value.name for value in end.graph.output])
     except Exception as fault:  # onnx raises many kinds
         raise NoGraphError(f"{', '.join(branches)} cannot be put into one graph ({reason_of(fault)})") from None
+    del whole.graph.value_info[:]  # a branch's "batch" need not be the whole's
     return _plainly_named(whole)
 
 

@@ -68,19 +68,28 @@ def embed_views(
 
 
 class Views(nn.Module):
-    """Float images ``(B, 3, S, S)`` to the sum of what ``encode`` says, unit ``(B, D)``, of them and of their views."""
-
-    chance: Tensor
+    """Float images ``(B, 3, S, S)`` to the mean of what ``encode`` says, unit ``(B, D)``, of each and of its views."""
 
     def __init__(self, encode: Callable[[Tensor], Tensor], settings: ViewsSettings) -> None:
         super().__init__()
-        self.encode, self.settings = encode, settings
+        self.spread, self.encode = Spread(settings), encode
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.encode(self.spread(images)).unflatten(0, (len(images), -1)).mean(1)
+
+
+class Spread(nn.Module):
+    """Float images ``(B, 3, S, S)`` to ``(B x (1 + views), 3, S, S)``: each image, and the views of it behind it."""
+
+    chance: Tensor
+
+    def __init__(self, settings: ViewsSettings) -> None:
+        super().__init__()
+        self.settings = settings
         self.register_buffer("chance", evenly(settings.views))
 
     def forward(self, images: Tensor) -> Tensor:
-        shown = list(self._shown(images))
-        # All at once, so that a graph of it holds the model once.
-        return self.encode(torch.cat(shown)).unflatten(0, (len(shown), -1)).sum(0)
+        return torch.stack(list(self._shown(images)), 1).flatten(0, 1)
 
     def _shown(self, images: Tensor) -> Iterator[Tensor]:
         yield images

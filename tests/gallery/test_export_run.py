@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -44,8 +45,10 @@ def run(data, tmp_path_factory):
         "galleries": [
             {"kind": "onnx", "name": "b", "file": "b.onnx", "transform": TRANSFORM, **look},
             {"kind": "precomputed", "name": "saved", "file": "saved.npz", "mflops": 20, "transform": TRANSFORM},
+            {"kind": "views", "name": "seen", "views": 3, "augment": {"flip": 0.5, "zoom": 0.1}},
             {"kind": "ensemble", "name": "sure", "members": {"b": 0.4, "anchor": 1}, "reject": {"coverage": 0.5}},
             {"kind": "ensemble", "name": "all", "members": ["anchor", "b", "saved"]},
+            {"kind": "ensemble", "name": "wide", "members": {"seen": 1, "b": 0.4}},
         ],
         "query": {
             "space": "mobile_small", "loss": {"regression": 1},
@@ -116,6 +119,25 @@ def test_an_ensemble_in_one_graph_from_pictures(run, data, tmp_path, capsys):
     assert manifest["gallery"]["index"] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["seen", "wide"])
+def test_views_by_a_finished_model_in_one_graph(run, data, tmp_path, option):
+    out = tmp_path / "bundle"
+    assert export(run, data, out, "--gallery", "--option", option, "--preprocess", "nhwc") == 0
+    stored = np.load(run / "gallery" / option / "gallery.npy")
+    with np.load(data / "set.npz") as found:
+        pictures = found["images"][(found["part"] == 1) & (found["side"] == 1)]
+    session = onnxruntime.InferenceSession(str(out / "gallery.onnx"))
+    for some in (pictures, pictures[:1]):
+        (embedding,) = session.run(["embedding"], {"images": some})
+        assert np.abs(embedding - stored[: len(some)]).max() < 1e-4
+    graph = onnx.load(str(out / "gallery.onnx")).graph
+    convolutions = sum(node.op_type == "Conv" for node in graph.node)
+    alone = {"seen": ["anchor"], "wide": ["anchor", "b"]}[option]  # each model is held once, whatever it looks at
+    assert convolutions == sum(
+        node.op_type == "Conv" for name in alone for node in onnx.load(str(data / f"{name}.onnx")).graph.node
+    )
+
+
 def test_a_pair_is_exported_with_its_own_gallery_from_saved_vectors(run, data, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run")
     front = json.loads((run / "front.json").read_text())
@@ -143,7 +165,7 @@ def test_a_pair_is_exported_with_its_own_gallery_from_saved_vectors(run, data, t
     ("more", "message"),
     [
         (["--option", "surer"], "unknown gallery option 'surer'. Did you mean 'sure'?"),
-        (["--option", "x"], "There are: all, anchor, b, saved, sure"),
+        (["--option", "x"], "There are: all, anchor, b, saved, seen, sure, wide"),
     ],
 )
 def test_mistakes(run, data, tmp_path, capsys, more, message):
