@@ -136,20 +136,16 @@ def _verdict(
     """Compatible or not, and how far from the paragon and what it is set ``against``, with paired intervals."""
     gain, gap = compare(pair, own, metric), compare(paragon, pair, metric)
     others = {name: compare(pair, other, metric) for name, other in against.items()}
+    to_paragon = _apart(-gap.difference, (-gap.interval[1], -gap.interval[0]), "it")
     compatible = gain.difference > 0
     text = (
         f"{name}: {'compatible' if compatible else 'NOT compatible'}"
         f"{' (a tie: the interval holds 0)' if gain.tie else ''}, "
         f"M(q,g) - M(q,q) = {100 * gain.difference:+.2f} points "
         f"[{100 * gain.interval[0]:+.2f}, {100 * gain.interval[1]:+.2f}]; "
-        f"{reduction:.1f}x cheaper than the paragon, {100 * gap.difference:.2f} points below it "
-        f"[{100 * gap.interval[0]:.2f}, {100 * gap.interval[1]:.2f}] in {metric}"
+        f"{reduction:.1f}x cheaper than the paragon and {to_paragon} in {metric}"
     )
-    text += "".join(
-        f"; {100 * over.difference:+.2f} points [{100 * over.interval[0]:+.2f}, {100 * over.interval[1]:+.2f}] over "
-        f"{_AGAINST[name]}"
-        for name, over in others.items()
-    )
+    text += "".join(f"; {_apart(over.difference, over.interval, _AGAINST[name])}" for name, over in others.items())
     return {
         "id": arch.id,
         "gallery": gallery,
@@ -164,6 +160,13 @@ def _verdict(
         **{f"over_{name}_interval": list(over.interval) for name, over in others.items()},
         "text": text,
     }
+
+
+def _apart(above: float, interval: tuple[float, float], other: str) -> str:
+    """How far above or below ``other`` something is, in points, with the interval of that distance."""
+    low, high = interval if above >= 0 else (-interval[1], -interval[0])
+    word, low, high = "above" if above >= 0 else "below", 100 * low, 100 * high
+    return f"{100 * abs(above):.2f} points {word} {other} [{low:.2f}, {high:.2f}]"
 
 
 def _rejection(query: np.ndarray, known: Indexed, task: Protocol, metric: str) -> dict[str, Any]:

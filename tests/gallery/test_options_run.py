@@ -248,7 +248,15 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     ]  # fmt: skip
     assert main(["evaluate", *about]) == 0
     printed = capsys.readouterr().out
-    assert "over the anchor's index" in printed
+    printed = " ".join(printed.split())
+    for verdict in result["verdicts"]:
+        gap, (low, high) = 100 * verdict["paragon_gap"], [100 * end for end in verdict["paragon_gap_interval"]]
+        said = f"{gap:.2f} points below it [{low:.2f}, {high:.2f}]"
+        assert (said if gap > 0 else f"{-gap:.2f} points above it [{-high:.2f}, {-low:.2f}]") in printed
+    over, (low, high) = 100 * verdict["over_anchor"], [100 * end for end in verdict["over_anchor_interval"]]
+    side, sign = ("below", -1) if over < 0 else ("above", 1)
+    ends = sorted((sign * low, sign * high))
+    assert f"{sign * over:.2f} points {side} the anchor's index [{ends[0]:.2f}, {ends[1]:.2f}]" in printed
     assert "its members disagree on most" in printed
     assert main(["export", *about, "--pick", "best", "--out", str(tmp_path / "out")]) == 0
     assert main(["plot", str(folder), "--out", str(tmp_path / "front.svg")]) == 0
