@@ -16,6 +16,8 @@ import numpy as np
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval.bootstrap import interval
 
+_DRAWS = 4  # of half a gallery
+
 
 @dataclass(frozen=True)
 class Times:
@@ -76,6 +78,40 @@ def hits_by_k(
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Which queries find what first, in a gallery of ``n`` pictures and in one with half of those that are wrong.
+
+    Attributes:
+        cascades: ``(Q, K)``, whether a cascade of 1 to K candidates has a right picture first.
+        scan: ``(Q,)``, whether the fine model over the whole gallery has.
+        cascades_of_half, scan_of_half: the same with half of the wrong pictures, 0 to 1: means over draws of them.
+    """
+
+    n: int
+    cascades: np.ndarray
+    scan: np.ndarray
+    cascades_of_half: np.ndarray
+    scan_of_half: np.ndarray
+
+    @staticmethod
+    def of(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> Measured:
+        """From tables of scores ``(Q, N)``, and bool ``(Q, N)``: who is right. Draws always the same halves."""
+        n, rng = coarse.shape[1], np.random.default_rng(0)
+        whole = _first(coarse, fine, relevant, deepest)
+        halves = []
+        for _ in range(_DRAWS):
+            out = rng.permutation(n) < n // 2
+            gone = out & ~relevant
+            halves.append(_first(np.where(gone, -np.inf, coarse), np.where(gone, -np.inf, fine), relevant, deepest))
+        cascades, scan = (np.mean(part, 0) for part in zip(*halves, strict=True))
+        return Measured(n, *whole, cascades, scan)
+
+
+def _first(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> tuple[np.ndarray, np.ndarray]:
+    return hits_by_k(coarse, fine, relevant, deepest)[0], hits_by_k(fine, fine, relevant, 1)[0][:, 0]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A number of candidates for a gallery of ``n``, and what it should bring.
 
@@ -106,9 +142,7 @@ class Plan:
 
 
 def plan(
-    hits: np.ndarray,
-    scan_hits: np.ndarray,
-    n_measured: int,
+    measured: Measured,
     times: Times,
     n: int,
     *,
@@ -118,12 +152,10 @@ def plan(
     """The smallest number of candidates that comes as close to the whole scan as wanted, within a limit of time.
 
     A candidate's rank among pictures that are wrong grows with their number, so ``k`` candidates of ``n`` pictures are
-    taken to do what ``1 + (k - 1) (n_measured - 1) / (n - 1)`` did on the search split.
+    taken to do what ``1 + (k - 1) (n' - 1) / (n - 1)`` did among the ``n'`` of the search split. What they find first
+    is rarer there by what more wrong pictures cost: each doubling as much, in log odds, as the last one did.
 
     Args:
-        hits: bool ``(Q, K)``, of cascades of 1 to K candidates on the search split, as `hits_by_k` gives them.
-        scan_hits: bool ``(Q,)``, of the whole scan there.
-        n_measured: pictures of that gallery.
         n: pictures of the gallery planned for.
         within: how far below the whole scan's share of hits is near enough, as 0.005.
         max_milliseconds: a query may take.
@@ -131,8 +163,9 @@ def plan(
     Raises:
         CmpnasError: not even one candidate meets the limit of time.
     """
-    ratio = (n_measured - 1) / (n - 1) if n > 1 and n_measured > 1 else 1.0
-    curve, wanted = hits.mean(0), scan_hits.mean() - within
+    hits = measured.cascades
+    ratio = (measured.n - 1) / (n - 1) if n > 1 and measured.n > 1 else 1.0
+    curve, wanted = hits.mean(0), measured.scan.mean() - within
     deepest = min(n, 1 + math.floor((hits.shape[1] - 1) / ratio))
     affordable = deepest
     if max_milliseconds is not None:
@@ -142,14 +175,28 @@ def plan(
                 f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
-    measured = np.minimum(hits.shape[1], np.ceil(1 + np.arange(deepest) * ratio - 1e-9).astype(int))  # of k = 1, 2, ..
-    reaches = np.flatnonzero(curve[measured - 1] >= wanted - 1e-12)
+    same = np.minimum(hits.shape[1], np.ceil(1 + np.arange(deepest) * ratio - 1e-9).astype(int))  # as k = 1, 2, ..
+    reaches = np.flatnonzero(curve[same - 1] >= wanted - 1e-12)
     k, binding = (int(reaches[0]) + 1, "accuracy") if len(reaches) else (deepest, "nothing")
     if k > affordable:
         # The best that time allows; of equals, the fewest.
-        k, binding = int(np.argmax(curve[measured[:affordable] - 1])) + 1, "latency"
-    own = hits[:, measured[k - 1] - 1]
-    return Plan(
-        k, n, float(own.mean()), interval(own.astype(float)), float(scan_hits.mean()), times.cascade(n, k),
-        times.scan(n), binding,
-    )  # fmt: skip
+        k, binding = int(np.argmax(curve[same[:affordable] - 1])) + 1, "latency"
+    own = hits[:, same[k - 1] - 1].astype(float)
+    of_half = measured.cascades_of_half[:, -(-same[k - 1] // 2) - 1]
+    low, high = interval(own)
+    hit, low, high = (_grown(share, own, of_half, n / measured.n) for share in (own.mean(), low, high))
+    scan_hit = _grown(measured.scan.mean(), measured.scan, measured.scan_of_half, n / measured.n)
+    return Plan(k, n, hit, (low, high), scan_hit, times.cascade(n, k), times.scan(n), binding)
+
+
+def _grown(share: float, whole: np.ndarray, half: np.ndarray, growth: float) -> float:
+    """``share`` of hits in a gallery ``growth`` times as large, if ``half`` of it had ``half`` and it has ``whole``."""
+    if growth == 1 or not 0 < share < 1:
+        return float(share)
+    least = 0.5 / len(whole)  # a share of none or all has no odds
+    before, after = (_log_odds(min(max(part.mean(), least), 1 - least)) for part in (half, whole))
+    return 1 / (1 + math.exp(-_log_odds(share) - math.log2(growth) * min(after - before, 0.0)))
+
+
+def _log_odds(share: float) -> float:
+    return math.log(share / (1 - share))

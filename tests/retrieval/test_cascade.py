@@ -8,7 +8,7 @@ import pytest
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval import GalleryIndex
 from cmpnas.retrieval.cascade import Cascade, Encoded, cascade_table, mixed
-from cmpnas.retrieval.planner import Times, hits_by_k, plan
+from cmpnas.retrieval.planner import Measured, Times, hits_by_k, plan
 
 N, Q, D = 60, 8, 6
 
@@ -127,28 +127,58 @@ def curve(reached: list[float], queries: int = 1000) -> np.ndarray:
     return np.arange(queries)[:, None] < np.array(reached)[None] * queries
 
 
+def found_in(n: int, hits: np.ndarray, scan: np.ndarray) -> Measured:
+    """As if half of a gallery were as hard as all of it."""
+    return Measured(n, hits, scan, hits, scan)
+
+
 def test_the_smallest_k_near_enough_is_planned():
     hits = curve([0.3, 0.4, 0.45, 0.496, 0.5, 0.5])
     scan = curve([0.5])[:, 0]
-    found = plan(hits, scan, 1000, TIMES, 1000, within=0.005)
+    found = plan(found_in(1000, hits, scan), TIMES, 1000, within=0.005)
     assert (found.k, found.binding, found.hit, found.scan_hit) == (4, "accuracy", 0.496, 0.5)
     assert found.milliseconds == pytest.approx(0.5 + 0.1 + 1 + 0.08)
     assert found.speedup == pytest.approx(21 / found.milliseconds)
-    assert plan(hits, scan, 1000, TIMES, 1000, within=0).k == 5
-    assert plan(hits[:, :3], scan, 1000, TIMES, 1000, within=0.005).binding == "nothing"
+    assert plan(found_in(1000, hits, scan), TIMES, 1000, within=0).k == 5
+    assert plan(found_in(1000, hits[:, :3], scan), TIMES, 1000, within=0.005).binding == "nothing"
 
 
 def test_a_larger_gallery_needs_proportionally_more_candidates():
     hits, scan = curve([0.1] * 9 + [0.5] * 91), curve([0.5])[:, 0]
-    assert plan(hits, scan, 101, TIMES, 101, within=0.005).k == 10
-    assert plan(hits, scan, 101, TIMES, 1001, within=0.005).k == pytest.approx(1 + 9 * 10, abs=10)
-    small = plan(hits, scan, 101, TIMES, 51, within=0.005)
+    assert plan(found_in(101, hits, scan), TIMES, 101, within=0.005).k == 10
+    assert plan(found_in(101, hits, scan), TIMES, 1001, within=0.005).k == pytest.approx(1 + 9 * 10, abs=10)
+    small = plan(found_in(101, hits, scan), TIMES, 51, within=0.005)
     assert 5 <= small.k <= 6
 
 
 def test_time_limits_the_candidates_or_is_refused():
     hits, scan = curve([0.3, 0.4, 0.4, 0.45, 0.5]), curve([0.5])[:, 0]
-    found = plan(hits, scan, 1000, TIMES, 1000, within=0, max_milliseconds=1.6 + 0.061)
+    found = plan(found_in(1000, hits, scan), TIMES, 1000, within=0, max_milliseconds=1.6 + 0.061)
     assert (found.k, found.binding) == (2, "latency")  # 3 would fit and bring nothing
     with pytest.raises(CmpnasError, match=r"takes 1.62 ms with a single candidate of 1000; the limit is 1.5 ms"):
-        plan(hits, scan, 1000, TIMES, 1000, within=0, max_milliseconds=1.5)
+        plan(found_in(1000, hits, scan), TIMES, 1000, within=0, max_milliseconds=1.5)
+
+
+def test_what_is_found_first_in_a_larger_gallery_is_foreseen():
+    """Queries of unequal difficulty, wrong pictures ever new: 500 pictures foretell 4,000."""
+    rng, queries, n, more = np.random.default_rng(0), 3000, 500, 4000
+    ease = rng.normal(3.2, 1.0, (queries, 1))
+
+    def gallery(size):
+        wrong = rng.normal(size=(queries, size - 1)).astype(np.float32)
+        coarse = np.concatenate([ease, wrong], 1) + rng.normal(0, 0.5, (queries, size))
+        relevant = np.zeros((queries, size), bool)
+        relevant[:, 0] = True
+        return coarse, np.concatenate([ease, wrong], 1), relevant
+
+    measured = Measured.of(*gallery(n), 64)
+    assert measured.scan.mean() - measured.scan_of_half.mean() < -0.03
+    for size in (n // 2, n, more):
+        found = plan(measured, TIMES, size, within=0.005)
+        coarse, fine, relevant = gallery(size)
+        cascade = hits_by_k(coarse, fine, relevant, found.k)[0][:, -1].mean()
+        scan = hits_by_k(fine, fine, relevant, 1)[0].mean()
+        assert found.hit == pytest.approx(cascade, abs=0.03)
+        assert found.scan_hit == pytest.approx(scan, abs=0.03)
+        assert found.interval[0] < found.hit < found.interval[1]
+    assert measured.scan.mean() - scan > 0.1  # without foresight it would be off by that

@@ -41,14 +41,11 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         parts = before.parts(stages.pairs("search").captions)
         with one_thread():
             times = parts.times(milliseconds(parts.works()))
-        hits, scan_hits, _ = search_hits(stages, before)
+        measured, _ = search_hits(stages, before)
         stages.run.note_opened(split)
         pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)
         n = len(pairs)
-        planned = plan(
-            hits, scan_hits, len(stages.pairs("search")), times, n,
-            within=settings.within, max_milliseconds=settings.budget_latency_ms,
-        )  # fmt: skip
+        planned = plan(measured, times, n, within=settings.within, max_milliseconds=settings.budget_latency_ms)
         coarse, fine = searcher.encoder(pairs.captions) @ searcher.vectors.T, fine_table(stages, split)
         costs = QueryCosts.of(stages, n)
         own = stages.space.cost(arch).macs
