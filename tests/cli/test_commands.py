@@ -415,12 +415,14 @@ def test_what_is_brought_is_checked(brought, capsys, file, arrays, message):
     assert sum(line.startswith("error:") for line in error) == 1
 
 
+_MOMENTS = [("gallery: training", 0), ("supernet: training", 0), ("search: ", 3), ("search: ", 6)]
+
+
 @pytest.mark.parametrize(
-    ("sign", "lines"),
-    [("gallery: training", 0), ("supernet: training", 0), ("search: ", 3), ("search: ", 6)],
+    ("signal", "sign", "lines"),
+    [(signal, *moment) for signal in ("SIGINT", "SIGKILL") for moment in _MOMENTS] + [("SIGTERM", "search: ", 4)],
 )
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGKILL"])
-def test_killed_in_any_stage_a_run_ends_with_the_same_bytes(run, tmp_path, sign, lines, signal):
+def test_killed_in_any_stage_a_run_ends_with_the_same_bytes(run, tmp_path, signal, sign, lines):
     import signal as signals
 
     folder = tmp_path / "run"
@@ -439,7 +441,7 @@ def test_killed_in_any_stage_a_run_ends_with_the_same_bytes(run, tmp_path, sign,
     process.send_signal(getattr(signals, signal))
     status = process.wait(timeout=60)
     process.stderr.close()
-    assert status == (130 if signal == "SIGINT" else -9)
+    assert status == (130 if signal == "SIGINT" else -getattr(signals, signal))
     assert not (folder / "front.json").exists()
     subprocess.run([*command, "--resume"], check=True, capture_output=True, env=os.environ)
     for name in ("records.jsonl", "front.json"):
