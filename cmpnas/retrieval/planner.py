@@ -106,6 +106,46 @@ class Measured:
         cascades, scan = (np.mean(part, 0) for part in zip(*halves, strict=True))
         return Measured(n, *whole, cascades, scan)
 
+    def deepest(self, n: int) -> int:
+        """How many candidates of a gallery of ``n`` this can say something of."""
+        return min(n, 1 + math.floor((self.cascades.shape[1] - 1) * self._growth(n)))
+
+    def like(self, k: int | np.ndarray, n: int) -> np.ndarray:
+        """Hits ``(Q, ...)`` in this gallery of what ``k`` candidates are in one of ``n``.
+
+        A candidate's rank among wrong pictures grows with their number: ``k`` of ``n`` are ``1 + (k - 1) (n' - 1) /
+        (n - 1)`` of ``n'``, and between two whole numbers lie the hits between theirs.
+        """
+        return _between(self.cascades, 1 + (np.asarray(k) - 1) / self._growth(n))
+
+    def foreseen(self, k: int, n: int) -> tuple[float, tuple[float, float]]:
+        """Share of queries with a right picture first, by ``k`` candidates of ``n``; and its 95% interval.
+
+        It is rarer among more wrong pictures: each doubling costs as much, in log odds, as the last one did. The
+        interval is of the queries measured, moved with the share; it knows nothing of errors of that law.
+        """
+        own = self.like(k, n)
+        half = _between(self.cascades_of_half, 1 + (k - 1) / self._growth(n) / 2)
+        share, low, high = (_grown(x, own, half, n / self.n) for x in (own.mean(), *interval(own)))
+        return share, (low, high)
+
+    def foreseen_scan(self, n: int) -> float:
+        """The same of the fine model over all of ``n`` pictures."""
+        return _grown(self.scan.mean(), self.scan, self.scan_of_half, n / self.n)
+
+    def _growth(self, n: int) -> float:
+        return (n - 1) / (self.n - 1) if n > 1 and self.n > 1 else 1.0
+
+
+def _between(hits: np.ndarray, candidates: float | np.ndarray) -> np.ndarray:
+    """Columns of hits ``(Q, K)`` of 1 to K candidates, interpolated where their number is not whole."""
+    place = np.clip(np.asarray(candidates) - 1, 0, hits.shape[1] - 1)
+    low = np.floor(place + 1e-9).astype(int)
+    share = np.maximum(place - low, 0)
+    high = np.minimum(low + 1, hits.shape[1] - 1)
+    between: np.ndarray = (1 - share) * hits[:, low] + share * hits[:, high]
+    return between
+
 
 def _first(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> tuple[np.ndarray, np.ndarray]:
     return hits_by_k(coarse, fine, relevant, deepest)[0], hits_by_k(fine, fine, relevant, 1)[0][:, 0]
@@ -116,7 +156,7 @@ class Plan:
     """A number of candidates for a gallery of ``n``, and what it should bring.
 
     Attributes:
-        hit: expected share of queries whose first picture is right, and its 95% interval over queries.
+        hit: expected share of queries whose first picture is right, and its 95% interval (`Measured.foreseen`).
         scan_hit: the same of the fine model over the whole gallery.
         milliseconds, scan_milliseconds: a query, by the cascade and by the whole scan.
         binding: what decided: ``accuracy``, ``latency``, or ``nothing`` if no k reaches the accuracy.
@@ -151,10 +191,6 @@ def plan(
 ) -> Plan:
     """The smallest number of candidates that comes as close to the whole scan as wanted, within a limit of time.
 
-    A candidate's rank among pictures that are wrong grows with their number, so ``k`` candidates of ``n`` pictures are
-    taken to do what ``1 + (k - 1) (n' - 1) / (n - 1)`` did among the ``n'`` of the search split. What they find first
-    is rarer there by what more wrong pictures cost: each doubling as much, in log odds, as the last one did.
-
     Args:
         n: pictures of the gallery planned for.
         within: how far below the whole scan's share of hits is near enough, as 0.005.
@@ -163,11 +199,7 @@ def plan(
     Raises:
         CmpnasError: not even one candidate meets the limit of time.
     """
-    hits = measured.cascades
-    ratio = (measured.n - 1) / (n - 1) if n > 1 and measured.n > 1 else 1.0
-    curve, wanted = hits.mean(0), measured.scan.mean() - within
-    deepest = min(n, 1 + math.floor((hits.shape[1] - 1) / ratio))
-    affordable = deepest
+    deepest = affordable = measured.deepest(n)
     if max_milliseconds is not None:
         affordable = min(deepest, math.floor((max_milliseconds - times.cascade(n, 0)) / max(times.fine, 1e-12)))
         if affordable < 1:
@@ -175,18 +207,14 @@ def plan(
                 f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
-    same = np.minimum(hits.shape[1], np.ceil(1 + np.arange(deepest) * ratio - 1e-9).astype(int))  # as k = 1, 2, ..
-    reaches = np.flatnonzero(curve[same - 1] >= wanted - 1e-12)
+    curve = measured.like(np.arange(1, deepest + 1), n).mean(0)
+    reaches = np.flatnonzero(curve >= measured.scan.mean() - within - 1e-12)
     k, binding = (int(reaches[0]) + 1, "accuracy") if len(reaches) else (deepest, "nothing")
     if k > affordable:
         # The best that time allows; of equals, the fewest.
-        k, binding = int(np.argmax(curve[same[:affordable] - 1])) + 1, "latency"
-    own = hits[:, same[k - 1] - 1].astype(float)
-    of_half = measured.cascades_of_half[:, -(-same[k - 1] // 2) - 1]
-    low, high = interval(own)
-    hit, low, high = (_grown(share, own, of_half, n / measured.n) for share in (own.mean(), low, high))
-    scan_hit = _grown(measured.scan.mean(), measured.scan, measured.scan_of_half, n / measured.n)
-    return Plan(k, n, hit, (low, high), scan_hit, times.cascade(n, k), times.scan(n), binding)
+        k, binding = int(np.argmax(curve[:affordable])) + 1, "latency"
+    hit, ends = measured.foreseen(k, n)
+    return Plan(k, n, hit, ends, measured.foreseen_scan(n), times.cascade(n, k), times.scan(n), binding)
 
 
 def _grown(share: float, whole: np.ndarray, half: np.ndarray, growth: float) -> float:
