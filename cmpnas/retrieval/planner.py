@@ -110,13 +110,14 @@ class Measured:
         """How many candidates of a gallery of ``n`` this can say something of."""
         return min(n, 1 + math.floor((self.cascades.shape[1] - 1) * self._growth(n)))
 
-    def like(self, k: int | np.ndarray, n: int) -> np.ndarray:
-        """Hits ``(Q, ...)`` in this gallery of what ``k`` candidates are in one of ``n``.
+    def curve(self, n: int) -> np.ndarray:
+        """Shares of hits in this gallery, ``(deepest(n),)``, of what 1, 2, ... candidates are in one of ``n``.
 
         A candidate's rank among wrong pictures grows with their number: ``k`` of ``n`` are ``1 + (k - 1) (n' - 1) /
         (n - 1)`` of ``n'``, and between two whole numbers lie the hits between theirs.
         """
-        return _between(self.cascades, 1 + (np.asarray(k) - 1) / self._growth(n))
+        here = 1 + np.arange(self.deepest(n)) / self._growth(n)
+        return _between(self.cascades.mean(0, keepdims=True), here)[0]
 
     def foreseen(self, k: int, n: int) -> tuple[float, tuple[float, float]]:
         """Share of queries with a right picture first, by ``k`` candidates of ``n``; and its 95% interval.
@@ -124,8 +125,8 @@ class Measured:
         It is rarer among more wrong pictures: each doubling costs as much, in log odds, as the last one did. The
         interval is of the queries measured, moved with the share; it knows nothing of errors of that law.
         """
-        own = self.like(k, n)
-        half = _between(self.cascades_of_half, 1 + (k - 1) / self._growth(n) / 2)
+        beyond = (k - 1) / self._growth(n)
+        own, half = _between(self.cascades, 1 + beyond), _between(self.cascades_of_half, 1 + beyond / 2)
         share, low, high = (_grown(x, own, half, n / self.n) for x in (own.mean(), *interval(own)))
         return share, (low, high)
 
@@ -207,7 +208,7 @@ def plan(
                 f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
-    curve = measured.like(np.arange(1, deepest + 1), n).mean(0)
+    curve = measured.curve(n)
     reaches = np.flatnonzero(curve >= measured.scan.mean() - within - 1e-12)
     k, binding = (int(reaches[0]) + 1, "accuracy") if len(reaches) else (deepest, "nothing")
     if k > affordable:
