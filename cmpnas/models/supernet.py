@@ -11,7 +11,6 @@ declares ``separate``: each of their values has weights of its own, as in single
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import torch
@@ -149,7 +148,7 @@ def _twin(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
         twin = made[module] = object.__new__(type(module))
         # Its dictionaries (parameters, buffers, hooks) are its own.
         twin.__dict__ = {
-            name: copy(value) if isinstance(value, dict) else value for name, value in vars(module).items()
+            name: value.copy() if isinstance(value, dict) else value for name, value in vars(module).items()
         }
         twin._modules = {
             name: _twin(child, made) if child is not None else None for name, child in module._modules.items()
