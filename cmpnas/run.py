@@ -88,8 +88,8 @@ class Folder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
             raise RunError(f"cannot make run folder {path}: {fault.strerror}; name another --run.") from None
-        write(path / "recipe.yaml", recipe.to_yaml())
         if not manifest.exists():
+            write(path / "recipe.yaml", recipe.to_yaml())
             write_json(manifest, _manifest(recipe, data))
         return folder
 
@@ -164,6 +164,21 @@ class Folder:
                     f"another process is working on {self.path}; wait for it, or name another --run."
                 ) from None
             yield
+
+    @contextmanager
+    def adopted(self) -> Iterator[None]:
+        """Make this recipe that of the run, unless something refuses it (`RunError`): then the former one stays."""
+        if rank() > 0:
+            yield
+            return
+        path = self.path / "recipe.yaml"
+        former = path.read_text(encoding="utf-8")
+        write(path, self.recipe.to_yaml())
+        try:
+            yield
+        except RunError:
+            write(path, former)
+            raise
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

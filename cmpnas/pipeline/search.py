@@ -74,7 +74,7 @@ def search(
         run = stages.run
         if first:
             run = RunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
-    with run.locked():
+    with run.locked(), run.adopted():
         say(describe_budget(stages.space, recipe))
         stages.prepare()
         options = open_options(stages)

@@ -46,7 +46,7 @@ def search_text(
     stages = TextStages(TextRunFolder(path, recipe), splits, data, say)
     run = TextRunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
     stages = TextStages(run, splits, data, say)
-    with run.locked():
+    with run.locked(), run.adopted():
         _ = stages.fine
         costs = QueryCosts.of(stages, len(splits.search))
         budget = costs.encoder_budget(recipe)
