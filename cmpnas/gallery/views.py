@@ -6,7 +6,7 @@ are the same for every image, so a vector depends on its image alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,9 +89,5 @@ class Spread(nn.Module):
         self.register_buffer("chance", evenly(settings.views))
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.stack(list(self._shown(images)), 1).flatten(0, 1)
-
-    def _shown(self, images: Tensor) -> Iterator[Tensor]:
-        yield images
-        for row in self.chance:
-            yield augment(images, self.settings.augment, row.expand(images.shape[0], -1))
+        views = [augment(images, self.settings.augment, row.expand(images.shape[0], -1)) for row in self.chance]
+        return torch.stack([images, *views], 1).flatten(0, 1)

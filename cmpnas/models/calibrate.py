@@ -61,5 +61,5 @@ def calibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
 
 
 def _joined(means: list[Tensor]) -> Tensor:
-    """A copy of all in one tensor: one operation where each alone takes one."""
+    """A copy of all in one tensor, so that one operation serves every layer."""
     return torch.cat(means) if means else torch.zeros(0)

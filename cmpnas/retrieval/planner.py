@@ -100,8 +100,7 @@ class Measured:
         whole = _first(coarse, fine, relevant, deepest)
         halves = []
         for _ in range(_DRAWS):
-            out = rng.permutation(n) < n // 2
-            gone = out & ~relevant
+            gone = (rng.permutation(n) < n // 2) & ~relevant
             halves.append(_first(np.where(gone, -np.inf, coarse), np.where(gone, -np.inf, fine), relevant, deepest))
         cascades, scan = (np.mean(part, 0) for part in zip(*halves, strict=True))
         return Measured(n, *whole, cascades, scan)
@@ -116,8 +115,7 @@ class Measured:
         A candidate's rank among wrong pictures grows with their number: ``k`` of ``n`` are ``1 + (k - 1) (n' - 1) /
         (n - 1)`` of ``n'``, and between two whole numbers lie the hits between theirs.
         """
-        here = 1 + np.arange(self.deepest(n)) / self._growth(n)
-        return _between(self.cascades.mean(0, keepdims=True), here)[0]
+        return _between(self.cascades.mean(0, keepdims=True), np.arange(self.deepest(n)) / self._growth(n))[0]
 
     def foreseen(self, k: int, n: int) -> tuple[float, tuple[float, float]]:
         """Share of queries with a right picture first, by ``k`` candidates of ``n``; and its 95% interval.
@@ -125,22 +123,29 @@ class Measured:
         It is rarer among more wrong pictures: each doubling costs as much, in log odds, as the last one did. The
         interval is of the queries measured, moved with the share; it knows nothing of errors of that law.
         """
-        beyond = (k - 1) / self._growth(n)
-        own, half = _between(self.cascades, 1 + beyond), _between(self.cascades_of_half, 1 + beyond / 2)
-        share, low, high = (_grown(x, own, half, n / self.n) for x in (own.mean(), *interval(own)))
-        return share, (low, high)
+        place = (k - 1) / self._growth(n)
+        own = _between(self.cascades, place)
+        cost = self._cost(n, own, _between(self.cascades_of_half, place / 2))
+        low, high = interval(own)
+        return _moved(own.mean(), cost), (_moved(low, cost), _moved(high, cost))
 
     def foreseen_scan(self, n: int) -> float:
         """The same of the fine model over all of ``n`` pictures."""
-        return _grown(self.scan.mean(), self.scan, self.scan_of_half, n / self.n)
+        return _moved(self.scan.mean(), self._cost(n, self.scan, self.scan_of_half))
+
+    def _cost(self, n: int, whole: np.ndarray, half: np.ndarray) -> float:
+        """What a gallery of ``n`` takes from the log odds of hits, ``whole`` here and ``half`` in half of it."""
+        least = 0.5 / len(whole)  # a share of none or all has no odds
+        before, after = (_log_odds(min(max(part.mean(), least), 1 - least)) for part in (half, whole))
+        return math.log2(n / self.n) * max(before - after, 0.0)
 
     def _growth(self, n: int) -> float:
         return (n - 1) / (self.n - 1) if n > 1 and self.n > 1 else 1.0
 
 
-def _between(hits: np.ndarray, candidates: float | np.ndarray) -> np.ndarray:
-    """Columns of hits ``(Q, K)`` of 1 to K candidates, interpolated where their number is not whole."""
-    place = np.clip(np.asarray(candidates) - 1, 0, hits.shape[1] - 1)
+def _between(hits: np.ndarray, place: float | np.ndarray) -> np.ndarray:
+    """Columns of hits ``(Q, K)`` by place, the first's is 0; interpolated where a place is not whole."""
+    place = np.clip(place, 0, hits.shape[1] - 1)
     low = np.floor(place + 1e-9).astype(int)
     share = np.maximum(place - low, 0)
     high = np.minimum(low + 1, hits.shape[1] - 1)
@@ -218,13 +223,11 @@ def plan(
     return Plan(k, n, hit, ends, measured.foreseen_scan(n), times.cascade(n, k), times.scan(n), binding)
 
 
-def _grown(share: float, whole: np.ndarray, half: np.ndarray, growth: float) -> float:
-    """``share`` of hits in a gallery ``growth`` times as large, if ``half`` of it had ``half`` and it has ``whole``."""
-    if growth == 1 or not 0 < share < 1:
+def _moved(share: float, cost: float) -> float:
+    """``share`` with ``cost`` taken from its log odds; none and all have no odds and stay."""
+    if cost == 0 or not 0 < share < 1:
         return float(share)
-    least = 0.5 / len(whole)  # a share of none or all has no odds
-    before, after = (_log_odds(min(max(part.mean(), least), 1 - least)) for part in (half, whole))
-    return 1 / (1 + math.exp(-_log_odds(share) - math.log2(growth) * min(after - before, 0.0)))
+    return 1 / (1 + math.exp(cost - _log_odds(share)))
 
 
 def _log_odds(share: float) -> float:

@@ -247,8 +247,7 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
         ("three", 0.5), ("two", pytest.approx(15 / 16)),
     ]  # fmt: skip
     assert main(["evaluate", *about]) == 0
-    printed = capsys.readouterr().out
-    printed = " ".join(printed.split())
+    printed = " ".join(capsys.readouterr().out.split())
     for verdict in result["verdicts"]:
         gap, (low, high) = 100 * verdict["paragon_gap"], [100 * end for end in verdict["paragon_gap_interval"]]
         said = f"{gap:.2f} points below it [{low:.2f}, {high:.2f}]"

@@ -41,7 +41,7 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         parts = before.parts(stages.pairs("search").captions)
         with one_thread():
             times = parts.times(milliseconds(parts.works()))
-        measured, _ = search_hits(stages, before)
+        measured = search_hits(stages, before)
         stages.run.note_opened(split)
         pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)
         n = len(pairs)

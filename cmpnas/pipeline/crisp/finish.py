@@ -21,7 +21,7 @@ from cmpnas.pipeline.once import once
 from cmpnas.pipeline.stages import Say
 from cmpnas.retrieval.cascade import Cascade, Encoded
 from cmpnas.retrieval.index import GalleryIndex
-from cmpnas.retrieval.planner import Measured, hits_by_k, plan
+from cmpnas.retrieval.planner import Measured, plan
 from cmpnas.run import TextRunFolder
 from cmpnas.search.front import pick
 from cmpnas.space import Arch
@@ -122,17 +122,16 @@ def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPo
     parts = searcher.parts(stages.pairs("search").captions)
     with one_thread():
         times = parts.times(milliseconds(parts.works()))
-    measured, alone = search_hits(stages, searcher)
+    measured = search_hits(stages, searcher)
     found = plan(measured, times, measured.n, within=settings.within, max_milliseconds=settings.budget_latency_ms)
-    return {"coarse_hit@1": float(alone.mean()), "times": times.to_json(), "plan": found.to_json()}
+    return {"coarse_hit@1": float(measured.cascades[:, 0].mean()), "times": times.to_json(), "plan": found.to_json()}
 
 
-def search_hits(stages: TextStages, searcher: Searcher) -> tuple[Measured, np.ndarray]:
-    """Hits on the search split: of cascades and of the whole scan; of the coarse model alone."""
-    pairs, fine = stages.pairs("search"), fine_table(stages)
+def search_hits(stages: TextStages, searcher: Searcher) -> Measured:
+    """Hits on the search split: of cascades, of which that of one candidate is the coarse model, and of the scan."""
+    pairs = stages.pairs("search")
     table = searcher.encoder(pairs.captions) @ searcher.vectors.T
-    right = relevant(pairs)
-    return Measured.of(table, fine, right, _DEEPEST), hits_by_k(table, table, right, 1)[0][:, 0]
+    return Measured.of(table, fine_table(stages), relevant(pairs), _DEEPEST)
 
 
 def picked(stages: TextStages) -> tuple[Arch, Network, RegionPool, dict[str, Any]]:

@@ -129,11 +129,10 @@ class TextEvaluator:
         encode = TextEncoder(self.supernet.carve(arch).eval(), self.stages.tokeniser.limited(vocabulary_of(arch)))
         table = encode(self.pairs.captions) @ self.pictures.T
         first, _ = hits_by_k(table, self.fine, self.relevant, max(self.ks))
-        alone = hits_by_k(table, table, self.relevant, 1)[0]
         hits = {f"k{k}": first[:, k - 1].astype(float) for k in self.ks}
         cost = self.stages.space.cost(arch)
         scores = {name: PairScore(float(values.mean()), interval(values)) for name, values in hits.items()}
-        return Record(n, arch, cost.mflops, cost.params_m, scores, float(alone.mean()))
+        return Record(n, arch, cost.mflops, cost.params_m, scores, float(first[:, 0].mean()))
 
 
 def relevant(pairs: Captioned) -> np.ndarray:
