@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmpnas.data.items import union
 from cmpnas.distributed import agree, first_alone
-from cmpnas.files import hash_of
+from cmpnas.files import hash_of, read_json, write_json
+from cmpnas.gallery.audition import hear
 from cmpnas.gallery.bank import Bank
 from cmpnas.gallery.fusion import FusionGallery, begin_mixing, fill_bank, load_fusion, save_mixing
 from cmpnas.gallery.settings import FusionSettings, LocalSettings, PrecomputedSettings, SingleSettings
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 def fusion_gallery(stages: Stages, settings: FusionSettings) -> FusionGallery:
     """The gallery option, trained if it is not there yet; where it is trained jointly, the supernet is too."""
     run, seed = stages.run, stages.recipe.seed
-    sources = stages.sources
-    bank, path = _bank(stages, settings, sources), run.gallery / "model.pt"
+    bank, path = _bank(stages, settings, stages.sources), run.gallery / "model.pt"
+    sources = _that_say_something(stages, bank)
+    bank = bank.only(name for source in sources for name in source.names)
     if settings.training == "joint" and agree(not (path.exists() and run.supernet.exists())):
         start, mixing = begin_mixing(settings, bank, stages.splits.pool, stages.splits.train, seed)
 
@@ -64,6 +67,20 @@ def fusion_key(stages: Stages, settings: FusionSettings) -> str:
     """Key of everything that the mixer is made of; joint training makes the query's side a part of it."""
     made_of = [source.key for source in stages.sources]
     return hash_of(made_of, *(stages.query_side if settings.training == "joint" else ()))
+
+
+def _that_say_something(stages: Stages, bank: Bank) -> list[FeatureSource]:
+    """The sources less those that are silent; what was heard of each is kept."""
+    kept = stages.run.gallery / "heard.json"
+    with first_alone() as first:
+        if first and not kept.exists():
+            found = hear(bank, stages.sources, stages.splits.train)
+            for heard in found:
+                if heard.silent:
+                    stages.say(f"gallery: left out, as it tells no classes apart: {heard}")
+            write_json(kept, [asdict(heard) | {"silent": heard.silent} for heard in found])
+    silent = {heard["source"] for heard in read_json(kept) if heard["silent"]}
+    return [source for source in stages.sources if source.name not in silent]
 
 
 def _trained(stages: Stages, source: SingleSettings, local: LocalSettings | None) -> FeatureSource:

@@ -8,10 +8,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch.nn import functional as F
 
 from cmpnas.cli.app import main
+from cmpnas.data.readers import shop
 from cmpnas.models import build_network
 from cmpnas.models.mixer import TransformerMixer
+from cmpnas.recipe import load_recipe
 from cmpnas.space import load_space
 from tests.conftest import QUICK, to_onnx
 
@@ -22,12 +25,14 @@ TOTAL = 24 * 6 + 8 * 8 + 2 * 8 * 8  # pictures of the shrunk shop
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """An encoder that nobody trained, of 24 px, and saved local features of every picture."""
+    """An encoder that nobody trained, of 24 px, saved local features of every picture, and noise."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     space = load_space("resnet_small", size=24, embedding_dim=20)
     to_onnx(build_network(space, space.extremes()[0]), 24, folder / "big.onnx")
-    np.save(folder / "saved.npy", np.random.default_rng(0).normal(size=(TOTAL, 3, 5)).astype(np.float16))
+    pixels = shop.read(load_recipe("quickstart", list(QUICK)).data).images.read(np.arange(TOTAL))
+    np.save(folder / "saved.npy", F.adaptive_avg_pool2d(pixels.float(), (5, 1))[..., 0].numpy().astype(np.float16))
+    np.save(folder / "noise.npy", np.random.default_rng(0).normal(size=(TOTAL, 40)).astype(np.float16))
     return folder
 
 
@@ -97,6 +102,23 @@ def test_search_resume_train_evaluate(more, loss, folder, tmp_path, capsys):
     (got,) = session.run(None, {name: part.astype(np.float32) for name, part in features.items()})
     for vector in np.load(run / "gallery" / "mixed" / "gallery.npy")[:5]:
         assert np.abs(got - vector).max(1).min() < 1e-5
+
+
+def test_a_source_of_noise_changes_nothing(folder, tmp_path, capsys):
+    """It is left out, with what was heard of it, and its cost with it."""
+    fronts = []
+    for name, more in (("without", ""), ("with", ", {kind: precomputed, name: noise, file: noise.npy, mflops: 3}")):
+        sources = "{kind: precomputed, name: saved, file: saved.npy, mflops: 7}" + more
+        gallery = f"gallery={{kind: fusion, name: mixed, embedding_dim: 16, sources: [{sources}]{STAGED}}}"
+        command = search(tmp_path / name, folder, "", "query.loss={bct: 1}", gallery)
+        assert main([*command, "--json"]) == 0
+        said = capsys.readouterr()
+        fronts.append(json.loads(said.out))
+    assert "left out, as it tells no classes apart: noise: hit@1" in said.err
+    heard = json.loads((tmp_path / "with" / "gallery" / "mixed" / "heard.json").read_text())
+    assert [(source["source"], source["silent"]) for source in heard] == [("saved", False), ("noise", True)]
+    assert fronts[0]["paragon"] == fronts[1]["paragon"]
+    assert [pair["scores"] for pair in fronts[0]["pairs"]] == [pair["scores"] for pair in fronts[1]["pairs"]]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+"""What a source of a fusion knows of classes by itself, heard before any mixer learns.
+
+A mixer learns by heart what it can: a source that says something else of every picture, and nothing of what it shows,
+costs more than a point of retrieval (docs/fusion.md). Neighbours that nobody trained cannot be learned by heart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmpnas.data.items import UNLABELLED, Items
+from cmpnas.errors import DataError
+from cmpnas.gallery.bank import Bank
+from cmpnas.gallery.sources import FeatureSource
+from cmpnas.retrieval import evaluate_retrieval
+
+_PICTURES = 4096  # at most, in whole classes
+
+
+@dataclass(frozen=True)
+class Heard:
+    """How often the nearest other picture, by a source's features as they are, shows the same class.
+
+    Attributes:
+        hit: share of the pictures heard; ``interval`` is its 95% interval (Wilson's).
+        chance: the same for features that know nothing.
+    """
+
+    source: str
+    hit: float
+    interval: tuple[float, float]
+    chance: float
+
+    @property
+    def silent(self) -> bool:
+        """Not better than chance, and surely not by a tenth of what there is to know."""
+        low, high = self.interval
+        return low <= self.chance and high <= self.chance + 0.1 * (1 - self.chance)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.source}: hit@1 {self.hit:.4f} [{low:.4f}, {high:.4f}], by chance {self.chance:.4f}"
+
+
+def hear(bank: Bank, sources: Sequence[FeatureSource], items: Items) -> list[Heard]:
+    """Each source's own features (local ones averaged) on labelled ``items`` of the ``bank``.
+
+    Of many pictures whole classes are taken, the same every time, until there are 4,096. Where no class has two
+    pictures, nothing can be heard and the list is empty.
+
+    Raises:
+        DataError: all of the sources are silent.
+    """
+    rows, labels = _whole_classes(items)
+    if not len(rows):
+        return []
+    counts = np.unique(labels, return_counts=True)[1]
+    chance = float((counts * (counts - 1)).sum() / len(rows) / (len(rows) - 1))
+    found, itself = [], np.arange(len(rows))
+    for source in sources:
+        features = bank.only([source.names[0]]).read(rows)[0].mean(1).numpy()
+        scores = evaluate_retrieval(features, features, labels, labels, ["hit@1"], (itself, itself))
+        found.append(Heard(source.name, scores["hit@1"], _wilson(scores["hit@1"], len(rows)), chance))
+    if all(heard.silent for heard in found):
+        raise DataError(
+            f"no source of the fusion tells classes apart ({'; '.join(map(str, found))}); bring models whose "
+            "features do."
+        )
+    return found
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95% interval of a share, which has a width where it is 0 or 1 too (Wilson, 1927)."""
+    z = 1.959964
+    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+
+
+def _whole_classes(items: Items) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in the data set and labels of pictures whose class has others."""
+    labels, counts = np.unique(items.labels[items.labels != UNLABELLED], return_counts=True)
+    mixed = np.random.default_rng(0).permutation(np.flatnonzero(counts > 1))
+    taken = labels[mixed[: int((np.cumsum(counts[mixed]) <= _PICTURES).sum()) or 1]]
+    chosen = np.isin(items.labels, taken)
+    return items.rows[chosen], items.labels[chosen]

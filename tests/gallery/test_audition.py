@@ -1,0 +1,98 @@
+"""Which sources of a fusion say nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cmpnas.data.images import ArrayImages
+from cmpnas.data.items import UNLABELLED, Items
+from cmpnas.errors import DataError
+from cmpnas.gallery import audition
+from cmpnas.gallery.audition import hear
+from cmpnas.gallery.fusion import fill_bank
+from cmpnas.gallery.sources import FeatureSource
+
+N = 300
+
+
+def items_of(labels, first=0):
+    rows = np.arange(first, first + len(labels))
+    return Items(ArrayImages(torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8)), np.asarray(labels), None, rows)
+
+
+def bank_of(folder, items, **features):
+    """A bank of global features, rows in the order of ``items``."""
+
+    def looking(values):
+        return lambda _, indices: [torch.from_numpy(values[indices]).float()[:, None]]
+
+    sources = [FeatureSource(name, ("global",), 1.0, name, looking(values)) for name, values in features.items()]
+    return fill_bank(folder, sources, items, "data"), sources
+
+
+@pytest.fixture
+def mixed():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, N)
+    centres = rng.normal(size=(10, 20))
+    return labels, {
+        "clear": centres[labels] + 0.1 * rng.normal(size=(N, 20)),
+        "faint": centres[labels] + 2.5 * rng.normal(size=(N, 20)),
+        "noise": rng.normal(size=(N, 500)),
+    }
+
+
+def test_hits_are_those_of_a_loop_and_noise_is_silent(mixed, tmp_path):
+    labels, features = mixed
+    items = items_of(labels, first=7)
+    bank, sources = bank_of(tmp_path / "bank", items, **features)
+    found = {heard.source: heard for heard in hear(bank, sources, items)}
+    pairs = [(a, b) for a in range(N) for b in range(N) if a != b]
+    chance = np.mean([labels[a] == labels[b] for a, b in pairs])
+    for name, (values,) in zip(features, ([part] for part in bank.read(items.rows)), strict=True):
+        unit = values[:, 0].numpy().astype(np.float64)
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        hits = 0
+        for query in range(N):
+            others = [row for row in range(N) if row != query]
+            hits += labels[max(others, key=lambda row, query=query: unit[query] @ unit[row])] == labels[query]
+        assert found[name].hit == pytest.approx(hits / N)
+        assert found[name].chance == pytest.approx(chance)
+    assert [found[name].silent for name in ("clear", "faint", "noise")] == [False, False, True]
+    assert found["clear"].hit > 0.95
+
+
+def test_pictures_too_few_to_tell_silence_nobody(tmp_path):
+    rng = np.random.default_rng(1)
+    items = items_of([0, 0, 1, 1, 2, 2, 3])
+    bank, sources = bank_of(tmp_path / "bank", items, noise=rng.normal(size=(7, 8)))
+    assert not hear(bank, sources, items)[0].silent
+    single = items_of([0, 1, 2, UNLABELLED, UNLABELLED, 3, 4])
+    assert hear(bank, sources, single) == []
+
+
+def test_of_many_pictures_whole_classes_are_heard(mixed, tmp_path, monkeypatch):
+    labels, features = mixed
+    items = items_of(labels)
+    bank, sources = bank_of(tmp_path / "bank", items, clear=features["clear"])
+    monkeypatch.setattr(audition, "_PICTURES", 100)
+    heard = hear(bank, sources, items)[0]
+    rows, taken = audition._whole_classes(items)
+    assert 50 < len(rows) <= 100
+    for label in np.unique(taken):
+        assert (taken == label).sum() == (labels == label).sum()
+    assert np.array_equal(labels[rows], taken)
+    counts = np.bincount(taken)
+    assert heard.chance == pytest.approx((counts * (counts - 1)).sum() / len(rows) / (len(rows) - 1))
+    monkeypatch.setattr(audition, "_PICTURES", 3)  # less than any class has: one is heard all the same
+    assert len(np.unique(audition._whole_classes(items)[1])) == 1
+
+
+def test_a_fusion_of_noise_alone_is_refused(mixed, tmp_path):
+    labels, features = mixed
+    items = items_of(labels)
+    bank, sources = bank_of(tmp_path / "bank", items, noise=features["noise"])
+    with pytest.raises(DataError, match=r"no source of the fusion tells classes apart \(noise: hit@1 .*bring models"):
+        hear(bank, sources, items)
