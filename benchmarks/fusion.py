@@ -32,6 +32,7 @@ from cmpnas.data import Items, Protocol, Splits, load_splits
 from cmpnas.data.augment import Augment
 from cmpnas.data.items import blank, union
 from cmpnas.data.load import data_file
+from cmpnas.gallery.audition import hear
 from cmpnas.gallery.bank import Bank
 from cmpnas.gallery.base import coded
 from cmpnas.gallery.fusion import fill_bank
@@ -114,6 +115,8 @@ def main(
     splits = load_splits(recipe.data, data)
     chosen = [arm for arm in ARMS if arm is FUSION or not only or any(word in arm.name for word in only)]
     bank, sources = features_of_learning(recipe, splits, data, folder)
+    for heard in hear(bank, [*_MODELS, "noise"], splits.train):
+        print(f"{heard}{'; a run leaves it out' if heard.silent else ''}")
     for arm in chosen:
         for seed in range(seeds):
             train(arm, bank, splits.pool, folder, seed)

@@ -15,7 +15,6 @@ import numpy as np
 from cmpnas.data.items import UNLABELLED, Items
 from cmpnas.errors import DataError
 from cmpnas.gallery.bank import Bank
-from cmpnas.gallery.sources import FeatureSource
 from cmpnas.retrieval import evaluate_retrieval
 
 _PICTURES = 4096  # at most, in whole classes
@@ -46,8 +45,8 @@ class Heard:
         return f"{self.source}: hit@1 {self.hit:.4f} [{low:.4f}, {high:.4f}], by chance {self.chance:.4f}"
 
 
-def hear(bank: Bank, sources: Sequence[FeatureSource], items: Items) -> list[Heard]:
-    """Each source's own features (local ones averaged) on labelled ``items`` of the ``bank``.
+def hear(bank: Bank, names: Sequence[str], items: Items) -> list[Heard]:
+    """The features of sources of ``bank`` (local ones averaged) on labelled ``items``, which it holds.
 
     Of many pictures whole classes are taken, the same every time, until there are 4,096. Where no class has two
     pictures, nothing can be heard and the list is empty.
@@ -61,10 +60,10 @@ def hear(bank: Bank, sources: Sequence[FeatureSource], items: Items) -> list[Hea
     counts = np.unique(labels, return_counts=True)[1]
     chance = float((counts * (counts - 1)).sum() / len(rows) / (len(rows) - 1))
     found, itself = [], np.arange(len(rows))
-    for source in sources:
-        features = bank.only([source.names[0]]).read(rows)[0].mean(1).numpy()
+    for name in names:
+        features = bank.only([name]).read(rows)[0].mean(1).numpy()
         scores = evaluate_retrieval(features, features, labels, labels, ["hit@1"], (itself, itself))
-        found.append(Heard(source.name, scores["hit@1"], _wilson(scores["hit@1"], len(rows)), chance))
+        found.append(Heard(name, scores["hit@1"], _wilson(scores["hit@1"], len(rows)), chance))
     if all(heard.silent for heard in found):
         raise DataError(
             f"no source of the fusion tells classes apart ({'; '.join(map(str, found))}); bring models whose "

@@ -74,7 +74,7 @@ def _that_say_something(stages: Stages, bank: Bank) -> list[FeatureSource]:
     kept = stages.run.gallery / "heard.json"
     with first_alone() as first:
         if first and not kept.exists():
-            found = hear(bank, stages.sources, stages.splits.train)
+            found = hear(bank, [source.name for source in stages.sources], stages.splits.train)
             for heard in found:
                 if heard.silent:
                     stages.say(f"gallery: left out, as it tells no classes apart: {heard}")

@@ -29,7 +29,7 @@ def bank_of(folder, items, **features):
         return lambda _, indices: [torch.from_numpy(values[indices]).float()[:, None]]
 
     sources = [FeatureSource(name, ("global",), 1.0, name, looking(values)) for name, values in features.items()]
-    return fill_bank(folder, sources, items, "data"), sources
+    return fill_bank(folder, sources, items, "data")
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def mixed():
 def test_hits_are_those_of_a_loop_and_noise_is_silent(mixed, tmp_path):
     labels, features = mixed
     items = items_of(labels, first=7)
-    bank, sources = bank_of(tmp_path / "bank", items, **features)
-    found = {heard.source: heard for heard in hear(bank, sources, items)}
+    bank = bank_of(tmp_path / "bank", items, **features)
+    found = {heard.source: heard for heard in hear(bank, bank.names, items)}
     pairs = [(a, b) for a in range(N) for b in range(N) if a != b]
     chance = np.mean([labels[a] == labels[b] for a, b in pairs])
     for name, (values,) in zip(features, ([part] for part in bank.read(items.rows)), strict=True):
@@ -67,18 +67,18 @@ def test_hits_are_those_of_a_loop_and_noise_is_silent(mixed, tmp_path):
 def test_pictures_too_few_to_tell_silence_nobody(tmp_path):
     rng = np.random.default_rng(1)
     items = items_of([0, 0, 1, 1, 2, 2, 3])
-    bank, sources = bank_of(tmp_path / "bank", items, noise=rng.normal(size=(7, 8)))
-    assert not hear(bank, sources, items)[0].silent
+    bank = bank_of(tmp_path / "bank", items, noise=rng.normal(size=(7, 8)))
+    assert not hear(bank, bank.names, items)[0].silent
     single = items_of([0, 1, 2, UNLABELLED, UNLABELLED, 3, 4])
-    assert hear(bank, sources, single) == []
+    assert hear(bank, bank.names, single) == []
 
 
 def test_of_many_pictures_whole_classes_are_heard(mixed, tmp_path, monkeypatch):
     labels, features = mixed
     items = items_of(labels)
-    bank, sources = bank_of(tmp_path / "bank", items, clear=features["clear"])
+    bank = bank_of(tmp_path / "bank", items, clear=features["clear"])
     monkeypatch.setattr(audition, "_PICTURES", 100)
-    heard = hear(bank, sources, items)[0]
+    heard = hear(bank, bank.names, items)[0]
     rows, taken = audition._whole_classes(items)
     assert 50 < len(rows) <= 100
     for label in np.unique(taken):
@@ -93,6 +93,6 @@ def test_of_many_pictures_whole_classes_are_heard(mixed, tmp_path, monkeypatch):
 def test_a_fusion_of_noise_alone_is_refused(mixed, tmp_path):
     labels, features = mixed
     items = items_of(labels)
-    bank, sources = bank_of(tmp_path / "bank", items, noise=features["noise"])
+    bank = bank_of(tmp_path / "bank", items, noise=features["noise"])
     with pytest.raises(DataError, match=r"no source of the fusion tells classes apart \(noise: hit@1 .*bring models"):
-        hear(bank, sources, items)
+        hear(bank, bank.names, items)
