@@ -8,7 +8,6 @@ import torch
 
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import UNLABELLED, Items
-from cmpnas.errors import DataError
 from cmpnas.gallery import audition
 from cmpnas.gallery.audition import hear
 from cmpnas.gallery.fusion import fill_bank
@@ -67,8 +66,8 @@ def test_hits_are_those_of_a_loop_and_noise_is_silent(mixed, tmp_path):
 def test_pictures_too_few_to_tell_silence_nobody(tmp_path):
     rng = np.random.default_rng(1)
     items = items_of([0, 0, 1, 1, 2, 2, 3])
-    bank = bank_of(tmp_path / "bank", items, noise=rng.normal(size=(7, 8)))
-    assert not hear(bank, bank.names, items)[0].silent
+    bank = bank_of(tmp_path / "bank", items, clear=np.eye(4)[items.labels], noise=rng.normal(size=(7, 8)))
+    assert [heard.silent for heard in hear(bank, bank.names, items)] == [False, False]
     single = items_of([0, 1, 2, UNLABELLED, UNLABELLED, 3, 4])
     assert hear(bank, bank.names, single) == []
 
@@ -90,9 +89,17 @@ def test_of_many_pictures_whole_classes_are_heard(mixed, tmp_path, monkeypatch):
     assert len(np.unique(audition._whole_classes(items)[1])) == 1
 
 
-def test_a_fusion_of_noise_alone_is_refused(mixed, tmp_path):
+def test_where_all_are_silent_none_is_left_out(mixed, tmp_path):
     labels, features = mixed
     items = items_of(labels)
     bank = bank_of(tmp_path / "bank", items, noise=features["noise"])
-    with pytest.raises(DataError, match=r"no source of the fusion tells classes apart \(noise: hit@1 .*bring models"):
-        hear(bank, bank.names, items)
+    assert hear(bank, bank.names, items) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_is_silent_whatever_was_drawn(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 29, 956)
+    items = items_of(labels)
+    bank = bank_of(tmp_path / "bank", items, clear=np.eye(29)[labels] + 0.1, noise=rng.normal(size=(956, 64)))
+    assert [heard.silent for heard in hear(bank, bank.names, items)] == [False, True]
