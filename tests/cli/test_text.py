@@ -11,7 +11,8 @@ from cmpnas.cli.app import main
 pytest.importorskip("tokenizers")
 TINY = (
     "data.size=16", "data.train_identities=48", "data.search_identities=12", "data.test_identities=12",
-    "data.train_shots=[2, 0]", "regions.space=tiny", "regions.arch=smallest", "regions.until=stage1",
+    "data.train_shots=[2, 0]", "data.other_shots=[4, 0]", "regions.space=tiny", "regions.arch=smallest",
+    "regions.until=stage1",
     "fine.text.vocabulary=64", "fine.text.width=16", "fine.text.layers=1", "fine.text.heads=2", "fine.dim=16",
     "fine.similarity=8", "fine.negatives=3", "fine.train={epochs: 2, batch_size: 16, lr: 0.003}",
     "coarse.space={vocabulary: [48, 64], width: [8, 16], layers: 1, heads: 2, ratio: 1}", "coarse.dim=16",

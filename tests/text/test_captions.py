@@ -16,7 +16,7 @@ from cmpnas.text.settings import CaptionSettings, KarpathySettings
 
 SMALL = (
     "data.size=16", "data.train_identities=40", "data.search_identities=8", "data.test_identities=8",
-    "data.train_shots=[2, 0]",
+    "data.train_shots=[2, 0]", "data.other_shots=[4, 0]",
 )  # fmt: skip
 
 
