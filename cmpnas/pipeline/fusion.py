@@ -78,6 +78,7 @@ def _that_say_something(stages: Stages, bank: Bank) -> list[FeatureSource]:
             for heard in found:
                 if heard.silent:
                     stages.say(f"gallery: left out, as it tells no classes apart: {heard}")
+            kept.parent.mkdir(parents=True, exist_ok=True)  # the bank may be elsewhere
             write_json(kept, [asdict(heard) | {"silent": heard.silent} for heard in found])
     silent = {heard["source"] for heard in read_json(kept) if heard["silent"]}
     return [source for source in stages.sources if source.name not in silent]

@@ -109,7 +109,8 @@ def test_a_source_of_noise_changes_nothing(folder, tmp_path, capsys):
     fronts = []
     for name, more in (("without", ""), ("with", ", {kind: precomputed, name: noise, file: noise.npy, mflops: 3}")):
         sources = "{kind: precomputed, name: saved, file: saved.npy, mflops: 7}" + more
-        gallery = f"gallery={{kind: fusion, name: mixed, embedding_dim: 16, sources: [{sources}]{STAGED}}}"
+        gallery = f"gallery={{kind: fusion, name: mixed, embedding_dim: 16, sources: [{sources}], "
+        gallery += f"bank: {tmp_path / 'bank'}{STAGED}}}"
         command = search(tmp_path / name, folder, "", "query.loss={bct: 1}", gallery)
         assert main([*command, "--json"]) == 0
         said = capsys.readouterr()
