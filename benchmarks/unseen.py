@@ -20,7 +20,6 @@ import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cmpnas.data import Items, Protocol, load_splits
 from cmpnas.data.augment import Augment, augment, draws
@@ -57,8 +56,9 @@ class Looked:
     @staticmethod
     @torch.no_grad()
     def at(batches: Iterable[Tensor], network: Network, model: FrozenModel) -> Looked:
-        seen = [(network(images).double().numpy(), levelled(model(images)).double().numpy()) for images in batches]
-        return Looked(*(np.concatenate(side) for side in zip(*seen, strict=True)))
+        seen = [(network(images).numpy(), model(images).numpy()) for images in batches]
+        query, gallery = (np.concatenate(side).astype(np.float64) for side in zip(*seen, strict=True))
+        return Looked(query, levelled(gallery))
 
     def __add__(self, other: Looked) -> Looked:
         return Looked(np.concatenate([self.query, other.query]), np.concatenate([self.gallery, other.gallery]))
@@ -77,16 +77,18 @@ def main(
     model = open_model(cast(AnyBrought, plan.gallery), plan.data, data)
     projection = cast(WhiteningProjection, plan.gallery.projection)  # type: ignore[union-attr]
     pool, task = splits.pool, splits.search
-
-    def asking(resolution: int) -> tuple[Network, Looked, Looked, Looked]:
-        network = published(plan, pool, data, resolution)
-        seen, query, gallery = (
-            Looked.at(part.float_batches(_BATCH), network, model) for part in (pool, task.query, task.gallery)
-        )
-        return network, seen, query, gallery
-
-    first = published(plan, pool, data, _ASKED)
-    labelled = Looked.at(splits.train.float_batches(_BATCH), first, model).gallery
+    supernet = published(plan, pool, data)
+    sides = (pool, task.query, task.gallery)
+    by_gallery = [levelled(features(model, side.float_batches(_BATCH))) for side in sides]
+    networks = {resolution: largest(supernet, pool, resolution) for resolution in _RESOLUTIONS}
+    looked = {
+        resolution: [
+            Looked(features(network, side.float_batches(_BATCH)), known)
+            for side, known in zip(sides, by_gallery, strict=True)
+        ]
+        for resolution, network in networks.items()
+    }
+    labelled = levelled(features(model, splits.train.float_batches(_BATCH)))
     _, labels = np.unique(splits.train.labels, return_inverse=True)
 
     def target(dim: int, shrinkage: float) -> Map:
@@ -96,15 +98,11 @@ def main(
     usual = target(projection.dim, projection.shrinkage)
     print(f"{plan.name}: {len(pool)} pictures to learn from, {len(task.query)} queries, {len(task.gallery)} to find")
     print("resolution")
-    for resolution in _RESOLUTIONS:
-        network, seen, query, gallery = asking(resolution)
-        if resolution == _RESOLUTIONS[0]:
-            print(f"  M(g,g) {told(task, usual(query.gallery), usual(gallery.gallery))}")
-        answer = best(task, seen, query, gallery, usual)
-        print(f"  {resolution} px, {cost(plan.space(), resolution):.1f} MFLOPs: {answer}", flush=True)
-        if resolution == _ASKED:
-            kept = network, seen, query, gallery
-    network, seen, query, gallery = kept
+    for resolution, (seen, query, gallery) in looked.items():
+        mflops = supernet.space.cost(architecture(supernet.space, resolution)).mflops
+        print(f"  {resolution} px, {mflops:.1f} MFLOPs: {best(task, seen, query, gallery, usual)}", flush=True)
+    network, (seen, query, gallery) = networks[_ASKED], looked[_ASKED]
+    print(f"  M(g,g) {told(task, usual(query.gallery), usual(gallery.gallery))}")
 
     print(f"other targets, {_ASKED} px")
     for dim in (32, 64, 128, 256, 512):
@@ -133,26 +131,27 @@ def main(
     print(f"  and all of these: {best(task, everything, query, gallery, usual)}")
 
 
-def published(plan: Recipe, pool: Items, data: str | None, resolution: int) -> Network:
-    """The largest network at a resolution, with published weights, up to its features."""
+def published(plan: Recipe, pool: Items, data: str | None) -> Supernet:
+    """The supernet with published weights, as training starts from it."""
     weights = read_pretrained(plan, data)
     if weights is None:
         raise typer.BadParameter(f"recipe {plan.name!r} names no query.pretrained")
     supernet = Supernet(plan.space())
     start_from(supernet, weights, next(pool.sample_batches(_BATCH, _BATCH)))
-    network = supernet.carve(largest(plan.space(), resolution))
+    return supernet
+
+
+def largest(supernet: Supernet, pool: Items, resolution: int) -> Network:
+    """The largest network at a resolution, up to its features."""
+    network = supernet.carve(architecture(supernet.space, resolution))
     calibrate(network, pool.sample_batches(_BATCH, 4 * _BATCH))
     network[-1].linear = nn.Identity()
     return network
 
 
-def largest(space: SearchSpace, resolution: int) -> Arch:
+def architecture(space: SearchSpace, resolution: int) -> Arch:
     content = space.extremes()[1].to_json()
     return space.from_json({**content, "choices": {**content["choices"], "resolution": resolution}})
-
-
-def cost(space: SearchSpace, resolution: int) -> float:
-    return space.cost(largest(space, resolution)).mflops
 
 
 def views(pool: Items, how: Augment) -> Iterator[Tensor]:
@@ -208,7 +207,7 @@ def regression(source: np.ndarray, target: np.ndarray, ridge: float) -> Map:
 
 
 def scores(task: Protocol, query: np.ndarray, gallery: np.ndarray) -> tuple[float, float]:
-    found = score_pair(query.astype(np.float32), gallery.astype(np.float32), task, ["map_full", "hit@1"])
+    found = score_pair(query, gallery, task, ["map_full", "hit@1"])
     return found["map_full"], found["hit@1"]
 
 
@@ -216,8 +215,16 @@ def told(task: Protocol, query: np.ndarray, gallery: np.ndarray) -> str:
     return "{:.3f} / {:.3f}".format(*scores(task, query, gallery))
 
 
-def levelled(features: Tensor) -> Tensor:
-    return F.rms_norm(features, features.shape[-1:])
+@torch.no_grad()
+def features(run: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> np.ndarray:
+    """What a model gives, as it is: float64 ``(N, W)``."""
+    return torch.cat([run(images) for images in batches]).double().numpy()
+
+
+def levelled(vectors: np.ndarray) -> np.ndarray:
+    """Rows of mean square 1, as projections see them."""
+    found: np.ndarray = vectors / np.sqrt(np.square(vectors).mean(1, keepdims=True))
+    return found
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
