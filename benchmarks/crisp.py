@@ -6,12 +6,15 @@ RUN is a text run whose encoder is finished. With its regions and its fine model
 from scratch and all alike: as the recipe has it (``found``), with equal weights in place of learned ones on both sides
 (``mean``), without following the fine model (``alone``), and with the fixed encoder nearest in cost (``fixed``: a
 transformer of two equal layers, two heads, ratio two, the whole vocabulary, as wide as its cost allows, and never
-cheaper where there is a choice). Scores are of the search split; differences are paired over queries, averaged over the
-seeds first. What is trained stays in RUN/ablation and is not trained again.
+cheaper where there is a choice). Where pictures are the fine model's summaries, ``mean`` is of words alone, and
+``learned`` is with pictures whose pooling learns with the texts, as it does for ``alone``. Scores are of the search
+split; differences are paired over queries, averaged over the seeds first. What is trained stays in RUN/ablation and is
+not trained again.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +34,7 @@ from cmpnas.retrieval.planner import hits_by_k
 from cmpnas.space import Arch
 from cmpnas.text.coarse import RegionPool
 from cmpnas.text.encoding import TextEncoder
+from cmpnas.text.settings import CoarseLoss, CoarseSettings
 from cmpnas.text.train import CoarseTraining, vocabulary_of
 
 _K = 10
@@ -42,15 +46,19 @@ def main(
 ) -> None:
     stages = TextStages.of_run(run, data, lambda message: typer.echo(message, err=True))
     arch = picked(stages)[0]
-    other = {"weighted": "mean", "mean": "weighted"}[str(dict(arch.choices)["pool"])]
-    variants = {
-        "found": (arch, stages.recipe.coarse.pool, True),
-        "mean": (with_pool(stages, arch, "mean"), "mean", True),
-        "alone": (arch, stages.recipe.coarse.pool, False),
-        "fixed": (fixed(stages, arch), stages.recipe.coarse.pool, True),
-    }
-    if other == "weighted":  # the search chose equal weights: compare with learned ones
-        variants["weighted"] = (with_pool(stages, arch, "weighted"), "weighted", True)
+    coarse = stages.recipe.coarse
+    alone = coarse.model_copy(update={"loss": CoarseLoss(distil=0)})
+    variants = {"found": (arch, coarse), "fixed": (fixed(stages, arch), coarse)}
+    if coarse.pool == "summary":  # only words are pooled by the coarse model
+        variants["mean"] = (with_pool(stages, arch, "mean"), coarse)
+        variants["learned"] = (arch, coarse.model_copy(update={"pool": "weighted", "loss": CoarseLoss()}))
+        variants["alone"] = (arch, alone.model_copy(update={"pool": "weighted"}))
+    else:
+        variants["mean"] = (with_pool(stages, arch, "mean"), coarse.model_copy(update={"pool": "mean"}))
+        variants["alone"] = (arch, alone)
+    if dict(arch.choices)["pool"] == "mean":  # the search chose equal weights: compare with learned ones
+        how = coarse if coarse.pool == "summary" else coarse.model_copy(update={"pool": "weighted"})
+        variants["weighted"] = (with_pool(stages, arch, "weighted"), how)
     scores = {
         name: np.mean([one(stages, name, *variant, seed, epochs) for seed in range(seeds)], 0)
         for name, variant in variants.items()
@@ -95,7 +103,7 @@ def fixed(stages: TextStages, arch: Arch) -> Arch:
 
 
 def one(
-    stages: TextStages, name: str, arch: Arch, pooling: str, distil: bool, seed: int, epochs: float | None
+    stages: TextStages, name: str, arch: Arch, settings: CoarseSettings, seed: int, epochs: float | None
 ) -> np.ndarray:
     """Hits of one coarse model by query, ``(3, Q)`` in the order of ``_MEASURES``; trained unless it was."""
     recipe, folder = stages.recipe, stages.run.path / "ablation"
@@ -104,10 +112,11 @@ def one(
     if path.exists():
         return np.array(read_json(path), float)
     torch.manual_seed(seed)
-    settings = recipe.coarse.model_copy(update={"pool": pooling})
-    network, pool = build_network(stages.space, arch), RegionPool(settings, stages.regions("train").shape[2])
+    network, regions = build_network(stages.space, arch), stages.regions("train")
+    own = settings.pool == "summary"
+    pool = copy.deepcopy(stages.supernet[1]) if own else RegionPool(settings, regions.shape[2])
     training = CoarseTraining(
-        stages.splits.train, stages.texts, stages.regions("train"), recipe.coarse.loss, stages.fine if distil else None,
+        stages.splits.train, stages.texts, regions, settings.loss, stages.fine if settings.loss.taught else None,
         fine_vocabulary=max(recipe.fine.text.vocabulary), candidates=recipe.fine.negatives,
         drop=recipe.captions.drop, seed=seed,
     )  # fmt: skip

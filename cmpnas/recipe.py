@@ -102,6 +102,9 @@ class TextRecipe(Experiment):
             raise ValueError("regions of kind 'given' belong to reader 'karpathy', and other kinds to other readers")
         if not brought and not self.captions.query:
             raise ValueError("captions.query: a template on the data's columns is required, as '{name}'")
+        known = self.fine.dim * self.fine.members
+        if self.coarse.pool == "summary" and self.coarse.dim > known:
+            raise ValueError(f"coarse.dim: the fine model's summaries have {known} numbers; {self.coarse.dim} is more")
         return self
 
     def space(self) -> SearchSpace:

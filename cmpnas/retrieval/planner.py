@@ -197,6 +197,8 @@ def plan(
 ) -> Plan:
     """The smallest number of candidates that comes as close to the whole scan as wanted, within a limit of time.
 
+    All larger numbers come as close too: one that they do not confirm was lucky with the queries measured.
+
     Args:
         n: pictures of the gallery planned for.
         within: how far below the whole scan's share of hits is near enough, as 0.005.
@@ -214,8 +216,9 @@ def plan(
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
     curve = measured.curve(n)
-    reaches = np.flatnonzero(curve >= measured.scan.mean() - within - 1e-12)
-    k, binding = (int(reaches[0]) + 1, "accuracy") if len(reaches) else (deepest, "nothing")
+    misses = np.flatnonzero(curve < measured.scan.mean() - within - 1e-12)
+    least = int(misses[-1]) + 2 if len(misses) else 1
+    k, binding = (least, "accuracy") if least <= deepest else (deepest, "nothing")
     if k > affordable:
         # The best that time allows; of equals, the fewest.
         k, binding = int(np.argmax(curve[:affordable])) + 1, "latency"

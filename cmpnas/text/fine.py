@@ -51,6 +51,11 @@ class FineModel(nn.Module):
         parts = zip(self.members, words.vectors.chunk(count, 2), regions.chunk(count, 3), strict=True)
         return torch.stack([member(Words(own, words.there), seen) for member, own, seen in parts]).mean(0)
 
+    def described(self, ids: Tensor) -> Tensor:
+        """What the summary of each text is in all members, int64 ``(Q, L)`` to unit float ``(Q, D)``; its cosine with a
+        picture's (`cmpnas.text.coarse.SummaryPool`) is the mean of theirs."""
+        return beside([summary(member.words(ids)) for member in self.members])
+
     @property
     def dim(self) -> int:
         """Numbers of a word's and a region's vector, of all members together."""
@@ -137,3 +142,8 @@ class FineMember(nn.Module):
 def summary(words: Words) -> Tensor:
     """Unit mean of a query's words: ``(Q, D)``."""
     return F.normalize(words.vectors.sum(1), dim=1)
+
+
+def beside(summaries: Sequence[Tensor]) -> Tensor:
+    """Unit vectors of several members ``(N, D)`` as one unit vector, in which all count alike."""
+    return torch.cat(list(summaries), 1) / len(summaries) ** 0.5

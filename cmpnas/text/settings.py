@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cmpnas.data.augment import Augment
 from cmpnas.strict import Strict
@@ -108,23 +108,45 @@ class FineSettings(Strict):
 
 class CoarseLoss(Strict):
     """Weights of what the coarse model learns by: InfoNCE, the triplet of the hardest negative (VSE++) with its
-    ``margin``, and following the fine model's order of the hardest candidates."""
+    ``margin``, following the fine model's order of the hardest candidates, and, where pictures are the fine model's
+    summaries (``pool: summary``), regression onto its summary of the same text."""
 
     infonce: Annotated[float, Field(ge=0)] = 1.0
     triplet: Annotated[float, Field(ge=0)] = 1.0
     margin: Positive = 0.2
     distil: Annotated[float, Field(ge=0)] = 1.0
+    regression: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def taught(self) -> bool:
+        """Whether the fine model has a part in it."""
+        return self.distil > 0 or self.regression > 0
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if not (self.infonce or self.triplet or self.taught):
+            raise ValueError("every weight is 0, and nothing would be learned; give one of them")
+        return self
 
 
 class CoarseSettings(Strict):
     """The two encoders of the first stage: ``space`` of the text's, pooled regions of the picture's, ``dim`` numbers.
 
-    ``pool`` is how regions are pooled: by learned weights, or equal ones.
+    ``pool`` is how regions are pooled: by learned weights, or equal ones; or ``summary``, by the fine model itself, as
+    it sums pictures up, in the ``dim`` directions in which those differ most.
     """
 
     space: TextSpec = TextSpec()
     dim: Whole = 128
-    pool: Literal["weighted", "mean"] = "weighted"
+    pool: Literal["weighted", "mean", "summary"] = "weighted"
     loss: CoarseLoss = CoarseLoss()
     supernet: SupernetPlan
     train: Plan
+
+    @model_validator(mode="after")
+    def _has_a_language(self) -> Self:
+        if self.loss.regression and self.pool != "summary":
+            raise ValueError(
+                f"loss.regression: is onto the fine model's summaries; set pool to summary, not {self.pool}"
+            )
+        return self

@@ -16,7 +16,7 @@ from cmpnas.models.network import Network
 from cmpnas.models.supernet import Supernet
 from cmpnas.space import Arch
 from cmpnas.text.captions import Captioned
-from cmpnas.text.coarse import RegionPool
+from cmpnas.text.coarse import PicturePool, SummaryPool
 from cmpnas.text.fine import FineMember, FineModel, summary
 from cmpnas.text.losses import follow, hardest, infonce, triplet
 from cmpnas.text.regions import MapEncoder, read_regions
@@ -108,7 +108,8 @@ class CoarseTraining:
 
     Args:
         regions: ``(N, R, C)`` of the training pictures.
-        fine: whose order of the ``candidates`` hardest pictures is followed, where the loss says so.
+        fine: whose order of the ``candidates`` hardest pictures is followed, and whose summaries of texts are what is
+            aimed at, where the loss says so.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class CoarseTraining:
         return torch.from_numpy(self.pairs.labels), torch.from_numpy(self.pairs.caption_labels)
 
     def supernet(
-        self, supernet: Supernet, pool: RegionPool, paths: Callable[[int], list[Arch]], plan: Plan, saved: Path
+        self, supernet: Supernet, pool: PicturePool, paths: Callable[[int], list[Arch]], plan: Plan, saved: Path
     ) -> None:
         """Train the architectures that ``paths`` names at each step, and the one ``pool`` that all of them share."""
         example = Network(supernet.space.layers(supernet.space.extremes()[1]))
@@ -143,13 +144,13 @@ class CoarseTraining:
         modules = nn.ModuleDict({"supernet": supernet, "pool": pool})
         self._train("supernet", modules, example, pool, encoders, plan, saved)
 
-    def network(self, network: Network, arch: Arch, pool: RegionPool, plan: Plan, saved: Path) -> None:
+    def network(self, network: Network, arch: Arch, pool: PicturePool, plan: Plan, saved: Path) -> None:
         """Train one encoder and its ``pool`` in place."""
         modules = nn.ModuleDict({"network": network, "pool": pool})
         self._train(arch.id, modules, network, pool, lambda step: [(vocabulary_of(arch), network)], plan, saved)
 
     def _train(  # type: ignore[no-untyped-def]
-        self, what: str, modules: nn.Module, example: nn.Module, pool: RegionPool, encoders, plan: Plan, saved: Path
+        self, what: str, modules: nn.Module, example: nn.Module, pool: PicturePool, encoders, plan: Plan, saved: Path
     ) -> None:
         labels, caption_labels = self._labels
 
@@ -157,6 +158,7 @@ class CoarseTraining:
             rows = torch.from_numpy(self.pairs.pick(indices, view))
             same = (caption_labels[rows][:, None] == labels[indices][None]).to(seen.device)
             pictures, teacher, total = pool(seen), None, seen.new_zeros(())
+            aim = self._aim(rows, seen, pool) if self.loss.regression else None
             turns = encoders(step)
             for vocabulary, encode in turns:
                 ids = drop_words(trimmed(self.texts.ids(vocabulary)[rows]), self._drop, self._seed, step)
@@ -170,6 +172,8 @@ class CoarseTraining:
                         teacher = self._teach(rows, seen, cosine.detach(), same)
                     candidates, scores = teacher
                     total = total + self.loss.distil * follow(pool.scale * cosine.gather(1, candidates), scores)
+                if aim is not None:
+                    total = total + self.loss.regression * (1 - (F.normalize(queries) * aim).sum(1)).mean()
             return total / len(turns)
 
         _on_regions(what, modules, loss_of, self.regions, plan, self._seed, saved)
@@ -179,8 +183,18 @@ class CoarseTraining:
         """Each caption's hardest candidates in the batch, and what the fine model thinks of them: ``(B, K)`` each."""
         fine: FineModel = self.fine  # type: ignore[assignment]
         candidates = hardest(cosine, same, self._candidates)
-        words = fine.words(trimmed(self.texts.ids(self._fine_vocabulary)[rows]).to(seen.device))
-        return candidates, fine(words, fine.regions(seen)[candidates])
+        return candidates, fine(fine.words(self._read(rows, seen)), fine.regions(seen)[candidates])
+
+    @torch.no_grad()
+    def _aim(self, rows: Tensor, seen: Tensor, pool: PicturePool) -> Tensor | None:
+        """What the fine model's summaries say of the captions, in the language of the pictures' vectors: ``(B, D)``."""
+        if self.fine is None or not isinstance(pool, SummaryPool):
+            return None
+        return pool.reduced(self.fine.described(self._read(rows, seen)))
+
+    def _read(self, rows: Tensor, seen: Tensor) -> Tensor:
+        """Captions as the fine model reads them, on the device of the pictures."""
+        return trimmed(self.texts.ids(self._fine_vocabulary)[rows]).to(seen.device)
 
 
 def vocabulary_of(arch: Arch) -> int:

@@ -126,6 +126,31 @@ def test_wrong_recipes_list_every_mistake(capsys):
     assert "width has several values" in message
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["coarse.loss.regression=1"], "onto the fine model's summaries; set pool to summary, not weighted"),
+        (["coarse.pool=summary", "coarse.dim=129"], "the fine model's summaries have 128 numbers; 129 is more"),
+        (["coarse.loss={infonce: 0, triplet: 0, distil: 0}"], "every weight is 0, and nothing would be learned"),
+    ],
+)
+def test_a_coarse_model_that_cannot_learn_is_refused(capsys, wrong, told):
+    assert main(["search", "--recipe", "shop_text", *(p for w in wrong for p in ("--set", w))]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_texts_learn_the_language_of_summaries(tmp_path, capsys):
+    """From search to bundle with pictures that are the fine model's own."""
+    learning = ["coarse.pool=summary", "coarse.loss={infonce: 0, triplet: 0, distil: 0, regression: 10}"]
+    folder = str(tmp_path / "run")
+    sets = [*SETS, *(part for one in learning for part in ("--set", one))]
+    assert main(["search", "--recipe", "shop_text", "--run", folder, *sets]) == 0
+    assert main(["train", folder, "--pick", "best"]) == 0
+    assert main(["evaluate", folder]) == 0
+    assert main(["export", folder, "--out", str(tmp_path / "bundle")]) == 0
+    assert (tmp_path / "bundle" / "pictures.npy").exists()
+
+
 def test_works_that_are_timed_take_turns_and_the_best_go_at_each_text_counts(monkeypatch):
     from cmpnas.pipeline.crisp import times
 

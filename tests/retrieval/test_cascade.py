@@ -143,6 +143,12 @@ def test_the_smallest_k_near_enough_is_planned():
     assert plan(found_in(1000, hits[:, :3], scan), TIMES, 1000, within=0.005).binding == "nothing"
 
 
+def test_a_number_that_larger_ones_do_not_confirm_was_lucky():
+    hits, scan = curve([0.3, 0.5, 0.45, 0.49, 0.5, 0.5]), curve([0.5])[:, 0]
+    assert plan(found_in(1000, hits, scan), TIMES, 1000, within=0.005).k == 5
+    assert plan(found_in(1000, hits[:, :4], scan), TIMES, 1000, within=0.005).binding == "nothing"
+
+
 def test_a_larger_gallery_needs_proportionally_more_candidates():
     hits, scan = curve([0.1] * 9 + [0.5] * 91), curve([0.5])[:, 0]
     assert plan(found_in(101, hits, scan), TIMES, 101, within=0.005).k == 10

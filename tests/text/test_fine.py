@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from cmpnas.text.blocks import Words
-from cmpnas.text.coarse import RegionPool
+from cmpnas.text.coarse import RegionPool, SummaryPool
 from cmpnas.text.encoding import FineScorer
 from cmpnas.text.fine import FineMember, FineModel
 from cmpnas.text.losses import follow, hardest, infonce, triplet
@@ -158,3 +158,40 @@ def test_several_members_are_averaged_and_stored_side_by_side(fine, ids):
     together = whole(whole.words(ids), whole.regions(given)[None].expand(QUERIES, -1, -1, -1))
     torch.testing.assert_close(together, sum(alone) / 3)
     assert not torch.allclose(alone[0], alone[1], atol=1e-2)
+
+
+@pytest.fixture
+def three() -> FineModel:
+    """Of three members."""
+    text = {"vocabulary": 30, "width": 12, "mixer": "bag"}
+    settings = FineSettings(text=text, dim=10, similarity=6, negatives=2, members=3, train=PLAN)
+    torch.manual_seed(2)
+    return FineModel(settings, LENGTH, CHANNELS).eval()
+
+
+@torch.no_grad()
+def test_in_all_directions_cosines_of_summaries_are_the_means_of_the_members_own(three, ids):
+    pool = SummaryPool(CoarseSettings(dim=30, pool="summary", supernet=PLAN, train=PLAN), three)
+    pictures = torch.randn(40, REGIONS, CHANNELS)
+    pool.orient(pool.summaries(pictures))
+    found = pool.reduced(three.described(ids)) @ pool(pictures).T
+    expected = torch.zeros(QUERIES, 40)
+    for member in three.members:
+        words, regions = member.words(ids), member.regions(pictures)
+        for q in range(QUERIES):
+            text = words.vectors[q][words.there[q]].mean(0)
+            for n in range(40):
+                expected[q, n] += F.cosine_similarity(text, regions[n].mean(0), dim=0) / 3
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert pool(pictures).norm(dim=1).allclose(torch.ones(40))
+    assert not any(parameter.requires_grad for parameter in pool.see.parameters())
+
+
+@torch.no_grad()
+def test_fewer_directions_keep_what_pca_keeps(three):
+    pool = SummaryPool(CoarseSettings(dim=4, pool="summary", supernet=PLAN, train=PLAN), three)
+    summaries = pool.summaries(torch.randn(40, REGIONS, CHANNELS))
+    pool.orient(summaries)
+    singular = torch.linalg.svdvals(summaries)
+    assert (summaries @ pool.directions).square().sum().item() == pytest.approx(singular[:4].square().sum().item())
+    torch.testing.assert_close(pool.directions.T @ pool.directions, torch.eye(4), atol=1e-5, rtol=0)

@@ -25,7 +25,7 @@ from cmpnas.retrieval.planner import Measured, plan
 from cmpnas.run import TextRunFolder
 from cmpnas.search.front import pick
 from cmpnas.space import Arch
-from cmpnas.text.coarse import RegionPool
+from cmpnas.text.coarse import PicturePool
 from cmpnas.text.train import vocabulary_of
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device, keep_freed_memory
@@ -55,7 +55,7 @@ def train_text_pick(path: Path, which: str, *, data: str | None = None, say: Say
     return {"id": arch.id, "mflops": chosen["query"]["encoder_mflops"], "split": "search", **found}
 
 
-def finish(stages: TextStages, arch: Arch) -> tuple[Network, RegionPool]:
+def finish(stages: TextStages, arch: Arch) -> tuple[Network, PicturePool]:
     """Train ``arch`` from the supernet's weights, or find it trained: both in eval mode."""
     folder, key = stages.run.trained(arch.id), _key(stages, arch)
     path, saved = folder / "network.pt", folder / f"checkpoint.{key}.pt"
@@ -91,7 +91,7 @@ class Searcher:
     fine: FineSession
 
     @staticmethod
-    def over(stages: TextStages, split: str, arch: Arch, network: nn.Module, pool: RegionPool) -> Searcher:
+    def over(stages: TextStages, split: str, arch: Arch, network: nn.Module, pool: PicturePool) -> Searcher:
         """Over the pictures of ``split``, whose vectors are computed once."""
         keep_freed_memory()
         path = stages.run.trained(arch.id) / f"query.{_key(stages, arch)}.onnx"
@@ -110,13 +110,13 @@ class Searcher:
         return Parts(self.encoder, self.index, self.fine, asked(captions))
 
 
-def indexed(stages: TextStages, split: str, arch: Arch, pool: RegionPool) -> np.ndarray:
+def indexed(stages: TextStages, split: str, arch: Arch, pool: PicturePool) -> np.ndarray:
     """Unit vectors of the pictures of ``split`` by the pooling that was finished with ``arch``: float32 ``(N, D)``."""
     path = stages.run.index / f"{split}.{arch.id}.npy"
     return once(path, _key(stages, arch), lambda: np.save(path, stages.vectors(pool, split)))
 
 
-def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: RegionPool) -> dict[str, Any]:
+def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: PicturePool) -> dict[str, Any]:
     """Measure the search split and plan for its gallery: the times, the coarse model's own hits, the plan."""
     searcher, settings = Searcher.over(stages, "search", arch, network, pool), stages.recipe.search
     parts = searcher.parts(stages.pairs("search").captions)
@@ -134,7 +134,7 @@ def search_hits(stages: TextStages, searcher: Searcher) -> Measured:
     return Measured.of(table, fine_table(stages), relevant(pairs), _DEEPEST)
 
 
-def picked(stages: TextStages) -> tuple[Arch, Network, RegionPool, dict[str, Any]]:
+def picked(stages: TextStages) -> tuple[Arch, Network, PicturePool, dict[str, Any]]:
     """The encoder that was finished last, and its plan.
 
     Raises:

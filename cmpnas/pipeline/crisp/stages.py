@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cmpnas.cost import Budget
 from cmpnas.data.images import in_memory
@@ -23,7 +24,7 @@ from cmpnas.recipe import TextRecipe
 from cmpnas.run import TextRunFolder
 from cmpnas.space import SearchSpace
 from cmpnas.text.captions import Captioned, CaptionedSplits, load_captioned
-from cmpnas.text.coarse import RegionPool
+from cmpnas.text.coarse import PicturePool, RegionPool, SummaryPool
 from cmpnas.text.fine import FineModel
 from cmpnas.text.karpathy import load_karpathy
 from cmpnas.text.regions import MapEncoder, Regioner, open_map, read_regions, save_regions
@@ -33,6 +34,8 @@ from cmpnas.text.train import CoarseTraining, Texts, train_fine
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
 from cmpnas.train.paths import paths_at
+
+_ORIENTED_BY = 10_000  # pictures say what their main directions are
 
 
 def load_text_splits(recipe: TextRecipe, data: str | None) -> CaptionedSplits:
@@ -199,18 +202,21 @@ class TextStages:
         """What coarse encoders learn by."""
         recipe, loss = self.recipe, self.recipe.coarse.loss
         return CoarseTraining(
-            self.splits.train, self.texts, self.regions("train"), loss, self.fine if distil and loss.distil else None,
+            self.splits.train, self.texts, self.regions("train"), loss, self.fine if distil and loss.taught else None,
             fine_vocabulary=max(recipe.fine.text.vocabulary), candidates=recipe.fine.negatives,
             drop=recipe.captions.drop, seed=recipe.seed,
         )  # fmt: skip
 
-    def fresh_pool(self) -> RegionPool:
+    def fresh_pool(self) -> PicturePool:
         """Untrained pooling of regions, the same for the same seed."""
+        settings = self.recipe.coarse
+        if settings.pool == "summary":
+            return SummaryPool(settings, self.fine)
         torch.manual_seed(self.recipe.seed)
-        return RegionPool(self.recipe.coarse, self.regions("train").shape[2])
+        return RegionPool(settings, self.regions("train").shape[2])
 
     @cached_property
-    def supernet(self) -> tuple[Supernet, RegionPool]:
+    def supernet(self) -> tuple[Supernet, PicturePool]:
         """The trained supernet of text encoders, and the pooling of regions that they share."""
         recipe, path = self.recipe, self.run.supernet
         pool = self.fresh_pool()
@@ -219,6 +225,8 @@ class TextStages:
             plan, saved = recipe.coarse.supernet, self.run.supernet_checkpoint
             self.say(f"coarse: training a supernet of {self.space.count():,} text encoders")
             with self.run.timed("supernet"):
+                if isinstance(pool, SummaryPool):
+                    pool.orient(self._summaries(pool.to(device())))
                 paths = paths_at(
                     self.space, Budget(params_m=recipe.search.budget_params_m), plan.sampling,
                     steps=plan.steps(len(self.splits.train)), paths=plan.paths, seed=recipe.seed,
@@ -232,11 +240,18 @@ class TextStages:
         checkpoint.restore(pool, state, "pool", path, "this recipe's pooling")
         return supernet.to(device()).eval(), pool.to(device()).eval()
 
-    @torch.inference_mode()
     def vectors(self, pool: nn.Module, split: str) -> np.ndarray:
         """Unit vectors of the pictures of ``split``: float32 ``(N, D)``."""
-        rows, parts = self.regions(split), []
-        for first in range(0, len(rows), 256):
-            part = read_regions(rows, np.arange(first, min(first + 256, len(rows))))
-            parts.append(pool(part.to(device())).cpu().numpy())
-        return np.concatenate(parts)
+        rows = self.regions(split)
+        return self._seen(pool, rows, np.arange(len(rows))).numpy()
+
+    def _summaries(self, pool: SummaryPool) -> Tensor:
+        """What the fine model says of training pictures, of some thousands where there are more."""
+        rows = self.regions("train")
+        some = np.linspace(0, len(rows) - 1, min(len(rows), _ORIENTED_BY)).astype(int)
+        return self._seen(pool.summaries, rows, some)
+
+    @torch.inference_mode()
+    def _seen(self, how: Callable[[Tensor], Tensor], rows: np.ndarray, which: np.ndarray) -> Tensor:
+        parts = (read_regions(rows, which[first : first + 256]) for first in range(0, len(which), 256))
+        return torch.cat([how(part.to(device())).cpu() for part in parts])
