@@ -122,9 +122,14 @@ class CoarseLoss(Strict):
         """Whether the fine model has a part in it."""
         return self.distil > 0 or self.regression > 0
 
+    @property
+    def compares(self) -> bool:
+        """Whether texts are compared with pictures."""
+        return self.infonce > 0 or self.triplet > 0 or self.distil > 0
+
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        if not (self.infonce or self.triplet or self.taught):
+        if not (self.compares or self.regression):
             raise ValueError("every weight is 0, and nothing would be learned; give one of them")
         return self
 

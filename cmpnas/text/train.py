@@ -157,14 +157,21 @@ class CoarseTraining:
         def loss_of(seen: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
             rows = torch.from_numpy(self.pairs.pick(indices, view))
             same = (caption_labels[rows][:, None] == labels[indices][None]).to(seen.device)
-            pictures, teacher, total = pool(seen), None, seen.new_zeros(())
-            aim = self._aim(rows, seen, pool) if self.loss.regression else None
+            pictures, teacher, total = pool(seen) if self.loss.compares else None, None, seen.new_zeros(())
             turns = encoders(step)
             for vocabulary, encode in turns:
                 ids = drop_words(trimmed(self.texts.ids(vocabulary)[rows]), self._drop, self._seed, step)
                 with autocast(example, plan.precision):
                     queries = encode(ids.to(seen.device)).float()
-                cosine = F.normalize(queries) @ pictures.T
+                queries = F.normalize(queries)
+                if self.loss.regression and isinstance(pool, SummaryPool):
+                    # Where both cut texts alike, what the one does not see the other does not see either.
+                    read = ids if vocabulary == self._fine_vocabulary else self._read(rows)
+                    aim = self._aim(pool, read.to(seen.device))
+                    total = total + self.loss.regression * (1 - (queries * aim).sum(1)).mean()
+                if pictures is None:
+                    continue
+                cosine = queries @ pictures.T
                 total = total + self.loss.infonce * infonce(pool.scale * cosine, same)
                 total = total + self.loss.triplet * triplet(cosine, same, self.loss.margin)
                 if self.fine is not None and self.loss.distil:
@@ -172,8 +179,6 @@ class CoarseTraining:
                         teacher = self._teach(rows, seen, cosine.detach(), same)
                     candidates, scores = teacher
                     total = total + self.loss.distil * follow(pool.scale * cosine.gather(1, candidates), scores)
-                if aim is not None:
-                    total = total + self.loss.regression * (1 - (F.normalize(queries) * aim).sum(1)).mean()
             return total / len(turns)
 
         _on_regions(what, modules, loss_of, self.regions, plan, self._seed, saved)
@@ -183,18 +188,16 @@ class CoarseTraining:
         """Each caption's hardest candidates in the batch, and what the fine model thinks of them: ``(B, K)`` each."""
         fine: FineModel = self.fine  # type: ignore[assignment]
         candidates = hardest(cosine, same, self._candidates)
-        return candidates, fine(fine.words(self._read(rows, seen)), fine.regions(seen)[candidates])
+        return candidates, fine(fine.words(self._read(rows).to(seen.device)), fine.regions(seen)[candidates])
 
     @torch.no_grad()
-    def _aim(self, rows: Tensor, seen: Tensor, pool: PicturePool) -> Tensor | None:
-        """What the fine model's summaries say of the captions, in the language of the pictures' vectors: ``(B, D)``."""
-        if self.fine is None or not isinstance(pool, SummaryPool):
-            return None
-        return pool.reduced(self.fine.described(self._read(rows, seen)))
+    def _aim(self, pool: SummaryPool, ids: Tensor) -> Tensor:
+        """What the fine model's summaries say of texts, in the language of the pictures' vectors: ``(B, D)``."""
+        return pool.reduced(self.fine.described(ids))  # type: ignore[union-attr]
 
-    def _read(self, rows: Tensor, seen: Tensor) -> Tensor:
-        """Captions as the fine model reads them, on the device of the pictures."""
-        return trimmed(self.texts.ids(self._fine_vocabulary)[rows]).to(seen.device)
+    def _read(self, rows: Tensor) -> Tensor:
+        """Captions as the fine model reads them."""
+        return trimmed(self.texts.ids(self._fine_vocabulary)[rows])
 
 
 def vocabulary_of(arch: Arch) -> int:
