@@ -117,6 +117,13 @@ class Measured:
         """
         return _between(self.cascades.mean(0, keepdims=True), np.arange(self.deepest(n)) / self._growth(n))[0]
 
+    def surely(self, n: int) -> np.ndarray:
+        """How far above the scan's share of hits those of 1, 2, ... candidates of ``n`` are, less one standard error:
+        ``(deepest(n),)``, paired over the queries measured."""
+        gained = self.cascades - self.scan[:, None].astype(float)
+        least = gained.mean(0) - gained.std(0) / math.sqrt(len(gained))
+        return _between(least[None], np.arange(self.deepest(n)) / self._growth(n))[0]
+
     def foreseen(self, k: int, n: int) -> tuple[float, tuple[float, float]]:
         """Share of queries with a right picture first, by ``k`` candidates of ``n``; and its 95% interval.
 
@@ -197,7 +204,7 @@ def plan(
 ) -> Plan:
     """The smallest number of candidates that comes as close to the whole scan as wanted, within a limit of time.
 
-    All larger numbers come as close too: one that they do not confirm was lucky with the queries measured.
+    It does by a standard error, and so do all larger numbers: others may have been lucky with the queries measured.
 
     Args:
         n: pictures of the gallery planned for.
@@ -215,13 +222,12 @@ def plan(
                 f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
-    curve = measured.curve(n)
-    misses = np.flatnonzero(curve < measured.scan.mean() - within - 1e-12)
+    misses = np.flatnonzero(measured.surely(n) < -within - 1e-12)
     least = int(misses[-1]) + 2 if len(misses) else 1
     k, binding = (least, "accuracy") if least <= deepest else (deepest, "nothing")
     if k > affordable:
         # The best that time allows; of equals, the fewest.
-        k, binding = int(np.argmax(curve[:affordable])) + 1, "latency"
+        k, binding = int(np.argmax(measured.curve(n)[:affordable])) + 1, "latency"
     hit, ends = measured.foreseen(k, n)
     return Plan(k, n, hit, ends, measured.foreseen_scan(n), times.cascade(n, k), times.scan(n), binding)
 
