@@ -117,12 +117,16 @@ class Measured:
         """
         return _between(self.cascades.mean(0, keepdims=True), np.arange(self.deepest(n)) / self._growth(n))[0]
 
-    def surely(self, n: int) -> np.ndarray:
-        """How far above the scan's share of hits those of 1, 2, ... candidates of ``n`` are, less one standard error:
-        ``(deepest(n),)``, paired over the queries measured."""
+    def least(self, within: float, n: int) -> int | None:
+        """The fewest candidates of ``n`` that come ``within`` the scan's share of hits, as do all larger numbers.
+
+        Each by a standard error of its difference from the scan, paired over the queries measured. None if none does.
+        """
         gained = self.cascades - self.scan[:, None].astype(float)
-        least = gained.mean(0) - gained.std(0) / math.sqrt(len(gained))
-        return _between(least[None], np.arange(self.deepest(n)) / self._growth(n))[0]
+        surely = gained.mean(0) - gained.std(0) / math.sqrt(len(gained))
+        misses = np.flatnonzero(surely < -within - 1e-12)
+        k = int(misses[-1]) + 2 if len(misses) else 1
+        return min(math.ceil(1 + (k - 1) * self._growth(n) - 1e-9), n) if k <= len(surely) else None
 
     def foreseen(self, k: int, n: int) -> tuple[float, tuple[float, float]]:
         """Share of queries with a right picture first, by ``k`` candidates of ``n``; and its 95% interval.
@@ -222,9 +226,8 @@ def plan(
                 f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
-    misses = np.flatnonzero(measured.surely(n) < -within - 1e-12)
-    least = int(misses[-1]) + 2 if len(misses) else 1
-    k, binding = (least, "accuracy") if least <= deepest else (deepest, "nothing")
+    least = measured.least(within, n)
+    k, binding = (deepest, "nothing") if least is None else (min(least, deepest), "accuracy")
     if k > affordable:
         # The best that time allows; of equals, the fewest.
         k, binding = int(np.argmax(measured.curve(n)[:affordable])) + 1, "latency"

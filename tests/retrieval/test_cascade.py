@@ -163,6 +163,9 @@ def test_a_larger_gallery_needs_proportionally_more_candidates():
     hits, scan = curve([0.1] * 9 + [0.5] * 91), curve([0.5])[:, 0]
     assert plan(found_in(101, hits, scan), TIMES, 101, within=0.005).k == 10
     assert plan(found_in(101, hits, scan), TIMES, 1001, within=0.005).k == 1 + 9 * 10
+    lucky = hits.copy()
+    lucky[:, 4] = scan  # 5 would do, 6 to 9 do not: neither does any number between, in a gallery of another size
+    assert plan(found_in(101, lucky, scan), TIMES, 251, within=0.005).k == 24  # 1 + 9 * 2.5, whole
     small = plan(found_in(101, hits, scan), TIMES, 51, within=0.005)
     assert 5 <= small.k <= 6
 
