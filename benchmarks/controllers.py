@@ -26,6 +26,7 @@ import numpy as np
 import optuna
 import torch
 import typer
+from command import as_command
 
 from cmpnas.cost import Budget
 from cmpnas.pipeline.replay import read_recording
@@ -165,4 +166,4 @@ def measure_overhead(name: str, names: list[str], trials: int, population: int, 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)

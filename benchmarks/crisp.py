@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import typer
+from command import as_command
 
 from cmpnas.files import read_json, write_json
 from cmpnas.models.network import build_network
@@ -143,4 +144,4 @@ def report(stages: TextStages, arch: Arch, values: np.ndarray, base: np.ndarray)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import typer
+from command import as_command
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -302,4 +303,4 @@ def fifth(singles: dict[str, np.ndarray], order: tuple[str, ...]) -> dict[str, A
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
+from command import as_command
 
 from cmpnas.cost import Budget
 from cmpnas.data import Protocol
@@ -150,4 +151,4 @@ def told(values: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)

@@ -22,6 +22,7 @@ import onnx
 import onnx.shape_inference
 import torch
 import typer
+from command import as_command
 from onnx import TensorProto, helper
 from onnx.utils import Extractor
 from torch import Tensor, nn
@@ -267,4 +268,4 @@ def told(reference: list[tuple[Scores, Scores]], pairs: list[tuple[Scores, Score
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)

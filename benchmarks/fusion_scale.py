@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import typer
+from command import as_command
 from torch.nn import functional as F
 
 from cmpnas.compat import Anchor
@@ -125,4 +125,4 @@ def held(what: str, before: float) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import typer
+from command import as_command
 
 from cmpnas.export.bundle import ONNX, SMALL, Bundle
 from cmpnas.export.graph import run_onnx
@@ -76,4 +76,4 @@ def _seconds(run, pictures: np.ndarray, repeats: int) -> float:  # type: ignore[
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)

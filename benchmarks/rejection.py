@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import typer
+from command import as_command
 
 from cmpnas.data import Protocol
 from cmpnas.errors import RunError, unknown
@@ -94,4 +94,4 @@ def _sources(task: Protocol) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)

@@ -19,6 +19,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from command import as_command
 from found import per_query, told, uniformly_scaled
 
 from cmpnas.data import load_splits
@@ -106,4 +107,4 @@ def best(stages: Stages, reward: str) -> Arch:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)

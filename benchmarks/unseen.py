@@ -19,6 +19,7 @@ from typing import Annotated, cast
 import numpy as np
 import torch
 import typer
+from command import as_command
 from torch import Tensor, nn
 
 from cmpnas.data import Items, Protocol, load_splits
@@ -233,4 +234,4 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    as_command(main)
