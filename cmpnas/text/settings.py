@@ -152,6 +152,6 @@ class CoarseSettings(Strict):
     def _has_a_language(self) -> Self:
         if self.loss.regression and self.pool != "summary":
             raise ValueError(
-                f"loss.regression: is onto the fine model's summaries; set pool to summary, not {self.pool}"
+                f"loss.regression is onto the fine model's summaries; set pool to summary, not {self.pool}"
             )
         return self

@@ -198,11 +198,11 @@ class TextStages:
 
     # The coarse model
 
-    def training(self, *, distil: bool = True) -> CoarseTraining:
+    def training(self) -> CoarseTraining:
         """What coarse encoders learn by."""
         recipe, loss = self.recipe, self.recipe.coarse.loss
         return CoarseTraining(
-            self.splits.train, self.texts, self.regions("train"), loss, self.fine if distil and loss.taught else None,
+            self.splits.train, self.texts, self.regions("train"), loss, self.fine if loss.taught else None,
             fine_vocabulary=max(recipe.fine.text.vocabulary), candidates=recipe.fine.negatives,
             drop=recipe.captions.drop, seed=recipe.seed,
         )  # fmt: skip
