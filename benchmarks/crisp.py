@@ -6,10 +6,10 @@ RUN is a text run whose encoder is finished. With its regions and its fine model
 from scratch and all alike: as the recipe has it (``found``), with equal weights in place of learned ones on both sides
 (``mean``), without following the fine model (``alone``), and with the fixed encoder nearest in cost (``fixed``: a
 transformer of two equal layers, two heads, ratio two, the whole vocabulary, as wide as its cost allows, and never
-cheaper where there is a choice). Where pictures are the fine model's summaries, ``mean`` is of words alone, and
-``learned`` is with pictures whose pooling learns with the texts, as it does for ``alone``. Scores are of the search
-split; differences are paired over queries, averaged over the seeds first. What is trained stays in RUN/ablation and is
-not trained again.
+cheaper where there is a choice; not in a space without transformers). Where pictures are the fine model's summaries,
+``mean`` is of words alone, and ``learned`` is with pictures whose pooling learns with the texts, as it does for
+``alone``. Scores are of the search split; differences are paired over queries, averaged over the seeds first. What is
+trained stays in RUN/ablation and is not trained again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def main(
     arch = picked(stages)[0]
     coarse = stages.recipe.coarse
     alone = coarse.model_copy(update={"loss": CoarseLoss(distil=0)})
-    variants = {"found": (arch, coarse), "fixed": (fixed(stages, arch), coarse)}
+    variants = {"found": (arch, coarse)}
+    if "transformer" in coarse.space.mixer:
+        variants["fixed"] = (fixed(stages, arch), coarse)
     if coarse.pool == "summary":  # only words are pooled by the coarse model
         variants["mean"] = (with_pool(stages, arch, "mean"), coarse)
         variants["learned"] = (arch, coarse.model_copy(update={"pool": "weighted", "loss": CoarseLoss()}))
