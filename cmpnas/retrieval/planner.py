@@ -118,15 +118,15 @@ class Measured:
         return _between(self.cascades.mean(0, keepdims=True), np.arange(self.deepest(n)) / self._growth(n))[0]
 
     def least(self, within: float, n: int) -> int | None:
-        """The fewest candidates of ``n`` that come ``within`` the scan's share of hits, as do all larger numbers.
+        """The fewest candidates of ``n`` that come ``within`` the scan's share of hits, None if no number does.
 
-        Each by a standard error of its difference from the scan, paired over the queries measured. None if none does.
+        More candidates come nearer to the scan, if at all: the first number at which an isotonic regression of the
+        measured differences says so. It starts after the lowest point of their running sum, less ``-within`` each (the
+        slopes of that sum's greatest convex minorant are the regression).
         """
-        gained = self.cascades - self.scan[:, None].astype(float)
-        surely = gained.mean(0) - gained.std(0) / math.sqrt(len(gained))
-        misses = np.flatnonzero(surely < -within - 1e-12)
-        k = int(misses[-1]) + 2 if len(misses) else 1
-        return min(math.ceil(1 + (k - 1) * self._growth(n) - 1e-9), n) if k <= len(surely) else None
+        beyond = self.cascades.mean(0) - self.scan.mean() + within + 1e-12
+        k = int(np.argmin(np.concatenate([[0.0], np.cumsum(beyond)]))) + 1
+        return min(math.ceil(1 + (k - 1) * self._growth(n) - 1e-9), n) if k <= len(beyond) else None
 
     def foreseen(self, k: int, n: int) -> tuple[float, tuple[float, float]]:
         """Share of queries with a right picture first, by ``k`` candidates of ``n``; and its 95% interval.
@@ -207,8 +207,6 @@ def plan(
     max_milliseconds: float | None = None,
 ) -> Plan:
     """The smallest number of candidates that comes as close to the whole scan as wanted, within a limit of time.
-
-    It does by a standard error, and so do all larger numbers: others may have been lucky with the queries measured.
 
     Args:
         n: pictures of the gallery planned for.
