@@ -205,6 +205,7 @@ def plan(
     *,
     within: float,
     max_milliseconds: float | None = None,
+    like: int | None = None,
 ) -> Plan:
     """The smallest number of candidates that comes as close to the whole scan as wanted, within a limit of time.
 
@@ -212,11 +213,14 @@ def plan(
         n: pictures of the gallery planned for.
         within: how far below the whole scan's share of hits is near enough, as 0.005.
         max_milliseconds: a query may take.
+        like: how many pictures a gallery as hard would have, had a query as many right ones there as it had where hits
+            were measured; by default ``n``. Twice the pictures of the same things are no harder.
 
     Raises:
         CmpnasError: not even one candidate meets the limit of time.
     """
-    deepest = affordable = measured.deepest(n)
+    like = n if like is None else like
+    deepest = affordable = min(measured.deepest(like), n)
     if max_milliseconds is not None:
         affordable = min(deepest, math.floor((max_milliseconds - times.cascade(n, 0)) / max(times.fine, 1e-12)))
         if affordable < 1:
@@ -224,13 +228,13 @@ def plan(
                 f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
-    least = measured.least(within, n)
+    least = measured.least(within, like)
     k, binding = (deepest, "nothing") if least is None else (min(least, deepest), "accuracy")
     if k > affordable:
         # The best that time allows; of equals, the fewest.
-        k, binding = int(np.argmax(measured.curve(n)[:affordable])) + 1, "latency"
-    hit, ends = measured.foreseen(k, n)
-    return Plan(k, n, hit, ends, measured.foreseen_scan(n), times.cascade(n, k), times.scan(n), binding)
+        k, binding = int(np.argmax(measured.curve(like)[:affordable])) + 1, "latency"
+    hit, ends = measured.foreseen(k, like)
+    return Plan(k, n, hit, ends, measured.foreseen_scan(like), times.cascade(n, k), times.scan(n), binding)
 
 
 def _moved(share: float, cost: float) -> float:

@@ -172,6 +172,18 @@ def test_a_larger_gallery_needs_proportionally_more_candidates():
     assert 5 <= small.k <= 6
 
 
+def test_more_pictures_of_the_same_things_are_no_harder_and_take_longer():
+    hits, scan = curve([0.1] * 9 + [0.5] * 91), curve([0.5])[:, 0]
+    easier = curve([0.6] * 100)  # in half of the gallery
+    measured = Measured(101, hits, scan, easier, curve([0.6])[:, 0])
+    same = plan(measured, TIMES, 101, within=0.005)
+    more = plan(measured, TIMES, 1001, within=0.005, like=101)
+    assert (more.k, more.hit, more.scan_hit, more.n) == (same.k, same.hit, same.scan_hit, 1001)
+    assert more.milliseconds == pytest.approx(same.milliseconds + 900 * TIMES.dot)
+    assert plan(measured, TIMES, 1001, within=0.005).hit < more.hit - 0.1
+    assert plan(measured, TIMES, 40, within=0.005, like=101 * 20).k == 40
+
+
 def test_time_limits_the_candidates_or_is_refused():
     hits, scan = curve([0.3, 0.4, 0.4, 0.45, 0.5]), curve([0.5])[:, 0]
     found = plan(found_in(1000, hits, scan), TIMES, 1000, within=0, max_milliseconds=1.6 + 0.061)

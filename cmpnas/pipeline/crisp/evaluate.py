@@ -12,7 +12,7 @@ import numpy as np
 
 from cmpnas.files import write_json
 from cmpnas.pipeline.crisp.finish import Searcher, picked, search_hits
-from cmpnas.pipeline.crisp.search import QueryCosts, fine_table
+from cmpnas.pipeline.crisp.search import QueryCosts, fine_table, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.crisp.times import Work, ask, asked, milliseconds, one_thread
 from cmpnas.pipeline.stages import Say
@@ -45,7 +45,11 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         stages.run.note_opened(split)
         pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)
         n = len(pairs)
-        planned = plan(measured, times, n, within=settings.within, max_milliseconds=settings.budget_latency_ms)
+        right, measured_right = (relevant(part).sum(1).mean() for part in (pairs, stages.pairs("search")))
+        planned = plan(
+            measured, times, n, within=settings.within, max_milliseconds=settings.budget_latency_ms,
+            like=max(1, round(n * measured_right / right)),
+        )  # fmt: skip
         coarse, fine = searcher.encoder(pairs.captions) @ searcher.vectors.T, fine_table(stages, split)
         costs = QueryCosts.of(stages, n)
         own = stages.space.cost(arch).macs
