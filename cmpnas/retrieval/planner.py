@@ -126,7 +126,7 @@ class Measured:
         """
         beyond = self.cascades.mean(0) - self.scan.mean() + within + 1e-12
         k = int(np.argmin(np.concatenate([[0.0], np.cumsum(beyond)]))) + 1
-        return min(math.ceil(1 + (k - 1) * self._growth(n) - 1e-9), n) if k <= len(beyond) else None
+        return min(round(1 + (k - 1) * self._growth(n)), n) if k <= len(beyond) else None
 
     def foreseen(self, k: int, n: int) -> tuple[float, tuple[float, float]]:
         """Share of queries with a right picture first, by ``k`` candidates of ``n``; and its 95% interval.
