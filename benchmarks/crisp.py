@@ -48,17 +48,17 @@ def main(
     stages = TextStages.of_run(run, data, lambda message: typer.echo(message, err=True))
     arch = picked(stages)[0]
     coarse = stages.recipe.coarse
-    alone = coarse.model_copy(update={"loss": CoarseLoss(distil=0)})
     variants = {"found": (arch, coarse)}
     if "transformer" in coarse.space.mixer:
         variants["fixed"] = (fixed(stages, arch), coarse)
     if coarse.pool == "summary":  # only words are pooled by the coarse model
+        learned = coarse.model_copy(update={"pool": "weighted", "loss": CoarseLoss()})
         variants["mean"] = (with_pool(stages, arch, "mean"), coarse)
-        variants["learned"] = (arch, coarse.model_copy(update={"pool": "weighted", "loss": CoarseLoss()}))
-        variants["alone"] = (arch, alone.model_copy(update={"pool": "weighted"}))
+        variants["learned"] = (arch, learned)
+        variants["alone"] = (arch, learned.model_copy(update={"loss": CoarseLoss(distil=0)}))
     else:
         variants["mean"] = (with_pool(stages, arch, "mean"), coarse.model_copy(update={"pool": "mean"}))
-        variants["alone"] = (arch, alone)
+        variants["alone"] = (arch, coarse.model_copy(update={"loss": coarse.loss.model_copy(update={"distil": 0})}))
     if dict(arch.choices)["pool"] == "mean":  # the search chose equal weights: compare with learned ones
         how = coarse if coarse.pool == "summary" else coarse.model_copy(update={"pool": "weighted"})
         variants["weighted"] = (with_pool(stages, arch, "weighted"), how)

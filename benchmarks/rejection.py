@@ -4,8 +4,8 @@
 
 A test of a thousand queries cannot tell half a point. So the split's queries and its gallery are one gallery here, each
 picture of which asks for the others (leave one out); nothing is trained and nothing chosen. The query model is the
-run's pick that was finished first; the tenth of the pictures with the largest distance between members goes, and, to
-compare, tenths drawn by chance. Differences are paired over queries.
+run's finished network that comes first by name; the tenth of the pictures with the largest distance between members
+goes, and, to compare, tenths drawn by chance. Differences are paired over queries.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def main(run: Path, ensemble: str, split: str = "test", data: str | None = None,
         for name, member in stage.members.items()
     }
     mean, distance = combine(members, stage.settings.members)
-    found = {"commands": [f"python benchmarks/rejection.py {run} {ensemble} --split {split}"]}
+    print(f"{trained[0].name(stages.recipe)}, {split} split")
+    found: dict[str, Any] = {
+        "query": trained[0].name(stages.recipe),
+        "commands": [f"python benchmarks/rejection.py {run} {ensemble} --split {split}"],
+    }
     found |= asked_by_all(query, mean, distance, np.concatenate([side.labels for side in sides]), _sources(task))
     for line in found["text"]:
         print(line)

@@ -233,7 +233,7 @@ def plan(
     if k > affordable:
         # The best that time allows; of equals, the fewest.
         k, binding = int(np.argmax(measured.curve(like)[:affordable])) + 1, "latency"
-    hit, ends = measured.foreseen(k, like)
+    hit, ends = measured.foreseen(like if k == n else k, like)  # all of a gallery are all of one as hard
     return Plan(k, n, hit, ends, measured.foreseen_scan(like), times.cascade(n, k), times.scan(n), binding)
 
 

@@ -145,7 +145,8 @@ class TextStages:
             channels = self.regions("train").shape[2]
         fine = FineModel(self.recipe.fine, self.tokeniser.max_tokens, channels)
         if not path.exists():
-            self._train_fine(fine, encoder, path)
+            with torch.random.fork_rng():  # what is begun next begins alike where this is trained already
+                self._train_fine(fine, encoder, path)
         state = checkpoint.load_of(self.fine_key, path)
         checkpoint.restore(fine, state, "fine", path, "this recipe's fine model")
         if encoder is not None:
