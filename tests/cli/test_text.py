@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from cmpnas.cli.app import main
 
@@ -144,7 +145,14 @@ def test_texts_learn_the_language_of_summaries(tmp_path, capsys):
     learning = ["coarse.pool=summary", "coarse.loss={infonce: 0, triplet: 0, distil: 0, regression: 10}"]
     folder = str(tmp_path / "run")
     sets = [*SETS, *(part for one in learning for part in ("--set", one))]
-    assert main(["search", "--recipe", "shop_text", "--run", folder, *sets]) == 0
+    search = ["search", "--recipe", "shop_text", "--run", folder, *sets]
+    assert main(search) == 0
+    supernet = tmp_path / "run" / "supernet.pt"
+    learned = torch.load(supernet)["shared"]
+    supernet.unlink()  # as if killed between the fine model and the supernet's first checkpoint
+    assert main([*search, "--resume"]) == 0
+    again = torch.load(supernet)["shared"]
+    assert all(torch.equal(weights, again[name]) for name, weights in learned.items())
     assert main(["train", folder, "--pick", "best"]) == 0
     assert main(["evaluate", folder]) == 0
     assert main(["export", folder, "--out", str(tmp_path / "bundle")]) == 0
