@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import typer
 from command import as_command
+from rejection import METRICS, left_out
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,8 +31,7 @@ from cmpnas.cost import Budget
 from cmpnas.data import Items, Protocol, load_splits
 from cmpnas.gallery.base import Embedded, Gallery, anchor
 from cmpnas.gallery.brought import open_model
-from cmpnas.gallery.ensemble import combine, rejected
-from cmpnas.gallery.option_settings import RejectSettings
+from cmpnas.gallery.ensemble import combine
 from cmpnas.gallery.projection import load_projected, make_projection
 from cmpnas.gallery.settings import OnnxSettings, TransformSettings
 from cmpnas.gallery.transform import Transform, learn, load_transform, train_transform
@@ -41,7 +41,6 @@ from cmpnas.pipeline.train import Finish, load_finished
 from cmpnas.recipe import load_recipe
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import compare
-from cmpnas.retrieval.rejection import risk_coverage, without
 from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.search.front import pick
 from cmpnas.space import load_space
@@ -54,10 +53,8 @@ _FILES = {
     "v2_a": "mobilenet_v2_imagenet_a", "v2_b": "mobilenet_v2_imagenet_b", "v1": "mobilenet_v1_imagenet",
     "v1_075": "mobilenet_v1_075_192_imagenet", "insects": "mobilenet_v2_insects",
 }  # fmt: skip
-_METRICS = ["map_full", "hit@1"]
 _TRAIN = {"epochs": 20, "batch_size": 64, "lr": 1e-4}
 _QUERY = Plan(epochs=32, batch_size=32, lr=0.004)
-_RULE = RejectSettings(coverage=0.9)
 
 
 @dataclass
@@ -210,7 +207,7 @@ def measure(bench: Bench, query: np.ndarray) -> dict[str, list[dict[str, Any]]]:
     singles = {name: bench.mapped(name) for name in _FILES}
 
     def scored(gallery: np.ndarray) -> Scores:
-        return score_pair(query, gallery, bench.task, _METRICS)
+        return score_pair(query, gallery, bench.task, METRICS)
 
     def mean(*names: str) -> np.ndarray:
         return combine({name: singles[name] for name in names})[0]
@@ -234,7 +231,7 @@ def measure(bench: Bench, query: np.ndarray) -> dict[str, list[dict[str, Any]]]:
         "one transform of the concatenation": scored(bench.concatenated(three)),
     }
     kinds = {kind: scored(bench.mapped("v1", kind=kind)) for kind in ("linear", "parallel", "wide", "sequential")}
-    anchors = score_pair(bench.own(_ANCHOR, "query"), singles[_ANCHOR], bench.task, _METRICS)
+    anchors = score_pair(bench.own(_ANCHOR, "query"), singles[_ANCHOR], bench.task, METRICS)
     return {
         f"paragon M(g,g): map_full {anchors['map_full']:.4f}, hit@1 {anchors['hit@1']:.4f}; single galleries": [
             row(name, scores) for name, scores in alone.items()
@@ -256,7 +253,7 @@ def row(name: str, scores: Scores, base: Scores | None = None) -> dict[str, Any]
     """One line: scores with intervals, and paired differences to ``base`` in points."""
     parts: list[str] = []
     content: dict[str, Any] = {"system": name}
-    for metric in _METRICS:
+    for metric in METRICS:
         low, high = scores.interval(metric)
         told = f"{scores[metric]:.4f} [{low:.4f}, {high:.4f}]"
         content[metric] = [scores[metric], low, high]
@@ -272,26 +269,7 @@ def row(name: str, scores: Scores, base: Scores | None = None) -> dict[str, Any]
 def rejection(bench: Bench, query: np.ndarray, members: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     mean, distance = combine(members)
     task = bench.task
-    about = (query, mean, task.query.labels, task.gallery.labels)
-    rows: list[dict[str, Any]] = []
-    for metric in _METRICS:
-        gained, before = without(*about, rejected(distance, _RULE)[0], metric, task.own_sources)
-        low, high = (100 * value for value in gained.interval)
-        drawn = [np.random.default_rng(seed).permutation(len(mean))[: len(mean) // 10] for seed in range(5)]
-        by_chance = 100 * np.mean([without(*about, out, metric, task.own_sources)[0].difference for out in drawn])
-        text = (
-            f"the most uncertain 10% out: {metric} {before:.4f} -> {before + gained.difference:.4f}, "
-            f"{100 * gained.difference:+.2f} points [{low:+.2f}, {high:+.2f}], {len(gained.gained)} queries; "
-            f"a random 10% (5 draws) {by_chance:+.2f}"
-        )
-        rows.append({"text": text, "metric": metric, "gained": gained.difference, "interval": gained.interval})
-    curve = risk_coverage(*about, distance, task.own_sources)
-    areas = curve.areas
-    return [
-        *rows,
-        {"text": f"risk-coverage area (coverages .5 to 1): {areas['risk']:.4f}, chance {areas['random']:.4f}, oracle "
-         f"{areas['oracle']:.4f}: {100 * curve.share:.0f}% of the way", "areas": areas, "risk": curve.risk.tolist()},
-    ]  # fmt: skip
+    return left_out((query, mean, task.query.labels, task.gallery.labels), distance, task.own_sources, draws=5)
 
 
 def fifth(singles: dict[str, np.ndarray], order: tuple[str, ...]) -> dict[str, Any]:

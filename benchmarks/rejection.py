@@ -18,28 +18,29 @@ import numpy as np
 from command import as_command
 
 from cmpnas.data import Protocol
-from cmpnas.errors import RunError, unknown
+from cmpnas.errors import RunError
 from cmpnas.gallery.ensemble import combine, rejected
 from cmpnas.gallery.option_settings import RejectSettings
 from cmpnas.pipeline.evaluate import open_split
 from cmpnas.pipeline.option_stages import EnsembleStage
-from cmpnas.pipeline.options import open_options
+from cmpnas.pipeline.options import find_option
 from cmpnas.pipeline.stages import Stages
 from cmpnas.pipeline.train import list_finished, load_finished
 from cmpnas.retrieval.rejection import risk_coverage, without
 from cmpnas.train.embed import embed
 
+METRICS = ["map_full", "hit@1"]
 _A_TENTH = RejectSettings(coverage=0.9)
 _DRAWS = 20
 
 
 def main(run: Path, ensemble: str, split: str = "test", data: str | None = None, out: Path | None = None) -> None:
     stages = Stages.of_run(run, data, print)
-    trained, stage = list_finished(stages), open_options(stages).get(ensemble)
+    trained, stage = list_finished(stages), find_option(stages, ensemble)
     if not trained:
         raise RunError(f"{run} has no trained query network; run: cmpnas train {run} --pick best")
     if not isinstance(stage, EnsembleStage):
-        raise RunError(unknown("ensemble", ensemble, [o.name for o in stages.recipe.galleries if o.kind == "ensemble"]))
+        raise RunError(f"gallery option {ensemble!r} of {run} is no ensemble; only its members can disagree.")
     task, network = open_split(stages, split), load_finished(stages, trained[0])
     sides = (task.query, task.gallery)
     query = np.concatenate([embed(network, side) for side in sides])
@@ -48,47 +49,54 @@ def main(run: Path, ensemble: str, split: str = "test", data: str | None = None,
         for name, member in stage.members.items()
     }
     mean, distance = combine(members, stage.settings.members)
-    print(f"{trained[0].name(stages.recipe)}, {split} split")
-    found: dict[str, Any] = {
-        "query": trained[0].name(stages.recipe),
-        "commands": [f"python benchmarks/rejection.py {run} {ensemble} --split {split}"],
-    }
-    found |= asked_by_all(query, mean, distance, np.concatenate([side.labels for side in sides]), _sources(task))
-    for line in found["text"]:
-        print(line)
+    labels, own = np.concatenate([side.labels for side in sides]), _sources(task)
+    rows = left_out((query, mean, labels, labels), distance, (own, own), _DRAWS)
+    print(f"{trained[0].name(stages.recipe)}, {split} split, {len(labels)} pictures, each asks for the others")
+    for row in rows:
+        print(row["text"])
     if out:
-        out.write_text(json.dumps(found, indent=1) + "\n")
+        commands = [f"python benchmarks/rejection.py {run} {ensemble} --split {split}"]
+        result = {"query": trained[0].name(stages.recipe), "commands": commands, "pictures": len(labels), "rows": rows}
+        out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def asked_by_all(
-    query: np.ndarray, mean: np.ndarray, distance: np.ndarray, labels: np.ndarray, sources: np.ndarray
-) -> dict[str, Any]:
-    """hit@1 and full mAP of what remains against before, by disagreement and by chance; areas below the curves."""
-    about, own = (query, mean, labels, labels), (sources, sources)
-    out = rejected(distance, _A_TENTH)[0]
-    rows: dict[str, Any] = {"pictures": len(labels), "rejected": len(out)}
-    text = [f"{len(labels)} pictures, each asks for the others; without the {len(out)} that members disagree on most:"]
-    for metric in ("hit@1", "map_full"):
-        gained, before = without(*about, out, metric, own)
+def left_out(
+    about: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    distance: np.ndarray,
+    exclude: tuple[np.ndarray, np.ndarray] | None,
+    draws: int,
+) -> list[dict[str, Any]]:
+    """What leaving out the most uncertain tenth does to each metric, beside tenths by chance; and risk over coverage.
+
+    Args:
+        about: queries, gallery and the labels of both, as `without` takes them.
+        distance: between members, of each gallery item.
+        exclude: sources.
+    """
+    out, n = rejected(distance, _A_TENTH)[0], len(distance)
+    rows: list[dict[str, Any]] = []
+    for metric in METRICS:
+        gained, before = without(*about, out, metric, exclude)
         low, high = (100 * end for end in gained.interval)
-        drawn = [np.random.default_rng(seed).permutation(len(labels))[: len(out)] for seed in range(_DRAWS)]
-        chance = [100 * without(*about, some, metric, own)[0].difference for some in drawn]
-        text.append(
-            f"{metric} {before:.4f} -> {before + gained.difference:.4f}, {100 * gained.difference:+.2f} points "
-            f"[{low:+.2f}, {high:+.2f}], p {gained.p_value:.4f}, {len(gained.gained)} queries; "
-            f"by chance {np.mean(chance):+.2f}, of {_DRAWS} draws {min(chance):+.2f} to {max(chance):+.2f}"
+        drawn = (np.random.default_rng(seed).permutation(n)[: len(out)] for seed in range(draws))
+        chance = [100 * without(*about, some, metric, exclude)[0].difference for some in drawn]
+        text = (
+            f"the most uncertain 10% out: {metric} {before:.4f} -> {before + gained.difference:.4f}, "
+            f"{100 * gained.difference:+.2f} points [{low:+.2f}, {high:+.2f}], p {gained.p_value:.4f}, "
+            f"{len(gained.gained)} queries; a random 10% ({draws} draws) {np.mean(chance):+.2f}, "
+            f"{min(chance):+.2f} to {max(chance):+.2f}"
         )
-        rows[metric] = {
-            "before": before, "gained": gained.difference, "interval": list(gained.interval), "p": gained.p_value,
-            "queries": len(gained.gained), "chance": chance,
-        }  # fmt: skip
-    curve = risk_coverage(*about, distance, own)
+        rows.append({
+            "text": text, "metric": metric, "before": before, "gained": gained.difference,
+            "interval": gained.interval, "p": gained.p_value, "queries": len(gained.gained), "chance": chance,
+        })  # fmt: skip
+    curve = risk_coverage(*about, distance, exclude)
     areas = curve.areas
-    text.append(
-        f"risk-coverage area (coverages .5 to 1): {areas['risk']:.4f}, chance {areas['random']:.4f}, oracle "
-        f"{areas['oracle']:.4f}: {100 * curve.share:.0f}% of the way"
-    )
-    return {"text": text, **rows, "areas": areas}
+    return [
+        *rows,
+        {"text": f"risk-coverage area (coverages .5 to 1): {areas['risk']:.4f}, chance {areas['random']:.4f}, oracle "
+         f"{areas['oracle']:.4f}: {100 * curve.share:.0f}% of the way", "areas": areas, "risk": curve.risk.tolist()},
+    ]  # fmt: skip
 
 
 def _sources(task: Protocol) -> np.ndarray:
