@@ -30,6 +30,9 @@ def command(
     gallery: Annotated[
         bool, typer.Option("--gallery", help="Also the gallery side: to the vectors that the index stores.")
     ] = False,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="Also index.align.onnx: the index into this network's own language.")
+    ] = False,
     option: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of which gallery option; by default the pick's own.")
     ] = None,
@@ -40,15 +43,17 @@ def command(
     from cmpnas.run import TextRunFolder, open_run
 
     if isinstance(open_run(run), TextRunFolder):
-        if int8 or preprocess or gallery or option:
-            raise CmpnasError("--int8, --preprocess, --gallery and --option are for runs of pictures; leave them out.")
+        if int8 or preprocess or gallery or aligned or option:
+            raise CmpnasError(
+                "--int8, --preprocess, --gallery, --aligned and --option are for runs of pictures; leave them out."
+            )
         _export_text(run, out, data, as_json)
         return
     from cmpnas.pipeline.export import export
 
     result = export(
-        run, pick, out, int8=int8, tolerance=tolerance, preprocess=preprocess, gallery=gallery, option=option,
-        data=data, say=say,
+        run, pick, out, int8=int8, tolerance=tolerance, preprocess=preprocess, gallery=gallery, aligned=aligned,
+        option=option, data=data, say=say,
     )  # fmt: skip
     if as_json:
         print_json(result)

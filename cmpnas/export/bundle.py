@@ -18,8 +18,10 @@ ONNX, PROGRAM, SOURCE = "query.onnx", "query.pt2", "model.py"
 #: In int8, or with weights in int8: not the vectors of float32, but as good.
 SMALL = INT8, WEIGHTS8 = "query.int8.onnx", "query.w8.onnx"
 GALLERY, PARTS = "gallery.onnx", "gallery.parts.onnx"
+#: From vectors as the index stores them to vectors in the query network's own language.
+ALIGN = "index.align.onnx"
 MANIFEST = "manifest.json"
-_NAMES = (ONNX, *SMALL, PROGRAM, SOURCE, "weights.pt", GALLERY, PARTS, "arch.json", "README.md", MANIFEST)
+_NAMES = (ONNX, *SMALL, PROGRAM, SOURCE, "weights.pt", GALLERY, PARTS, ALIGN, "arch.json", "README.md", MANIFEST)
 _NEEDED = ("files", "input", "gallery", "data", "scores", "proof")
 
 

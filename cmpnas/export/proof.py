@@ -6,7 +6,8 @@ and wrong (scored against the index that it will be asked of, query by query bes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ class Judge:
         if (len(index) != items) if rows is None else (rows.max() >= items):
             raise RunError(f"{path} holds {len(index)} vectors; the search gallery has {items} items.")
         return Judge(task, np.arange(items) if rows is None else rows, index.vectors(), metric)
+
+    def aligned(self, by: Callable[[np.ndarray], np.ndarray]) -> Judge:
+        """The same task asked of an index whose vectors are first taken to others ``by`` a map of rows."""
+        return replace(self, vectors=by(self.vectors))
 
     def embed(self, run: Runner, taken: Pictures) -> np.ndarray:
         """Vectors of all queries."""

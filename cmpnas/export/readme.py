@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cmpnas.export.bundle import GALLERY, INT8, ONNX, PARTS, PROGRAM, SOURCE, WEIGHTS8
+from cmpnas.export.bundle import ALIGN, GALLERY, INT8, ONNX, PARTS, PROGRAM, SOURCE, WEIGHTS8
 from cmpnas.export.pictures import Pictures
 
 _ABOUT = {
@@ -16,6 +16,7 @@ _ABOUT = {
     "weights.pt": f"the weights of `{SOURCE}`",
     GALLERY: "the gallery side that built the index, from pictures to stored vectors",
     PARTS: "the gallery side from what its models said of an image to the stored vector",
+    ALIGN: "from a vector as it is stored to the vector that this encoder is to search",
     "arch.json": "the architecture, for cmpnas",
 }
 
@@ -23,7 +24,7 @@ _TEXT = """# Query encoder {id}
 
 Embeds pictures so that they can be searched for in an index that the gallery option `{gallery}` built
 (hash {index}): no other index will do. {mflops:.3f} MFLOPs (million multiply-adds) a picture,
-{params:.3f} M parameters. Against that index: {metric} {score:.4f} [{low:.4f}, {high:.4f}], {split} split,
+{params:.3f} M parameters. Against that index{aligned}: {metric} {score:.4f} [{low:.4f}, {high:.4f}], {split} split,
 {queries} queries.
 
 Input `images`: {dtype} {shape}, {colour}, {range}{before}.
@@ -36,7 +37,7 @@ import onnxruntime
 session = onnxruntime.InferenceSession("{onnx}")
 images = np.zeros((2, {sides}), np.{dtype})  # your pictures
 query = session.run(None, {{"images": images}})[0]
-# gallery: the stored vectors, float32 (items, {dim})
+# gallery: the stored vectors{through}, float32 (items, {dim})
 # best = np.argsort(-(query @ gallery.T), axis=1)[:, :10]
 ```
 
@@ -71,6 +72,8 @@ def readme(manifest: dict[str, Any]) -> str:
         before="; " + ", ".join(taken["before"]) if taken["before"] else "",
         sides=", ".join(map(str, Pictures.from_json(taken).shape)),
         dim=manifest["embedding_dim"],
+        aligned=f", its vectors taken through `{ALIGN}` once" if scores["aligned"] else "",
+        through=f" through {ALIGN}" if scores["aligned"] else "",
         onnx=ONNX,
         files="\n".join(f"- `{name}`: {_ABOUT[name]}" for name in _ABOUT if name in manifest["files"]),
         gallery_files=_gallery_side(gallery, manifest.get("gallery_files", {})),

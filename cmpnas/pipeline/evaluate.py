@@ -15,6 +15,7 @@ from cmpnas.gallery.base import Indexed
 from cmpnas.gallery.ensemble import rejected
 from cmpnas.gallery.option_settings import RejectSettings, ViewsSettings
 from cmpnas.gallery.views import embed_views
+from cmpnas.pipeline.aligned import align
 from cmpnas.pipeline.options import index_options, open_options
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import list_finished, load_finished
@@ -26,6 +27,7 @@ from cmpnas.space import Arch
 from cmpnas.train.embed import embed
 
 _AGAINST = {
+    "plain": "the same index as it is",
     "anchor": "the anchor's index",
     "large": "the large model in the same index",
     "views": "itself in its own gallery of such views",
@@ -60,7 +62,7 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
     verdicts, controls, rejections = [], {}, []
     for number, how in enumerate(trained, 1):
         arch, network, cost = how.arch, load_finished(stages, how), stages.space.cost(how.arch)
-        query, gallery = embed(network, task.query), embed(network, task.gallery)
+        query, gallery, aligned = embed(network, task.query), embed(network, task.gallery), align(stages, network)
         own = score_pair(query, gallery, task, metrics)
         systems_of_own = [_system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics)]
         name, reduction = f"q{number} = {how.name(recipe)}", option.mflops / cost.mflops
@@ -69,7 +71,9 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
             pair = score_pair(query, known.gallery, task, metrics, known.rejected)
             first = first or pair
             shown = "g" if called == anchor else called
-            systems.append(_system(f"heterogeneous M(q,{shown})  q{number}", cost.mflops, pair, metrics))
+            turned = score_pair(query, aligned.apply_to(known.gallery), task, metrics, known.rejected)
+            for kind, scores in (("heterogeneous", pair), ("aligned", turned)):
+                systems.append(_system(f"{kind:<13} M(q,{shown})  q{number}", cost.mflops, scores, metrics))
             told = name if called == anchor else f"{name} against {called}"
             against = {"anchor": first, "large": large[called]} if called != anchor else {}
             of_option = options[called].settings
@@ -78,7 +82,9 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
                 against["views"] = score_pair(query, seen, task, metrics)
                 shown = f"homogeneous   M(q,{called} of q)  q{number}"
                 systems_of_own.append(_system(shown, cost.mflops, against["views"], metrics))
-            verdicts.append(_verdict(told, called, arch, pair, own, paragon, against, recipe.search.metric, reduction))
+            about = arch, own, paragon, recipe.search.metric, reduction
+            verdicts.append(_verdict(told, called, pair, against, *about))
+            verdicts.append(_verdict(f"{told}, aligned", called, turned, {"plain": pair}, *about) | {"aligned": True})
             if known.distance is not None:
                 found = _rejection(query, known, task, recipe.search.metric)
                 rejections.append({"query": f"q{number}", "gallery": called} | found)
@@ -125,11 +131,11 @@ def _system(name: str, mflops: float, scores: Scores, metrics: list[str]) -> dic
 def _verdict(
     name: str,
     gallery: str,
-    arch: Arch,
     pair: Scores,
+    against: Mapping[str, Scores],
+    arch: Arch,
     own: Scores,
     paragon: Scores,
-    against: Mapping[str, Scores],
     metric: str,
     reduction: float,
 ) -> dict[str, Any]:

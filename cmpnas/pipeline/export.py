@@ -18,7 +18,9 @@ from cmpnas.export.readme import readme
 from cmpnas.export.source import NotPlainError, load_source, write_source
 from cmpnas.export.weights8 import write_weights8_within
 from cmpnas.files import hash_file, read_json, write, write_json
+from cmpnas.gallery.transform import Transform
 from cmpnas.models.network import Network
+from cmpnas.pipeline.aligned import align
 from cmpnas.pipeline.gallery_side import describe_option, write_gallery_side
 from cmpnas.pipeline.option_stages import OptionStage
 from cmpnas.pipeline.options import find_option
@@ -49,6 +51,7 @@ def export(
     tolerance: float = 1.0,
     preprocess: str | None = None,
     gallery: bool = False,
+    aligned: bool = False,
     option: str | None = None,
     data: str | None = None,
     say: Say = print,
@@ -60,6 +63,7 @@ def export(
             cost, in points of the recipe's metric on the search split.
         preprocess: see `Pictures.parse`; None for float pictures.
         gallery: also the gallery side, to the vectors that the index stores.
+        aligned: the index is to be aligned to the network first, by a file of the bundle; all scores are of it so.
         option: the gallery option by name; None for that of the pair.
 
     Returns:
@@ -76,22 +80,26 @@ def export(
     taken = Pictures.parse(preprocess, run.recipe.data.size)
     stages = Stages.of_run(path, data, say)
     arch = stages.space.from_json(chosen["query"]["arch"])
-    network = load_finished(stages, Finish.by(run.recipe, arch)).cpu()
+    network = load_finished(stages, Finish.by(run.recipe, arch))
     out = out or run.path / "export" / arch.id
     stage = find_option(stages, option or chosen["gallery"]["name"])
-    judge = Judge.of_index(stage.folder / "index.faiss", stages.splits.search, run.recipe.search.metric)
+    stored = judge = Judge.of_index(stage.folder / "index.faiss", stages.splits.search, run.recipe.search.metric)
     with bundle.whole_or_absent(out) as folder:
         write_json(folder / "arch.json", arch.to_json())
-        proof, score = _write_float(stages, network, taken, judge, folder, arch.id)
+        proof: dict[str, Any] = {}
         about: dict[str, Any] = {}
+        if aligned:
+            judge, proof = _write_align(align(stages, network), stored, folder)
+        proven, score = _write_float(stages, network.cpu(), taken, judge, folder, arch.id)
+        proof |= proven
         if int8:
             about = _write_small(stages, taken, judge, score, folder, tolerance)
             small = [name for name in bundle.SMALL if (folder / name).exists()]
             proof |= {name: _prove_small(stages, taken, folder, name) for name in small}
         if gallery:
-            proven, about["gallery_files"] = write_gallery_side(stages, stage, taken, judge, folder)
+            proven, about["gallery_files"] = write_gallery_side(stages, stage, taken, stored, folder)
             proof |= proven
-        manifest = _manifest(stages, stage, chosen, taken, judge, score) | about | {"proof": proof}
+        manifest = _manifest(stages, stage, chosen, taken, judge, score, aligned) | about | {"proof": proof}
         write(folder / "README.md", readme(manifest | {"files": bundle.describe_files(folder)}))
         manifest["files"] = bundle.describe_files(folder)
         write_json(folder / bundle.MANIFEST, manifest)
@@ -122,6 +130,15 @@ def _write_float(
         raise RunError("the ONNX file finds another top 10 in the gallery index than torch.")
     proof[bundle.ONNX]["same_top10"] = True
     return proof, judge.score(vectors)
+
+
+def _write_align(transform: Transform, stored: Judge, folder: Path) -> tuple[Judge, dict[str, Any]]:
+    """The file that takes an index into the network's language; who is asked of it then, and what was compared."""
+    name, encoder = bundle.ALIGN, UnitEncoder(transform.cpu()).eval()
+    write_onnx(trace(encoder, stored.vectors[:2]), folder / name, inputs=("vectors",))
+    judge, run, rows = stored.aligned(transform.apply_to), run_onnx(folder / name), np.arange(SEVERAL)
+    rows = rows % len(stored.vectors)
+    return judge, {name: check_vectors(name, run, stored.vectors[rows], judge.vectors[rows], "torch")}
 
 
 def _write_small(
@@ -159,7 +176,13 @@ def _pictures(stages: Stages, taken: Pictures) -> np.ndarray:
 
 
 def _manifest(
-    stages: Stages, stage: OptionStage, chosen: dict[str, Any], taken: Pictures, judge: Judge, score: Scores
+    stages: Stages,
+    stage: OptionStage,
+    chosen: dict[str, Any],
+    taken: Pictures,
+    judge: Judge,
+    score: Scores,
+    aligned: bool,
 ) -> dict[str, Any]:
     """All but what the files themselves tell."""
     run, recipe, metric, embedded = stages.run, stages.recipe, judge.metric, stages.embedded
@@ -179,10 +202,11 @@ def _manifest(
             "split": "search",
             "queries": score.n_queries,
             "gallery_items": len(judge.vectors),
+            "aligned": aligned,
             "heterogeneous": told(score, metric),
             "paragon": told(paragon, metric),
             "above_paragon": told_points(compare(score, paragon, metric)),
-            "test": _tested(run, chosen["query"]["id"], stage.settings.name),
+            "test": _tested(run, chosen["query"]["id"], stage.settings.name, aligned),
         },
         "costs": {
             "query": {name: chosen["query"][name] for name in ("mflops", "params_m", "latency_ms")},
@@ -199,11 +223,12 @@ def _manifest(
     }  # fmt: skip
 
 
-def _tested(run: RunFolder, arch: str, gallery: str) -> dict[str, Any] | None:
+def _tested(run: RunFolder, arch: str, gallery: str, aligned: bool) -> dict[str, Any] | None:
     """The verdict of `cmpnas evaluate` on the test split, if it was asked for; the split is not opened here."""
     path = run.path / "evaluation.test.json"
     if not path.exists():
         return None
     verdicts = read_json(path)["verdicts"]
-    verdicts = [said for said in verdicts if (said["id"], said.get("gallery")) == (arch, gallery)]
-    return verdicts[0] if verdicts else None
+    wanted = (arch, gallery, aligned)
+    found = [said for said in verdicts if (said["id"], said.get("gallery"), said.get("aligned", False)) == wanted]
+    return found[0] if found else None

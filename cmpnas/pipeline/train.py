@@ -13,6 +13,7 @@ from cmpnas.errors import RunError
 from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.gallery.base import Indexed
 from cmpnas.models.network import Network, build_network
+from cmpnas.pipeline.aligned import align
 from cmpnas.pipeline.options import find_option
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.recipe import Recipe
@@ -153,12 +154,16 @@ def learn(stages: Stages, how: Finish, saved: Path) -> Network:
 
 
 def score_search(stages: Stages, network: Network, indexed: Indexed) -> dict[str, float]:
-    """M(q, g) and M(q, q) of a finished network on the search split as a gallery option indexes it, in the recipe's
-    metric."""
+    """M(q, g), the same over the aligned index, and M(q, q) of a finished network, in the recipe's metric.
+
+    On the search split as a gallery option indexes it.
+    """
     task, metric = stages.splits.search, stages.recipe.search.metric
     query, gallery = embed(network, task.query), embed(network, task.gallery)
+    aligned = align(stages, network).apply_to(indexed.gallery)
     return {
         "heterogeneous": score_pair(query, indexed.gallery, task, [metric], indexed.rejected)[metric],
+        "aligned": score_pair(query, aligned, task, [metric], indexed.rejected)[metric],
         "homogeneous": score_pair(query, gallery, task, [metric])[metric],
     }
 

@@ -47,6 +47,10 @@ def verify(path: Path, index: Path | None = None, *, data: str | None = None) ->
         checks[name] = check_vectors(name, run, pictures, expect, of)
     if found.has(bundle.PARTS):
         checks[bundle.PARTS] = _check_parts(found)
+    if found.has(bundle.ALIGN):
+        vectors = np.random.default_rng(0).normal(size=(SEVERAL, found.manifest["embedding_dim"])).astype(np.float32)
+        run = run_onnx(path / bundle.ALIGN)
+        checks[bundle.ALIGN] = check_vectors(bundle.ALIGN, run, vectors, run(vectors), "itself, all vectors at once")
     scores = None if index is None else _score(found, runners, index, data)
     return {"bundle": str(path), "files": checks, "scores": scores}
 
@@ -96,7 +100,9 @@ def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | N
             "name the right folder with --data."
         )
     metric = before["metric"]
-    judge = Judge.of_index(index, splits.search, metric)
+    stored = judge = Judge.of_index(index, splits.search, metric)
+    if found.has(bundle.ALIGN):
+        judge = stored.aligned(run_onnx(found.path / bundle.ALIGN))
     score = judge.score(judge.embed(runners[bundle.ONNX], found.pictures))
     moved = 100 * (score[metric] - before["heterogeneous"]["score"])
     if abs(moved) > _SLACK:
@@ -107,7 +113,7 @@ def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | N
     result = {"metric": metric, "queries": score.n_queries, bundle.ONNX: told(score, metric)}
     if found.has(bundle.GALLERY):
         gallery = run_onnx(found.path / bundle.GALLERY)
-        result[bundle.GALLERY] = {"cosine_with_index": judge.must_store(gallery, found.pictures)}
+        result[bundle.GALLERY] = {"cosine_with_index": stored.must_store(gallery, found.pictures)}
     for name in filter(runners.__contains__, bundle.SMALL):
         small = judge.score(judge.embed(runners[name], found.pictures))
         against, allowed = compare(small, score, metric), found.manifest["int8"]["tolerance_points"]

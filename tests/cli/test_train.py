@@ -36,9 +36,10 @@ def test_variants_stand_beside_the_pick_in_one_table(run, tmp_path, capsys):
     assert names == [usual, f"{usual}+scratch+vanilla1", f"{usual}+csd4+seed7"]
     assert main(["evaluate", run, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert [verdict["text"].split(":")[0].split(" = ")[1] for verdict in result["verdicts"]] == sorted(names)
+    told = [verdict["text"].split(":")[0].split(" = ")[1] for verdict in result["verdicts"]]
+    assert told == [text for name in sorted(names) for text in (name, f"{name}, aligned")]
     kinds = [system["name"].split()[0] for system in result["systems"]]
-    assert kinds.count("heterogeneous") == kinds.count("homogeneous") == 3
+    assert kinds.count("heterogeneous") == kinds.count("aligned") == kinds.count("homogeneous") == 3
     assert kinds.count("untrained") == 1  # they are of one architecture
     assert result["seed"] == 0
     assert {"gallery", "views", "supernet", "search", f"train {usual}"} <= result["seconds"].keys()

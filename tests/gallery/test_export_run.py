@@ -161,6 +161,48 @@ def test_a_pair_is_exported_with_its_own_gallery_from_saved_vectors(run, data, t
     assert main(["verify", str(out), "--index", str(own_index(run, "all")), "--data", str(data)]) == 0
 
 
+def test_an_index_is_aligned_by_a_file_of_the_bundle(run, data, tmp_path, capsys):
+    out, about = tmp_path / "bundle", ["--data", str(data), "--json"]
+    assert main(["evaluate", str(run), *about, "--split", "search"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    systems = {system["name"]: system["scores"]["map@r"] for system in evaluated["systems"]}
+    assert export(run, data, out, "--aligned", "--gallery", "--option", "sure") == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["scores"]["aligned"]
+    assert manifest["scores"]["heterogeneous"]["score"] == pytest.approx(
+        systems["aligned       M(q,sure)  q1"], abs=1e-9
+    )
+    verdict = next(v for v in evaluated["verdicts"] if v["gallery"] == "sure" and v.get("aligned"))
+    over = systems["aligned       M(q,sure)  q1"] - systems["heterogeneous M(q,sure)  q1"]
+    assert verdict["over_plain"] == pytest.approx(over, abs=1e-9)
+
+    # What the map is, written out: least squares through the origin on the pool, drawn to a multiple of the identity.
+    with np.load(data / "set.npz") as found:
+        pool = found["images"][found["part"] == 0]
+    query = onnxruntime.InferenceSession(str(out / "query.onnx"))
+    pictures = (pool.transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32)
+    said, known = query.run(None, {"images": pictures})[0], np.load(run / "gallery" / "anchor" / "pool.npy")
+    gram, product = known.T.astype(np.float64) @ known, known.T.astype(np.float64) @ said
+    ridge = 30 * np.trace(gram) / len(pool) * np.eye(16)
+    weight = np.linalg.solve(gram + ridge, product + np.trace(product) / np.trace(gram) * ridge)
+    stored = np.load(run / "gallery" / "sure" / "gallery.npy")
+    expected = stored @ weight / np.linalg.norm(stored @ weight, axis=1, keepdims=True)
+    align = onnxruntime.InferenceSession(str(out / "index.align.onnx"))
+    for some in (stored, stored[:1]):
+        assert align.run(None, {"vectors": some})[0] == pytest.approx(expected[: len(some)], abs=1e-4)
+
+    assert "its vectors taken through `index.align.onnx` once" in (out / "README.md").read_text()
+    capsys.readouterr()
+    assert main(["verify", str(out), "--index", str(own_index(run, "sure")), *about]) == 0
+    verified = json.loads(capsys.readouterr().out)
+    assert verified["scores"]["query.onnx"] == manifest["scores"]["heterogeneous"]
+    assert verified["scores"]["gallery.onnx"]["cosine_with_index"]["least"] > 0.9999
+    assert "index.align.onnx" in verified["files"]
+    assert export(run, data, out, "--option", "sure") == 0
+    assert not (out / "index.align.onnx").exists()
+    assert not json.loads((out / "manifest.json").read_text())["scores"]["aligned"]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

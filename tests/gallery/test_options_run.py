@@ -234,11 +234,14 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     assert trained["trained"]["heterogeneous"] == pytest.approx(found, abs=1e-9)
     assert main(["evaluate", *about, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert [s["name"].split()[1] for s in result["systems"][1:6]] == [
-        "M(q,g)", "M(q,b)", "M(q,c)", "M(q,three)", "M(q,two)",
-    ]  # fmt: skip
+    names = [s["name"].split() for s in result["systems"][1:11]]
+    assert [name[1] for name in names[::2]] == ["M(q,g)", "M(q,b)", "M(q,c)", "M(q,three)", "M(q,two)"]
+    assert names[1::2] == [["aligned", *name[1:]] for name in names[::2]]
     assert [s["name"].split()[2] for s in result["systems"][-4:]] == ["M(g,b)", "M(g,c)", "M(g,three)", "M(g,two)"]
-    assert [v["gallery"] for v in result["verdicts"]] == ["anchor", "b", "c", "three", "two"]
+    aligned = [verdict for verdict in result["verdicts"] if "aligned" in verdict]
+    result["verdicts"] = [verdict for verdict in result["verdicts"] if "aligned" not in verdict]
+    for verdicts in (aligned, result["verdicts"]):
+        assert [v["gallery"] for v in verdicts] == ["anchor", "b", "c", "three", "two"]
     assert "over_anchor" not in result["verdicts"][0]
     score = {system["name"]: system["scores"][result["metrics"][0]] for system in result["systems"]}
     over = score["heterogeneous M(q,three)  q1"] - score["large model   M(g,three)"]

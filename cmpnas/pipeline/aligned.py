@@ -1,0 +1,24 @@
+"""Indexes taken into the language that one finished query network really speaks."""
+
+from __future__ import annotations
+
+from cmpnas.gallery.transform import Transform
+from cmpnas.models.network import Network
+from cmpnas.models.ridge import fit_near_identity
+from cmpnas.pipeline.stages import Stages
+from cmpnas.train.device import device
+from cmpnas.train.embed import embed
+
+
+def align(stages: Stages, network: Network) -> Transform:
+    """The linear map from what the anchor says of pictures to what a finished query network says of them.
+
+    A small network does not say all that it was taught; along what it cannot see, the stored vectors of the gallery
+    differ for no reason that a query could give. Least squares on the pool, without labels or pictures of the
+    gallery; it is applied to an index once and costs a query nothing. The other way round than `MappedGallery`: it
+    serves this network alone (forward transformation, Ramanujan et al., CVPR 2022, here linear and after training).
+    """
+    dim = stages.gallery.embedding_dim
+    transform = Transform("linear", dim, dim)
+    fit_near_identity(transform.enter, stages.embedded.pool, embed(network, stages.splits.pool, what="align the index"))
+    return transform.to(device()).eval()
