@@ -28,6 +28,7 @@ BATCHES = (1, 2, 7)
 SEVERAL = 16  # pictures that vectors are compared on
 _TOP = 10
 _SOME = 64  # gallery items
+_ROWS_AT_ONCE = 65_536
 #: Mean cosine of two vectors of one model: one may be of bfloat16, or of a picture that was resized to and fro.
 _SAME_MODEL = 0.9
 
@@ -62,7 +63,8 @@ class Judge:
 
     def aligned(self, by: Callable[[np.ndarray], np.ndarray]) -> Judge:
         """The same task asked of an index whose vectors are first taken to others ``by`` a map of rows."""
-        return replace(self, vectors=by(self.vectors))
+        parts = range(0, len(self.vectors), _ROWS_AT_ONCE)
+        return replace(self, vectors=np.concatenate([by(self.vectors[at : at + _ROWS_AT_ONCE]) for at in parts]))
 
     def embed(self, run: Runner, taken: Pictures) -> np.ndarray:
         """Vectors of all queries."""

@@ -37,7 +37,7 @@ import onnxruntime
 session = onnxruntime.InferenceSession("{onnx}")
 images = np.zeros((2, {sides}), np.{dtype})  # your pictures
 query = session.run(None, {{"images": images}})[0]
-# gallery: the stored vectors{through}, float32 (items, {dim})
+# gallery: the stored vectors, float32 (items, {dim}){through}
 # best = np.argsort(-(query @ gallery.T), axis=1)[:, :10]
 ```
 
@@ -46,6 +46,11 @@ query = session.run(None, {{"images": images}})[0]
 `manifest.json` has everything: hashes, scores with intervals, costs with units, how this was checked. To check again:
 `cmpnas verify . --index index.faiss --data DIR`.
 """
+
+
+_THROUGH = f"""; aligned once, some thousands at a time:
+# align = onnxruntime.InferenceSession("{ALIGN}")
+# gallery = align.run(None, {{"vectors": gallery}})[0]"""
 
 
 def readme(manifest: dict[str, Any]) -> str:
@@ -73,7 +78,7 @@ def readme(manifest: dict[str, Any]) -> str:
         sides=", ".join(map(str, Pictures.from_json(taken).shape)),
         dim=manifest["embedding_dim"],
         aligned=f", its vectors taken through `{ALIGN}` once" if scores["aligned"] else "",
-        through=f" through {ALIGN}" if scores["aligned"] else "",
+        through=_THROUGH if scores["aligned"] else "",
         onnx=ONNX,
         files="\n".join(f"- `{name}`: {_ABOUT[name]}" for name in _ABOUT if name in manifest["files"]),
         gallery_files=_gallery_side(gallery, manifest.get("gallery_files", {})),

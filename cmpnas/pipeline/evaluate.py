@@ -36,9 +36,9 @@ _A_TENTH = RejectSettings(coverage=0.9)
 
 
 def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: Say = print) -> dict[str, Any]:
-    """The final table of everything trained: homogeneous, heterogeneous, paragon, and a control of each architecture.
+    """The final table of everything trained: homogeneous, heterogeneous, over aligned indexes, paragon, and controls.
 
-    The control is the architecture untrained; against the gallery it must be at chance.
+    The control of an architecture is it untrained; against the gallery it must be at chance.
     Opening the test split is noted in the run's manifest.
 
     Raises:

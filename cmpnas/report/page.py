@@ -156,12 +156,12 @@ def _matrices(page: Page) -> list[dict[str, str]]:
             query = verdict["text"].split()[0]  # q1, as the systems are numbered
             gallery = verdict.get("gallery", front["paragon"]["gallery"])
             shown = "g" if gallery == front["paragon"]["gallery"] else gallery
-            kind = "aligned" if verdict.get("aligned") else "heterogeneous"
+            kind, index = ("aligned", ", its index aligned") if verdict.get("aligned") else ("heterogeneous", "")
             matrices.append(
                 {
                     "title": f"{query}, trained: {verdict['id']}",
                     "caption": f"{metric}, {table['split']} split, {table['queries']} queries against "
-                    f"{table['gallery_items']} items, g is {gallery}",
+                    f"{table['gallery_items']} items, g is {gallery}{index}",
                     "own": known["homogeneous", "M(q,q)", query],
                     "pair": known[kind, f"M(q,{shown})", query],
                     "paragon": _paragon(gallery, front, known["paragon", "M(g,g)"]),
