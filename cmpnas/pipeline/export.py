@@ -83,15 +83,13 @@ def export(
     network = load_finished(stages, Finish.by(run.recipe, arch))
     out = out or run.path / "export" / arch.id
     stage = find_option(stages, option or chosen["gallery"]["name"])
-    stored = judge = Judge.of_index(stage.folder / "index.faiss", stages.splits.search, run.recipe.search.metric)
+    stored = Judge.of_index(stage.folder / "index.faiss", stages.splits.search, run.recipe.search.metric)
     with bundle.whole_or_absent(out) as folder:
         write_json(folder / "arch.json", arch.to_json())
-        proof: dict[str, Any] = {}
-        about: dict[str, Any] = {}
-        if aligned:
-            judge, proof = _write_align(align(stages, network), stored, folder)
+        judge, proof = _write_align(align(stages, network), stored, folder) if aligned else (stored, {})
         proven, score = _write_float(stages, network.cpu(), taken, judge, folder, arch.id)
         proof |= proven
+        about: dict[str, Any] = {}
         if int8:
             about = _write_small(stages, taken, judge, score, folder, tolerance)
             small = [name for name in bundle.SMALL if (folder / name).exists()]
