@@ -54,13 +54,17 @@ class Items(Dataset[tuple[Tensor, Tensor]]):
         for start in range(0, len(order), batch_size):
             yield to_float(self.images.read(order[start : start + batch_size]))
 
+    def sample(self, count: int) -> np.ndarray:
+        """Rows of ``count`` pictures, or of all where there are fewer; the same ones every time, mixed: int64."""
+        return np.random.default_rng(0).permutation(len(self))[:count]
+
     def sample_batches(self, batch_size: int, count: int) -> Iterator[Tensor]:
-        """``count`` pictures, the same ones every time, mixed: float32 ``(B, 3, S, S)``.
+        """The pictures of `sample`: float32 ``(B, 3, S, S)``.
 
         Each batch is a fair sample of the whole, however the items are sorted; they are as even as can be, for
         statistics of a last one of few pictures, or of a single one, say little, or nothing.
         """
-        order = np.random.default_rng(0).permutation(len(self))[:count]
+        order = self.sample(count)
         for part in np.array_split(order, -(-len(order) // batch_size)):
             yield to_float(self.images.read(part))
 

@@ -9,10 +9,9 @@ from cmpnas.models.network import Network
 from cmpnas.models.ridge import fit_near_identity
 from cmpnas.pipeline.stages import Stages
 from cmpnas.train.device import device
-from cmpnas.train.embed import embed_batches
+from cmpnas.train.embed import embed
 
 _PICTURES = 100_000  # at most: hundreds for each number of a vector
-_BATCH = 256
 
 
 def align(stages: Stages, network: Network) -> Transform:
@@ -24,8 +23,8 @@ def align(stages: Stages, network: Network) -> Transform:
     it serves this network alone (forward transformation, Ramanujan et al., CVPR 2022, here linear and after training).
     """
     pool, dim = stages.splits.pool, stages.gallery.embedding_dim
-    rows = np.sort(np.random.default_rng(0).permutation(len(pool))[:_PICTURES])
-    said = embed_batches(network, (images.to(device()) for images in pool.float_batches(_BATCH, rows)))
+    rows = np.sort(pool.sample(_PICTURES))
+    said = embed(network, pool, rows=rows, what="align the index")
     transform = Transform("linear", dim, dim)
-    fit_near_identity(transform.enter, stages.embedded.pool[rows], said.numpy())
+    fit_near_identity(transform.enter, stages.embedded.pool[rows], said)
     return transform.to(device()).eval()

@@ -134,8 +134,8 @@ def _write_align(transform: Transform, stored: Judge, folder: Path) -> tuple[Jud
     """The file that takes an index into the network's language; who is asked of it then, and what was compared."""
     name, encoder = bundle.ALIGN, UnitEncoder(transform.cpu()).eval()
     write_onnx(trace(encoder, stored.vectors[:2]), folder / name, inputs=("vectors",))
-    judge, run, rows = stored.aligned(transform.apply_to), run_onnx(folder / name), np.arange(SEVERAL)
-    rows = rows % len(stored.vectors)
+    judge, run = stored.aligned(transform.apply_to), run_onnx(folder / name)
+    rows = np.arange(SEVERAL) % len(stored.vectors)
     return judge, {name: check_vectors(name, run, stored.vectors[rows], judge.vectors[rows], "torch")}
 
 
@@ -144,7 +144,7 @@ def _write_small(
 ) -> dict[str, Any]:
     """The files in int8 and with weights in int8, and what a manifest says of them."""
     pool = stages.splits.pool
-    rows = np.random.default_rng(0).permutation(len(pool))[:_CALIBRATION]
+    rows = pool.sample(_CALIBRATION)
     stages.say(f"int8: calibrating on {len(rows)} training pictures")
     scratch = folder / "int8"
     scratch.mkdir()

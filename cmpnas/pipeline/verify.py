@@ -100,9 +100,8 @@ def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | N
             "name the right folder with --data."
         )
     metric = before["metric"]
-    stored = judge = Judge.of_index(index, splits.search, metric)
-    if found.has(bundle.ALIGN):
-        judge = stored.aligned(run_onnx(found.path / bundle.ALIGN))
+    stored = Judge.of_index(index, splits.search, metric)
+    judge = stored.aligned(run_onnx(found.path / bundle.ALIGN)) if found.has(bundle.ALIGN) else stored
     score = judge.score(judge.embed(runners[bundle.ONNX], found.pictures))
     moved = 100 * (score[metric] - before["heterogeneous"]["score"])
     if abs(moved) > _SLACK:

@@ -13,15 +13,22 @@ from cmpnas.progress import track
 from cmpnas.train.device import device, keep_freed_memory
 
 
-def embed(network: nn.Module, items: Items, *, batch_size: int = 256, what: str | None = None) -> np.ndarray:
-    """Unit embeddings of ``items`` in order, float32 ``(N, D)``; ``network`` must be in eval mode.
+def embed(
+    network: nn.Module,
+    items: Items,
+    *,
+    rows: np.ndarray | None = None,
+    batch_size: int = 256,
+    what: str | None = None,
+) -> np.ndarray:
+    """Unit embeddings of ``items`` in order, or of some ``rows``, float32 ``(N, D)``; ``network`` must be in eval mode.
 
     ``what`` names the progress bar; None shows none.
     """
     where = device()
-    batches = items.float_batches(batch_size)
+    batches = items.float_batches(batch_size, rows)
     if what is not None:
-        batches = track(batches, what, total=-(-len(items) // batch_size))
+        batches = track(batches, what, total=-(-len(items if rows is None else rows) // batch_size))
     return embed_batches(network, (images.to(where) for images in batches)).numpy()
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Self, cast
 
-import numpy as np
 import torch
 from pydantic import ConfigDict, Field, model_validator
 from torch import Tensor, nn
@@ -115,7 +114,7 @@ def _begin(supernet: Supernet, weights: Sequence[Folded], anchor: Anchor, train:
     calibrate(network, (images.to(device()) for images in train.sample_batches(_SEEN, 4 * _SEEN)))
     embed = cast(Embed, network[-1])
     linear, embed.linear = embed.linear, nn.Identity()  # type: ignore[assignment]
-    rows = np.random.default_rng(0).permutation(len(train))[:_FITTED]
+    rows = train.sample(_FITTED)
     features = torch.cat([network(images.to(device())).cpu() for images in train.float_batches(_SEEN, rows)])
     fit_linear(linear, features.numpy(), anchor.embeddings[rows].numpy())
     shared = supernet.slices(supernet.space.layers(supernet.space.extremes()[1])[-1])
