@@ -85,6 +85,7 @@ class Measured:
         cascades: ``(Q, K)``, whether a cascade of 1 to K candidates has a right picture first.
         scan: ``(Q,)``, whether the fine model over the whole gallery has.
         cascades_of_half, scan_of_half: the same with half of the wrong pictures, 0 to 1: means over draws of them.
+        right: how many right pictures a query has, on average.
     """
 
     n: int
@@ -92,6 +93,7 @@ class Measured:
     scan: np.ndarray
     cascades_of_half: np.ndarray
     scan_of_half: np.ndarray
+    right: float
 
     @staticmethod
     def of(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> Measured:
@@ -103,7 +105,7 @@ class Measured:
             gone = (rng.permutation(n) < n // 2) & ~relevant
             halves.append(_first(np.where(gone, -np.inf, coarse), np.where(gone, -np.inf, fine), relevant, deepest))
         cascades, scan = (np.mean(part, 0) for part in zip(*halves, strict=True))
-        return Measured(n, *whole, cascades, scan)
+        return Measured(n, *whole, cascades, scan, float(relevant.sum(1).mean()))
 
     def deepest(self, n: int) -> int:
         """How many candidates of a gallery of ``n`` this can say something of."""
@@ -205,7 +207,7 @@ def plan(
     *,
     within: float,
     max_milliseconds: float | None = None,
-    like: int | None = None,
+    right: float | None = None,
 ) -> Plan:
     """The smallest number of candidates that comes as close to the whole scan as wanted, within a limit of time.
 
@@ -213,13 +215,14 @@ def plan(
         n: pictures of the gallery planned for.
         within: how far below the whole scan's share of hits is near enough, as 0.005.
         max_milliseconds: a query may take.
-        like: how many pictures a gallery as hard would have, had a query as many right ones there as it had where hits
-            were measured; by default ``n``. Twice the pictures of the same things are no harder.
+        right: how many right pictures a query has in that gallery, on average; by default as many as where hits were
+            measured. Twice the pictures of the same things are no harder.
 
     Raises:
         CmpnasError: not even one candidate meets the limit of time.
     """
-    like = n if like is None else like
+    # A gallery as hard, in which a query has as many right pictures as where hits were measured.
+    like = n if right is None else max(1, round(n * measured.right / right))
     deepest = affordable = min(measured.deepest(like), n)
     if max_milliseconds is not None:
         affordable = min(deepest, math.floor((max_milliseconds - times.cascade(n, 0)) / max(times.fine, 1e-12)))

@@ -129,7 +129,7 @@ def curve(reached: list[float], queries: int = 1000) -> np.ndarray:
 
 def found_in(n: int, hits: np.ndarray, scan: np.ndarray) -> Measured:
     """As if half of a gallery were as hard as all of it."""
-    return Measured(n, hits, scan, hits, scan)
+    return Measured(n, hits, scan, hits, scan, 1.0)
 
 
 def test_the_smallest_k_near_enough_is_planned():
@@ -175,13 +175,13 @@ def test_a_larger_gallery_needs_proportionally_more_candidates():
 def test_more_pictures_of_the_same_things_are_no_harder_and_take_longer():
     hits, scan = curve([0.1] * 9 + [0.5] * 91), curve([0.5])[:, 0]
     easier = curve([0.6] * 100)  # in half of the gallery
-    measured = Measured(101, hits, scan, easier, curve([0.6])[:, 0])
+    measured = Measured(101, hits, scan, easier, curve([0.6])[:, 0], 1.0)
     same = plan(measured, TIMES, 101, within=0.005)
-    more = plan(measured, TIMES, 1001, within=0.005, like=101)
+    more = plan(measured, TIMES, 1001, within=0.005, right=1001 / 101)
     assert (more.k, more.hit, more.scan_hit, more.n) == (same.k, same.hit, same.scan_hit, 1001)
     assert more.milliseconds == pytest.approx(same.milliseconds + 900 * TIMES.dot)
     assert plan(measured, TIMES, 1001, within=0.005).hit < more.hit - 0.1
-    whole = plan(measured, TIMES, 40, within=0.005, like=101 * 20)
+    whole = plan(measured, TIMES, 40, within=0.005, right=40 / (101 * 20))
     assert (whole.k, whole.hit) == (40, whole.scan_hit)
 
 

@@ -45,10 +45,9 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         stages.run.note_opened(split)
         pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)
         n = len(pairs)
-        right, measured_right = (relevant(part).sum(1).mean() for part in (pairs, stages.pairs("search")))
         planned = plan(
             measured, times, n, within=settings.within, max_milliseconds=settings.budget_latency_ms,
-            like=max(1, round(n * measured_right / right)),
+            right=float(relevant(pairs).sum(1).mean()),
         )  # fmt: skip
         coarse, fine = searcher.encoder(pairs.captions) @ searcher.vectors.T, fine_table(stages, split)
         costs = QueryCosts.of(stages, n)
