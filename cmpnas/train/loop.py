@@ -180,7 +180,7 @@ class _State:
     def __init__(self, modules: nn.Module, plan: Plan) -> None:
         plan.check_shares()
         self.modules = modules
-        self.optimiser = torch.optim.AdamW(_groups(modules, plan.weight_decay), lr=plan.lr)
+        self.optimiser = torch.optim.AdamW(_groups(modules, plan.weight_decay), lr=plan.lr, fused=True)
         self.averaged: AveragedModel | None = None
         if plan.ema:
             self.averaged = AveragedModel(modules, multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True)
