@@ -26,7 +26,7 @@ from cmpnas.pipeline.option_stages import EnsembleStage
 from cmpnas.pipeline.options import find_option
 from cmpnas.pipeline.stages import Stages
 from cmpnas.pipeline.train import list_finished, load_finished
-from cmpnas.retrieval.rejection import risk_coverage, without
+from cmpnas.retrieval.rejection import rejection_curve, without
 from cmpnas.train.embed import embed
 
 METRICS = ["map_full", "hit@1"]
@@ -90,7 +90,7 @@ def left_out(
             "text": text, "metric": metric, "before": before, "gained": gained.difference,
             "interval": gained.interval, "p": gained.p_value, "queries": len(gained.gained), "chance": chance,
         })  # fmt: skip
-    curve = risk_coverage(*about, distance, exclude)
+    curve = rejection_curve(*about, distance, exclude)
     areas = curve.areas
     return [
         *rows,

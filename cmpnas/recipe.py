@@ -62,7 +62,7 @@ class QuerySettings(Strict):
     @field_validator("space")
     @classmethod
     def _space_exists(cls, value: str) -> str:
-        if not value.endswith((".yaml", ".yml")) and value not in list_spaces():
+        if ":" not in value and not value.endswith((".yaml", ".yml")) and value not in list_spaces():
             raise ValueError(unknown("space", value, list_spaces()))
         return value
 
@@ -113,7 +113,7 @@ class TextRecipe(Experiment):
 
     def identity(self) -> dict[str, Any]:
         content = self.model_dump(mode="json", exclude={"workers"})
-        for key in ("trials", "within", "budget_latency_ms", "queries"):
+        for key in ("trials", "within", "budget_latency_ms"):
             content["search"].pop(key)
         content["coarse"].pop("train")
         return content

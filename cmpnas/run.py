@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from cmpnas.distributed import rank
-from cmpnas.errors import RunError
-from cmpnas.files import hash_of, read_json, whole_lines, write, write_json
+from cmpnas.errors import CmpnasError, RunError
+from cmpnas.files import append_line, drop_partial_line, hash_of, read_json, whole_lines, write, write_json
 from cmpnas.problems import read_yaml
 from cmpnas.provenance import machine, versions
 from cmpnas.recipe import Experiment, Recipe, TextRecipe, check_recipe
@@ -167,7 +167,7 @@ class Folder:
 
     @contextmanager
     def adopted(self) -> Iterator[None]:
-        """Make this recipe that of the run, unless something refuses it (`RunError`): then the former one stays."""
+        """Make this recipe that of the run, unless something refuses it (`CmpnasError`): then the former one stays."""
         if rank() > 0:
             yield
             return
@@ -176,7 +176,7 @@ class Folder:
         write(path, self.recipe.to_yaml())
         try:
             yield
-        except RunError:
+        except CmpnasError:
             write(path, former)
             raise
 
@@ -187,16 +187,14 @@ class Folder:
         yield
         if rank() > 0:
             return
-        entry = {"stage": stage, "seconds": round(time.perf_counter() - start, 3)}
-        with (self.path / "timings.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        path = self.path / "timings.jsonl"
+        drop_partial_line(path)
+        append_line(path, {"stage": stage, "seconds": round(time.perf_counter() - start, 3)})
 
     def seconds(self) -> dict[str, float]:
         """Seconds by stage, of all starts together."""
         total: dict[str, float] = {}
         for line in whole_lines(self.path / "timings.jsonl"):
-            if not line.endswith(b"}"):  # cut short by a kill
-                continue
             entry = json.loads(line)
             total[entry["stage"]] = round(total.get(entry["stage"], 0.0) + entry["seconds"], 3)
         return total

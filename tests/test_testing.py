@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -47,6 +48,10 @@ def test_own_spaces_are_reached_from_the_command_line(examples, capsys):
     assert "3 architectures of two_roads" in capsys.readouterr().out
     assert main(["cost", "my_spaces:TwoRoads", "--extremes", "--audit"]) == 0
     assert capsys.readouterr().out.count("fvcore: the same") == 2
+    assert main(["search", "--set", "query.space=my_spaces:TwoRoads", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["architectures"] == 3
+    assert main(["search", "--set", "query.space=my_spaces:OneRoad", "--dry-run"]) == 2
+    assert "has no 'OneRoad'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cmpnas.cli.options import Data, Json, Storage, print_json, say
+from cmpnas.errors import RecipeError
 
 if TYPE_CHECKING:
     from cmpnas.recipe import TextRecipe
@@ -68,6 +70,11 @@ def command(
     }
     resolved = load_any_recipe(recipe, overrides or (), flags)
     if isinstance(resolved, TextRecipe):
+        if workers is not None or engine != "local" or nni_config or (storage and "CMPNAS_STORAGE" not in os.environ):
+            raise RecipeError(
+                "--workers, --storage, --engine and --nni-config are for recipes of pictures; encoders of texts are "
+                "judged in one process, in seconds."
+            )
         _search_text(resolved, data, run, resume, plan_only, as_json)
         return
     if plan_only:

@@ -13,7 +13,7 @@ import onnx.shape_inference
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from cmpnas.cost.value import Cost
-from cmpnas.errors import DataError, unknown
+from cmpnas.errors import DataError
 from cmpnas.files import hash_file, hash_of
 
 Shape = Callable[[str], tuple[int, ...]]
@@ -93,11 +93,11 @@ def image_input(model: ModelProto) -> ImageInput:
     return ImageInput(inputs[0].name, sides[0], sides[2], tensor.elem_type)
 
 
-def count_onnx(model: Path | ModelProto, size: int | None = None, output: str | None = None) -> Cost:
+def count_onnx(model: Path | ModelProto, size: int | None = None) -> Cost:
     """Exact multiply-adds and parameters of a model on one ``size`` x ``size`` picture; no peak memory.
 
-    Counted is what ``output`` (None: any output) needs: convolutions and matrix products without biases, and the
-    stored numbers but for single ones and running statistics. A folded BatchNorm has left one a channel, not two.
+    Counted is what the outputs need: convolutions and matrix products without biases, and the stored numbers but for
+    single ones and running statistics. A folded BatchNorm has left one a channel, not two.
 
     Args:
         size: side in pixels; needed where the graph leaves it open.
@@ -111,7 +111,7 @@ def count_onnx(model: Path | ModelProto, size: int | None = None, output: str | 
     if found.functions:
         found = onnx.inliner.inline_local_functions(found)
     size = agreed_size(image_input(found), size)
-    nodes, shape = _needed(found.graph, output), _shapes(found, size)
+    nodes, shape = _needed(found.graph), _shapes(found, size)
     macs = sum(_macs(node, shape) for node in nodes)
     if macs == 0:
         raise DataError("the ONNX model multiplies nothing that can be counted; state its mflops.")
@@ -138,12 +138,9 @@ def _fixed(side: onnx.TensorShapeProto.Dimension) -> int | None:
     return side.dim_value if side.HasField("dim_value") and side.dim_value > 0 else None
 
 
-def _needed(graph: GraphProto, output: str | None) -> list[NodeProto]:
-    """The nodes that ``output``, or any output, needs."""
-    names = [value.name for value in graph.output]
-    if output is not None and output not in names:
-        raise DataError(unknown("output", output, names))
-    used = set(names if output is None else [output])
+def _needed(graph: GraphProto) -> list[NodeProto]:
+    """The nodes that the outputs need."""
+    used = {value.name for value in graph.output}
     needed = []
     for node in reversed(graph.node):  # a graph is sorted by use
         if used.intersection(node.output):

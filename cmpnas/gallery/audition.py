@@ -17,6 +17,7 @@ from cmpnas.gallery.bank import Bank
 from cmpnas.retrieval import evaluate_retrieval
 
 _PICTURES = 4096  # at most, in whole classes
+_OF_CLASS = 256  # of one of them, so that many classes are heard however large they are
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class Heard:
 def hear(bank: Bank, names: Sequence[str], items: Items) -> list[Heard]:
     """The features of sources of ``bank`` (local ones averaged) on labelled ``items``, which it holds.
 
-    Of many pictures whole classes are taken, the same every time, until there are 4,096. Where no class has two
-    pictures, or all sources would be silent, there is nothing to choose by and the list is empty.
+    Of many pictures classes are taken, the same every time, until there are 4,096, of each at most 256. Where no class
+    has two pictures, or all sources would be silent, there is nothing to choose by and the list is empty.
     """
-    rows, labels = _whole_classes(items)
+    rows, labels = _some_classes(items)
     if not len(rows):
         return []
     counts = np.unique(labels, return_counts=True)[1]
@@ -72,10 +73,15 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
     return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
 
 
-def _whole_classes(items: Items) -> tuple[np.ndarray, np.ndarray]:
+def _some_classes(items: Items) -> tuple[np.ndarray, np.ndarray]:
     """Rows in the data set and labels of pictures whose class has others."""
-    labels, counts = np.unique(items.labels[items.labels != UNLABELLED], return_counts=True)
-    mixed = np.random.default_rng(0).permutation(np.flatnonzero(counts > 1))
-    taken = labels[mixed[: int((np.cumsum(counts[mixed]) <= _PICTURES).sum()) or 1]]
-    chosen = np.isin(items.labels, taken)
+    rng, known = np.random.default_rng(0), np.flatnonzero(items.labels != UNLABELLED)
+    _, group, counts = np.unique(items.labels[known], return_inverse=True, return_counts=True)
+    classes = rng.permutation(np.flatnonzero(counts > 1))
+    taken = classes[: int((np.cumsum(np.minimum(counts[classes], _OF_CLASS)) <= _PICTURES).sum())]
+    mixed = rng.permutation(len(known))
+    order = mixed[np.argsort(group[mixed], kind="stable")]
+    place = np.empty(len(known), int)
+    place[order] = np.arange(len(known)) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen = known[np.isin(group, taken) & (place < _OF_CLASS)]
     return items.rows[chosen], items.labels[chosen]

@@ -14,6 +14,7 @@ from cmpnas.data.augment import Augment
 from cmpnas.data.items import Items, blank
 from cmpnas.distributed import first_alone
 from cmpnas.errors import RunError
+from cmpnas.files import read_npy
 from cmpnas.gallery.brought import BATCH, BroughtGallery
 from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.settings import AnyBrought, AnyProjection, SoftmaxProjection, WhiteningProjection
@@ -41,7 +42,7 @@ def make_projection(
             partial = kept.with_suffix(".partial.npy")
             np.save(partial, embed(model, train, batch_size=BATCH, what=f"embed {settings.name}"))
             partial.replace(kept)
-    features = np.load(kept, mmap_mode="r")
+    features = read_npy(kept, "delete it and use --resume")
     torch.manual_seed(seed)
     projection = levelled_linear(model.width, plan.dim)
     _, labels = np.unique(train.labels, return_inverse=True)

@@ -51,10 +51,7 @@ class SingleGallery:
 def plan_single(settings: SingleSettings, size: int) -> tuple[SearchSpace, Arch]:
     """The space at the data's size and the architecture that the settings name."""
     space = load_space(settings.space, size=size, embedding_dim=settings.embedding_dim)
-    if isinstance(settings.arch, dict):
-        return space, space.arch(settings.arch)
-    smallest, largest = space.extremes()
-    return space, smallest if settings.arch == "smallest" else largest
+    return space, space.named(settings.arch)
 
 
 def train_single(

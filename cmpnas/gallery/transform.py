@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from cmpnas.compat import Anchor, Batch, CompatLoss
 from cmpnas.data.augment import Augment
-from cmpnas.data.images import ArrayImages
-from cmpnas.data.items import Items
+from cmpnas.data.items import Items, blank
 from cmpnas.distributed import first_alone
 from cmpnas.errors import DataError
 from cmpnas.gallery.base import Gallery
@@ -180,11 +179,9 @@ def learn(
         return loss(Batch(mapped, *(known.to(images.device) for known in anchor.look(indices, view))))
 
     # The loop deals out pictures; what is learned from are the embeddings of the same indices.
-    blank = torch.zeros(len(source), 3, 1, 1, dtype=torch.uint8)
-    items = Items(ArrayImages(blank), anchor.labels.numpy(), None, np.arange(len(source)))
     both = nn.ModuleDict({"transform": module, "loss": loss})
     fit(
-        f"transform {name}", both, loss_at, items, settings.train,
+        f"transform {name}", both, loss_at, blank(len(source)), settings.train,
         augmentation=Augment(), seed=settings.seed, saved=saved,
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import list_finished, load_finished
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import compare
-from cmpnas.retrieval.rejection import COVERAGES, risk_coverage, without
+from cmpnas.retrieval.rejection import COVERAGES, rejection_curve, without
 from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.space import Arch
 from cmpnas.train.embed import embed
@@ -182,7 +182,7 @@ def _rejection(query: np.ndarray, known: Indexed, task: Protocol, metric: str) -
     about = (query, known.gallery, task.query.labels, task.gallery.labels)
     gained, before = without(*about, out, exclude=task.own_sources)
     other, _ = without(*about, out, metric, task.own_sources)
-    curve = risk_coverage(*about, distance, task.own_sources)
+    curve = rejection_curve(*about, distance, task.own_sources)
     return {
         "coverage": 1 - len(out) / len(distance),
         "limit": float(np.delete(distance, out).max()),

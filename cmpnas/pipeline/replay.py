@@ -20,15 +20,12 @@ from cmpnas.search.settings import SearchSettings
 from cmpnas.space import load_space
 
 
-def replay(
-    path: Path, controllers: Sequence[str], *, trials: int, seeds: int, population: int | None = None
-) -> dict[str, Any]:
+def replay(path: Path, controllers: Sequence[str], *, trials: int, seeds: int) -> dict[str, Any]:
     """Search the records of ``path`` with each controller and seed.
 
     Args:
         path: a run, or a file of records of a space that comes with the package.
         trials: evaluations of each search; no more than there are records.
-        population: as in a recipe; by default the run's.
 
     Returns:
         ``recording`` (path, space, architectures, hypervolume), ``trials``, ``seeds``, and by controller ``shares``:
@@ -41,12 +38,12 @@ def replay(
     if trials < 1 or seeds < 1:
         raise CmpnasError(f"a replay needs at least one trial and one seed; got {trials} and {seeds}.")
     makers = {name: find_controller(name) for name in controllers}
-    recording, recorded_with = read_recording(path)
+    recording, population = read_recording(path)
     trials = min(trials, len(recording.archs))
     found: dict[str, list[Search]] = {name: [] for name in makers}
     searches = [(name, seed) for name in makers for seed in range(seeds)]
     for name, seed in track(searches, "replay", total=len(searches)):
-        found[name].append(recording.search(makers[name], trials, population=population or recorded_with, seed=seed))
+        found[name].append(recording.search(makers[name], trials, population=population, seed=seed))
     return {
         "recording": {
             "path": str(path),

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
-
 from cmpnas.errors import RunError
-from cmpnas.files import read_json, whole_lines
+from cmpnas.files import read_json, read_npy, whole_lines
 from cmpnas.report.references import Point
 from cmpnas.report.results import Searched
 from cmpnas.run import RunFolder
@@ -24,11 +22,8 @@ def query_space(run: RunFolder) -> SearchSpace:
     Raises:
         RunError: the embeddings cannot be read.
     """
-    path = run.gallery / "pool.npy"
-    try:
-        return _untimed(run, np.load(path, mmap_mode="r", allow_pickle=False).shape[1])
-    except (OSError, EOFError, ValueError, IndexError) as fault:
-        raise RunError(f"{path} cannot be read ({fault}); repeat the search with: {run.resume_command()}") from None
+    advice = f"repeat the search with: {run.resume_command()}"
+    return _untimed(run, read_npy(run.gallery / "pool.npy", advice).shape[1])
 
 
 def _untimed(run: RunFolder, embedding_dim: int | None = None) -> SearchSpace:

@@ -25,7 +25,7 @@ from cmpnas.report.plot import plot_front
 from cmpnas.report.results import Searched
 from cmpnas.run import RunFolder
 from cmpnas.search import rounds
-from cmpnas.search.controllers import make_controller
+from cmpnas.search.controllers import Controller, make_controller
 from cmpnas.search.evaluator import score_against
 from cmpnas.search.front import build_front, front_pairs
 from cmpnas.search.kept import KeptQueries
@@ -68,7 +68,10 @@ def search(
     check_engine(engine, workers, storage, nni_config)
     splits = load_splits(recipe.data, data)
     stages = Stages(RunFolder(path, recipe), splits, data, say)
-    stages.space.require_reachable(recipe.search.budget)
+    settings = recipe.search
+    controller = make_controller(
+        settings.controller, stages.space, settings.budget, population=settings.population, seed=recipe.seed
+    )
     check_batches(recipe, splits)
     with first_alone() as first:
         run = stages.run
@@ -82,18 +85,19 @@ def search(
         if not first:
             return {}
         with run.timed("search"), _judge(stages, indexed, engine, workers, storage, nni_config) as (judge, found):
-            records = _search(stages, indexed, judge, found, many=bool(storage) or (workers or 1) > 1)
+            many = bool(storage) or (workers or 1) > 1
+            records = _search(stages, controller, indexed, judge, found, many=many)
         with run.timed("front"):
             galleries = {name: summary(option) for name, option in options.items()}
             records = _compared(records, stages, galleries)
             front = build_front(
                 records,
                 recipe=recipe.name,
-                budget=recipe.search.budget,
-                metric=recipe.search.metric,
+                budget=settings.budget,
+                metric=settings.metric,
                 galleries=galleries,
                 paragon=stages.paragon(),
-                indexed_per_query=recipe.search.indexed_per_query,
+                indexed_per_query=settings.indexed_per_query,
             )
             write_json(run.front, front)
             plot_front([Searched(run.path.name, front, finished(records))], run.path / "front.png")
@@ -119,13 +123,16 @@ def _judge(
 
 
 def _search(
-    stages: Stages, galleries: Mapping[str, Indexed], judge: Judge, found: list[Record], *, many: bool
+    stages: Stages,
+    controller: Controller,
+    galleries: Mapping[str, Indexed],
+    judge: Judge,
+    found: list[Record],
+    *,
+    many: bool,
 ) -> list[Record]:
     """Every record, those of an earlier start as they are; ``many`` could evaluate at a time."""
     settings, run = stages.recipe.search, stages.run
-    controller = make_controller(
-        settings.controller, stages.space, settings.budget, population=settings.population, seed=stages.recipe.seed
-    )
     log, ahead = RecordLog(run.records, stages.space), Ahead(run.ahead, stages.space)
     kept = kept_queries(stages)
     known = len(_complete(log, kept, stages, galleries))
@@ -160,8 +167,8 @@ def _search(
     for record in track(proceeding, "search", total=trials):
         records.append(record)
         if len(records) % _PRUNE_EVERY == 0:
-            kept.prune(records)
-    kept.prune(records)
+            kept.prune(records, settings.budget)
+    kept.prune(records, settings.budget)
     if stopped := len(records) - len(finished(records)):
         stages.say(f"search: {stopped} of {len(records)} could not enter the front and were stopped early")
     if len(records) < trials:
@@ -170,16 +177,15 @@ def _search(
 
 
 def _compared(records: list[Record], stages: Stages, galleries: Mapping[str, Any]) -> list[Record]:
-    """Records, M(q, q) among those of the front and no others where the search left it out."""
-    settings = stages.recipe.search
-    if settings.homogeneous == "all":
-        return records
+    """Records with M(q, q) in all of the front, and in no others where the search leaves it out."""
+    settings, kept = stages.recipe.search, list(records)
     log = RecordLog(stages.run.records, stages.space)
     pairs = front_pairs(records, settings.budget, galleries, settings.indexed_per_query)
     front = {record.arch: record.n for record, _ in pairs}
-    kept = [record if record.arch in front else replace(record, homogeneous=math.nan) for record in records]
-    missing = [record.arch for record in kept if record.arch in front and math.isnan(record.homogeneous)]
-    log.rewrite(kept)
+    if settings.homogeneous == "front":
+        kept = [record if record.arch in front else replace(record, homogeneous=math.nan) for record in records]
+        log.rewrite(kept)
+    missing = [arch for arch, n in front.items() if math.isnan(kept[n].homogeneous)]
     if missing:
         stages.say(f"search: M(q, q) of {len(missing)} architectures of the front")
         for arch, score in track(stages.evaluator().homogeneous(missing), "M(q, q)", total=len(missing)):

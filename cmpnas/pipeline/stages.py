@@ -37,7 +37,7 @@ from cmpnas.pipeline.pretrained import find_pretrained, read_pretrained
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import Evaluator, score_pair
-from cmpnas.search.records import Record
+from cmpnas.search.records import Record, RecordLog
 from cmpnas.space import Arch, SearchSpace
 from cmpnas.train import checkpoint
 from cmpnas.train.device import device
@@ -103,6 +103,12 @@ class Stages:
         return hash_of(self.gallery_key, *self.query_side, self.recipe.seed)
 
     @cached_property
+    def scores_key(self) -> str:
+        """Key of all that scores and costs of architectures depend on and the recipe does not say."""
+        table = self.space.latency_table
+        return hash_of(self.supernet_key, None if table is None else table.key)
+
+    @cached_property
     def gallery(self) -> Gallery:
         """The gallery option, trained if it is not there yet."""
         return open_gallery(self)
@@ -137,6 +143,9 @@ class Stages:
         """Have everything ready that the search needs, stage by stage: all that several processes do together."""
         _ = self.gallery
         _ = self.embedded
+        with first_alone() as first:
+            if first:  # rather than after a supernet was trained whose scores cannot stand beside those there are
+                RecordLog(self.run.records, self.space).must_be_of(self.scores_key)
         _ = self.supernet
 
     @cached_property
@@ -234,7 +243,7 @@ class Stages:
         if search.homogeneous != "all":
             settings["homogeneous"] = search.homogeneous
         options = [option.model_dump(mode="json") for option in self.recipe.galleries]
-        return hash_of(self.supernet_key, settings, options, hash_file(self.run.supernet))
+        return hash_of(self.scores_key, settings, options, hash_file(self.run.supernet))
 
     def untrained(self, arch: Arch, seed: int) -> Network:
         """A fresh network of ``arch``, the same for the same seed."""

@@ -47,7 +47,7 @@ def judge(
         yield evaluator(stages, indexed).together, []
         return
     url = storage or f"journal:{stages.run.path / 'tasks.journal'}"
-    tasks = Tasks(url, stages.space, stages.run.study, stages.judge_key)
+    tasks = Tasks(url, stages.space, stages.run.study, stages.judge_key, anew=True)
     helpers = _Helpers(stages, url, workers or 0)
     crew = Crew(tasks, lambda plan: split(stages, plan, helpers.count), helpers.lost)
     found = crew.finished_before()

@@ -21,7 +21,7 @@ COVERAGES = np.linspace(0.5, 1, 51)
 
 
 @dataclass(frozen=True)
-class RiskCoverage:
+class RejectionCurve:
     """Risk, 1 - hit@1 over the queries that have a relevant item left, at each of `COVERAGES`: float64 ``(51,)``.
 
     Attributes:
@@ -48,14 +48,14 @@ class RiskCoverage:
         return (areas["random"] - areas["risk"]) / gained if gained > 0 else float("nan")
 
 
-def risk_coverage(
+def rejection_curve(
     query: np.ndarray,
     gallery: np.ndarray,
     query_labels: np.ndarray,
     gallery_labels: np.ndarray,
     uncertainty: np.ndarray,
     exclude: tuple[np.ndarray, np.ndarray] | None = None,
-) -> RiskCoverage:
+) -> RejectionCurve:
     """Curves for rejecting the items of largest ``uncertainty``; each looks at every similarity once.
 
     Args:
@@ -72,7 +72,7 @@ def risk_coverage(
         raise DataError(f"{len(gallery)} gallery items but uncertainties of shape {np.shape(uncertainty)}.")
     order = np.argsort(uncertainty, kind="stable")
     oracle = np.argsort(_harm(similarity, relevance), kind="stable")
-    return RiskCoverage(
+    return RejectionCurve(
         _risk(similarity, relevance, order), _random(similarity, relevance), _risk(similarity, relevance, oracle)
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cmpnas.cost.budget import Budget
 from cmpnas.files import read_npy
 from cmpnas.search.front import non_dominated
 from cmpnas.search.records import Record, finished
@@ -43,18 +44,21 @@ class KeptQueries:
             return None
         return read_npy(path, "delete it to leave its record as it is", mode=None)
 
-    def prune(self, records: Sequence[Record]) -> None:
-        """Hold to the limit, given all records so far."""
+    def prune(self, records: Sequence[Record], budget: Budget) -> None:
+        """Hold to the limit, given all records so far of a search within ``budget``.
+
+        What was evaluated before its turn, and has no record yet, stays.
+        """
         held = {int(path.stem): path for path in self.folder.glob("[0-9]*.npy")}
         if sum(path.stat().st_size for path in held.values()) <= self.limit:
             return
-        records = finished(records)
-        costs = np.array([record.mflops for record in records])
+        done = finished(records)
+        costs = np.array([record.cost(budget) for record in done])
         best: set[int] = set()
-        for name in {name for record in records for name in record.galleries}:
-            scores = [record.galleries[name].heterogeneous if name in record.galleries else -1.0 for record in records]
-            best |= {records[int(index)].n for index in non_dominated(np.array(scores), costs)}
-        for n in held.keys() - best:
+        for name in {name for record in done for name in record.galleries}:
+            scores = [record.galleries[name].heterogeneous if name in record.galleries else -1.0 for record in done]
+            best |= {done[int(index)].n for index in non_dominated(np.array(scores), costs)}
+        for n in (held.keys() & {record.n for record in records}) - best:
             held[n].unlink()
 
     def _path(self, n: int) -> Path:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from cmpnas.cost.budget import Budget
 from cmpnas.errors import RunError
-from cmpnas.files import append_line, json_line, whole_lines, write
+from cmpnas.files import append_line, json_line, read_json, whole_lines, write, write_json
 from cmpnas.space import Arch, SearchSpace
 
 #: M(q, q), M(q, g), or their product (CMP-NAS's three).
@@ -137,6 +137,20 @@ class RecordLog:
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
         self.path, self.space = path, space
+
+    def must_be_of(self, key: str) -> None:
+        """Check that what scored these records has this key; where there are none yet, note it.
+
+        Raises:
+            RunError: it has another.
+        """
+        path = self.path.with_suffix(".key.json")
+        if not self.path.exists() or not path.exists():
+            write_json(path, key)
+        elif read_json(path) != key:
+            raise RunError(
+                f"{self.path} holds scores by other weights, files or latencies than there are now; name another --run."
+            )
 
     def read(self) -> list[Record]:
         """Every whole record in order; a last line cut short by a crash is passed over.

@@ -35,35 +35,45 @@ class Task:
 class Tasks:
     """The tasks of one run in the storage at ``url``.
 
+    Args:
+        key: of all that results depend on.
+        anew: begin without tasks and results of another key under this name, as a search does that has changed since.
+
     Raises:
-        RunError: the storage cannot be used, or holds tasks of other weights or settings under this name.
+        RunError: the storage cannot be used, or holds tasks of another key under this name.
     """
 
-    def __init__(self, url: str, space: SearchSpace, study: str, key: str) -> None:
-        from optuna.exceptions import DuplicatedStudyError
-        from optuna.study import StudyDirection
+    def __init__(self, url: str, space: SearchSpace, study: str, key: str, *, anew: bool = False) -> None:
         from optuna.trial import TrialState
 
         self.url, self.space, self._states = url, space, TrialState
         self._storage = open_storage(url)
-        try:
-            self._study = self._call("create_new_study", [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE], study)
-            self._call("set_study_user_attr", self._study, "key", key)
-        except DuplicatedStudyError:
-            self._study = self._call("get_study_id_from_name", study)
-        self._check(study, key)
-
-    def _check(self, study: str, key: str) -> None:
-        for _ in range(50):  # the one that made the study may be about to write its key
-            found = self._call("get_study_user_attrs", self._study).get("key")
-            if found is not None:
-                break
-            time.sleep(0.1)
+        found = self._open(study, key)
+        if found != key and anew:
+            self._call("delete_study", self._study)
+            found = self._open(study, key)
         if found != key:
             raise RunError(
                 f"study {study!r} of storage {self.url} is of another run (its key is {found}, here {key}); "
                 "use the same run folder everywhere, or another storage."
             )
+
+    def _open(self, study: str, key: str) -> str | None:
+        """Open the study of this name, or make it with this key; the key that it has."""
+        from optuna.exceptions import DuplicatedStudyError
+        from optuna.study import StudyDirection
+
+        try:
+            self._study = self._call("create_new_study", [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE], study)
+            self._call("set_study_user_attr", self._study, "key", key)
+        except DuplicatedStudyError:
+            self._study = self._call("get_study_id_from_name", study)
+        for _ in range(50):  # the one that made the study may be about to write its key
+            found: str | None = self._call("get_study_user_attrs", self._study).get("key")
+            if found is not None:
+                break
+            time.sleep(0.1)
+        return found
 
     def put(self, plan: Plan) -> int:
         """Add a task; its id."""
@@ -130,7 +140,9 @@ class Tasks:
         for trial in self._call("get_all_trials", self._study, False, states):
             said = trial.user_attrs
             plan = tuple(Proposal.from_json(content, self.space) for content in said["plan"])
-            tasks.append(Task(trial._trial_id, plan, said.get("worker"), said.get("beat", 0)))
+            # One that died as it took the task has not said its name.
+            worker = said.get("worker", "unknown" if trial.state == self._states.RUNNING else None)
+            tasks.append(Task(trial._trial_id, plan, worker, said.get("beat", 0)))
         return tasks
 
     def _update(self, what: str, *arguments: Any) -> Any:

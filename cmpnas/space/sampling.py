@@ -27,24 +27,19 @@ class Sampler:
 
     Args:
         even: draw the multiply-adds first, log-uniformly between the cheapest and the dearest path, and
-            a path of about that cost then; else every path is equally likely.
-
-    Raises:
-        BudgetError: ``even`` and a budget of two other resources; a table holds two.
+            a path of about that cost then; else every path is equally likely. A table holds two resources: within
+            limits on two others it is the latency that is drawn first.
     """
 
     def __init__(self, lattice: Lattice, table: EdgeTable, budget: Budget, *, even: bool = False) -> None:
         self._table, self._budget, self._even = table, budget, even
         self._limits = budget.limits
-        tabled: list[Resource] = ["macs"] if even else []
+        first: Resource = "macs" if len(self._limits.keys() | {"macs"}) <= 2 else "ns"
+        tabled = [first] if even else []
         tabled += [name for name in self._limits if name not in tabled]
-        if len(tabled) > 2:
-            raise BudgetError(
-                f"drawing evenly over multiply-adds within {budget} is not possible; leave one limit out."
-            )
         cells = [_CELLS_EACH if len(tabled) == 2 else _CELLS] * len(tabled) + [0, 0]
         tabled += [name for name in ("macs", "params") if name not in tabled]
-        self._lowest = lattice.least[0].macs
+        self._lowest = amount(lattice.least[0], tabled[0])
         scales = [
             _Scale(lattice, table, name, self._limits.get(name), cell)
             for name, cell in zip(tabled[:2], cells, strict=False)
@@ -127,16 +122,15 @@ class Sampler:
             flat = ways.ravel().cumsum()
             place = np.searchsorted(flat, rng.random(count) * flat[-1], side="right")
             return np.stack(np.unravel_index(np.minimum(place, len(flat) - 1), ways.shape)).astype(np.int64)
-        by_macs = ways.sum(1)
-        some = np.flatnonzero(by_macs)
+        some = np.flatnonzero(ways.sum(1))
         low, high = np.log(self._lowest + np.array([0, (some[-1] + 1) * self._unit]))
         wanted = (np.exp(rng.uniform(low, high, count)) - self._lowest) / self._unit
         after = np.searchsorted(some, wanted).clip(1, max(1, len(some) - 1))
         near = some[np.minimum(after, len(some) - 1)], some[after - 1]
-        macs = np.where(np.abs(near[0] + 0.5 - wanted) < np.abs(near[1] + 0.5 - wanted), *near)
-        within = ways[macs].cumsum(1)
-        params = (within <= rng.random(count)[:, None] * within[:, -1:]).sum(1)
-        return np.stack([macs, np.minimum(params, ways.shape[1] - 1)]).astype(np.int64)
+        drawn = np.where(np.abs(near[0] + 0.5 - wanted) < np.abs(near[1] + 0.5 - wanted), *near)
+        within = ways[drawn].cumsum(1)
+        other = (within <= rng.random(count)[:, None] * within[:, -1:]).sum(1)
+        return np.stack([drawn, np.minimum(other, ways.shape[1] - 1)]).astype(np.int64)
 
 
 class _Scale:

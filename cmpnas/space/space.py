@@ -115,6 +115,14 @@ class SearchSpace:
             raise SpaceError(f"{path} is missing; space {self.name!r} needs a value for it.")
         return self._arch(path)
 
+    def named(self, which: Literal["smallest", "largest"] | Mapping[str, Value]) -> Arch:
+        """One of the extremes, or `arch` of choices: how settings name an architecture.
+
+        Raises:
+            SpaceError: as `arch`.
+        """
+        return self.arch(which) if isinstance(which, Mapping) else self.extremes()[which == "largest"]
+
     def from_json(self, content: Any) -> Arch:
         """Read back what `Arch.to_json` wrote.
 
@@ -214,8 +222,9 @@ class SearchSpace:
 
         Args:
             over: uniformly over ``architectures``, of which nearly all are of middling cost; or
-                log-uniformly over ``cost`` in multiply-adds, and then uniformly over architectures of that
-                cost (give or take a hundredth of the range), which trains the small ones as often as the large.
+                log-uniformly over ``cost`` in multiply-adds (in latency, within limits on it and on parameters), and
+                then uniformly over architectures of that cost (give or take a hundredth of the range), which trains
+                the small ones as often as the large.
 
         Raises:
             BudgetError: there is none; the message names the nearest that can be reached.

@@ -116,10 +116,11 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
         return Captioned(items, None, labels[own], [t for _, t in said], np.array([n for n, _ in said]), names)
 
     train = captioned("train", rows["train"], how.train or (how.query,))
-    digest = hashlib.sha256("\n".join(train.captions).encode()).hexdigest()
+    search = captioned("search", rows["search query"], (how.query,))
+    digest = hashlib.sha256("\n".join([*train.captions, *search.captions]).encode()).hexdigest()
     return CaptionedSplits(
         train,
-        captioned("search", rows["search query"], (how.query,)),
+        search,
         lambda: captioned("test", rows["test query"], (how.query,)),
         fingerprint(train.items, rows, labels, None)[:6] + digest[:6],  # type: ignore[arg-type]
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from cmpnas.data.load import data_folder
 from cmpnas.errors import DataError
+from cmpnas.files import read_npy
 from cmpnas.retrieval.protocols.captions import Captions
 from cmpnas.text.captions import Captioned, CaptionedSplits
 from cmpnas.text.settings import CaptionFile, KarpathySettings
@@ -55,10 +56,7 @@ def _read_lines(path: Path) -> tuple[list[str], list[str], np.ndarray]:
 
 def _read_regions(path: Path, n: int) -> np.ndarray:
     """Memory map ``(n, R, C)``; of a file that repeats every image five times, each fifth row."""
-    try:
-        regions = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as fault:
-        raise DataError(f"{path} cannot be read as npy ({fault}); name the folder that holds it with --data.") from None
+    regions = read_npy(path, "name the folder that holds it with --data", DataError)
     if regions.ndim != 3 or regions.dtype.kind != "f":
         raise DataError(f"{path} is {regions.dtype}{regions.shape}; region features are floats (N, R, C).")
     if len(regions) == _PER_IMAGE * n:

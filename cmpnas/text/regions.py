@@ -32,10 +32,7 @@ class MapEncoder(nn.Module):
     def __init__(self, settings: EncoderRegions, size: int) -> None:
         super().__init__()
         space = load_space(settings.space, size=size)
-        smallest, largest = space.extremes()
-        named = {"smallest": smallest, "largest": largest}
-        arch = named[settings.arch] if isinstance(settings.arch, str) else space.arch(settings.arch)
-        layers = space.layers(arch)[:-1]  # all but pooling and embedding
+        layers = space.layers(space.named(settings.arch))[:-1]  # all but pooling and embedding
         stages = [layer.position.split(".")[0] for layer in layers]
         if settings.until is not None:
             if settings.until not in stages:

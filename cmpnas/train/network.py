@@ -12,7 +12,6 @@ from cmpnas.data.augment import Augment
 from cmpnas.data.items import Items
 from cmpnas.train.device import autocast
 from cmpnas.train.loop import Plan, fit
-from cmpnas.train.mixing import Frozen, Mixing
 
 
 def train_network(
@@ -26,23 +25,17 @@ def train_network(
     seed: int,
     saved: Path,
     workers: int = 0,
-    mixing: Mixing | None = None,
 ) -> None:
-    """Train ``network`` in place; calibrate it afterwards.
-
-    The gallery space is ``anchor``, or learns in a ``mixing`` that began as it.
-    """
+    """Train ``network`` in place to speak the language of ``anchor``; calibrate it afterwards."""
     torch.manual_seed(seed)
-    loss, teacher = CompatLoss(losses, anchor), mixing or Frozen(anchor)
+    loss = CompatLoss(losses, anchor)
 
     def loss_at(images: Tensor, indices: Tensor, view: int, step: int) -> Tensor:
         with autocast(network, plan.precision):
             query = network(images).float()
-        gallery, labels, own = teacher(indices, view, images.device)
-        return own + loss(Batch(query, gallery, labels))
+        return loss(Batch(query, *(known.to(images.device) for known in anchor.look(indices, view))))
 
-    together = nn.ModuleDict({"network": network, "loss": loss, "teacher": teacher})
     fit(
-        "query", together, loss_at, train, plan, augmentation=augmentation, views=anchor.n_views,
-        seed=seed, saved=saved, workers=workers, after_step=lambda: teacher.lead(loss),
+        "query", nn.ModuleDict({"network": network, "loss": loss}), loss_at, train, plan,
+        augmentation=augmentation, views=anchor.n_views, seed=seed, saved=saved, workers=workers,
     )  # fmt: skip

@@ -224,6 +224,38 @@ def test_homogeneous_of_the_front_alone(run, tmp_path):
     assert (folder / "records.jsonl").read_text().splitlines() == lines
 
 
+def test_homogeneous_of_all_after_that_of_the_front(run, tmp_path):
+    """What an earlier setting left out is made up for where the front needs it."""
+    folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("front.*"))
+    lines = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    for line in lines[:5]:
+        del line["homogeneous"]
+    (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(quick(folder, "--resume")) == 0
+    assert (folder / "front.json").read_bytes() == (run / "front.json").read_bytes()
+
+
+def test_scores_by_other_weights_are_not_gone_on_with(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("supernet.pt"))
+    (folder / "records.key.json").write_text('"another"')
+    before = (folder / "records.jsonl").read_bytes()
+    assert main(quick(folder, "--resume", "--trials", "11")) == 2
+    assert "records.jsonl holds scores by other weights, files or latencies" in capsys.readouterr().err
+    assert (folder / "records.jsonl").read_bytes() == before
+    assert not (folder / "supernet.pt").exists()  # said before it is trained anew
+    (folder / "records.key.json").unlink()  # a run of before there was one
+    assert main(quick(folder, "--resume", "--trials", "9")) == 0
+    assert (folder / "records.key.json").read_bytes() == (run / "records.key.json").read_bytes()
+
+
+def test_a_line_of_timings_cut_short_costs_nothing_else(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    with (folder / "timings.jsonl").open("a") as file:
+        file.write('{"stage": "sup')
+    assert main(quick(folder, "--resume", "--trials", "9")) == 0
+    assert main(["report", str(folder), "--out", str(tmp_path / "report.html")]) == 0
+
+
 def test_train_evaluate_export_plot(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("trained"))
     run = tmp_path / "run"

@@ -113,9 +113,33 @@ def test_commands_for_pictures_say_so(run, capsys):
 def test_budgets_are_of_the_whole_query(run, capsys, tmp_path):
     assert main(["search", "--recipe", "shop_text", "--dry-run", "--json", "--budget-mflops", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["budget"] == {"mflops": 3.0}
+    assert main(["search", "--recipe", "shop_text", "--dry-run", "--budget-params-m", "0.0001"]) == 2
+    assert "the smallest reachable is" in capsys.readouterr().err
     again = ["search", "--recipe", "shop_text", "--run", str(tmp_path / "run"), *SETS, "--budget-mflops", "0.0001"]
     assert main(again) == 2
     assert "are spent before its encoder runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--workers", "2"], ["--engine", "nni"], ["--storage", "journal:x"]])
+def test_options_of_pictures_are_refused(option, capsys, monkeypatch):
+    monkeypatch.delenv("CMPNAS_STORAGE", raising=False)
+    assert main(["search", "--recipe", "shop_text", "--dry-run", *option]) == 2
+    assert "--workers, --storage, --engine and --nni-config are for recipes of pictures" in capsys.readouterr().err
+    monkeypatch.setenv("CMPNAS_STORAGE", "journal:x")
+    assert main(["search", "--recipe", "shop_text", "--dry-run"]) == 0
+
+
+def test_batches_that_cannot_be_are_told_before_anything_is_trained(tmp_path, capsys):
+    large = ["--set", "coarse.train.batch_size=4096"]
+    assert main(["search", "--recipe", "shop_text", "--run", str(tmp_path / "run"), *SETS, *large]) == 2
+    assert "96 training images are fewer than one batch of 4096" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_scores_of_other_captions_are_not_gone_on_with(run, capsys):
+    again = ["search", "--recipe", "shop_text", "--run", str(run), *SETS, "--resume", "--set", "search.queries=5"]
+    assert main(again) == 2
+    assert "search.queries is None there, 5 here" in capsys.readouterr().err
 
 
 def test_wrong_recipes_list_every_mistake(capsys):

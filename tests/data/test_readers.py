@@ -90,6 +90,23 @@ def test_npz_per_class_columns(npz, tmp_path):
     assert splits.train.labels.tolist() == [0] * 4 + [1] * 4
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (LABELS - 1, np.arange(99), "'labels' is int64.* or has negative ones; write the column for each picture"),
+        (LABELS.astype(str), np.arange(99), "is looked up by class numbers, and 'labels' is <U"),
+        (LABELS.astype(float), np.arange(99), "is looked up by class numbers, and 'labels' is float64"),
+        (LABELS, np.array(3), r"array 'classes' is \(\), and labels go up to 5"),
+        (LABELS, np.arange(3), r"array 'classes' is \(3,\), and labels go up to 5"),
+    ],
+)
+def test_npz_per_class_columns_need_class_numbers(npz, tmp_path, labels, classes, message):
+    arrays = dict(np.load(tmp_path / "set.npz")) | {"labels": labels, "classes": classes}
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        load(npz | {"per_class": ["classes"]}, tmp_path)
+
+
 def test_npz_encoded_pictures_equal_arrays(npz, tmp_path):
     blob, offsets = encoded()
     np.savez(tmp_path / "enc.npz", jpeg=blob, offsets=offsets, labels=LABELS, part=PART, role=ROLE)

@@ -78,15 +78,29 @@ def test_of_many_pictures_whole_classes_are_heard(mixed, tmp_path, monkeypatch):
     bank = bank_of(tmp_path / "bank", items, clear=features["clear"])
     monkeypatch.setattr(audition, "_PICTURES", 100)
     heard = hear(bank, bank.names, items)[0]
-    rows, taken = audition._whole_classes(items)
+    rows, taken = audition._some_classes(items)
     assert 50 < len(rows) <= 100
     for label in np.unique(taken):
         assert (taken == label).sum() == (labels == label).sum()
     assert np.array_equal(labels[rows], taken)
     counts = np.bincount(taken)
     assert heard.chance == pytest.approx((counts * (counts - 1)).sum() / len(rows) / (len(rows) - 1))
-    monkeypatch.setattr(audition, "_PICTURES", 3)  # less than any class has: one is heard all the same
-    assert len(np.unique(audition._whole_classes(items)[1])) == 1
+    monkeypatch.setattr(audition, "_OF_CLASS", 9)  # of large classes a part, and so more classes
+    rows, taken = audition._some_classes(items)
+    assert np.array_equal(labels[rows], taken)
+    assert sorted(np.unique(taken, return_counts=True)[1]) == [9] * 10
+    assert max(np.searchsorted(rows, np.flatnonzero(labels == 0)[-1]), 0) > 9  # not the first nine
+
+
+def test_a_few_large_classes_are_heard_together(tmp_path):
+    """Ten classes of 900: any five of them are more than are heard, were they whole."""
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(10), 900)
+    items = items_of(labels)
+    noise = rng.normal(size=(9000, 8))
+    bank = bank_of(tmp_path / "bank", items, clear=np.eye(10)[labels] + 0.1 * rng.normal(size=(9000, 10)), noise=noise)
+    heard = hear(bank, bank.names, items)
+    assert [one.silent for one in heard] == [False, True]
+    assert heard[0].chance == pytest.approx(255 / 2559)
 
 
 def test_where_all_are_silent_none_is_left_out(mixed, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from cmpnas.errors import DataError
 from cmpnas.retrieval import rejection
-from cmpnas.retrieval.rejection import COVERAGES, risk_coverage, without
+from cmpnas.retrieval.rejection import COVERAGES, rejection_curve, without
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "sources"])
@@ -38,7 +38,7 @@ def brute_risk(about, kept, sources):
 def test_each_risk_is_that_of_a_search_without_the_rejected(task, monkeypatch):
     monkeypatch.setattr(rejection, "_BLOCK", 60 * 7)
     about, uncertainty, sources = task
-    found = risk_coverage(*about, uncertainty, sources)
+    found = rejection_curve(*about, uncertainty, sources)
     order = np.argsort(uncertainty)
     for coverage, risk in zip(COVERAGES, found.risk, strict=True):
         kept = order[: int(np.ceil(coverage * 60 - 1e-9))]
@@ -49,7 +49,7 @@ def test_each_risk_is_that_of_a_search_without_the_rejected(task, monkeypatch):
 
 def test_chance_is_the_mean_of_many_draws(task):
     about, uncertainty, sources = task
-    found = risk_coverage(*about, uncertainty, sources)
+    found = rejection_curve(*about, uncertainty, sources)
     rng = np.random.default_rng(1)
     for place in (0, 25, 45):
         drawn = [brute_risk(about, np.flatnonzero(rng.random(60) < COVERAGES[place]), sources) for _ in range(150)]
@@ -59,9 +59,9 @@ def test_chance_is_the_mean_of_many_draws(task):
 
 def test_the_oracle_is_best_noise_is_chance_and_an_informed_order_between(task):
     about, uncertainty, sources = task
-    informed = risk_coverage(*about, uncertainty, sources)
+    informed = rejection_curve(*about, uncertainty, sources)
     rng = np.random.default_rng(2)
-    blind = [risk_coverage(*about, rng.random(60), sources).share for _ in range(30)]
+    blind = [rejection_curve(*about, rng.random(60), sources).share for _ in range(30)]
     assert abs(np.mean(blind)) < 0.1
     assert max(blind) < 1
     assert 0.1 < informed.share < 1
@@ -90,6 +90,6 @@ def test_the_same_queries_before_and_after(task):
 def test_mistakes(task):
     about, uncertainty, sources = task
     with pytest.raises(DataError, match=r"60 gallery items but uncertainties of shape \(59,\)"):
-        risk_coverage(*about, uncertainty[1:], sources)
+        rejection_curve(*about, uncertainty[1:], sources)
     with pytest.raises(DataError, match="no query has a relevant item left; reject fewer"):
         without(*about, np.flatnonzero(np.isin(about[3], about[2])), exclude=sources)

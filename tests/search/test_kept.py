@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from cmpnas.cost import Budget
 from cmpnas.errors import RunError
 from cmpnas.search.kept import KeptQueries
 from cmpnas.search.records import PairScore, Record
@@ -35,10 +38,27 @@ def test_beyond_the_limit_only_what_nothing_beats_stays(small, tmp_path):
     held = []
     for n in range(6):
         kept.save(n, np.zeros((5, 4), np.float32))
-        kept.prune(records[: n + 1])
+        kept.prune(records[: n + 1], Budget())
         held.append(sorted(int(path.stem) for path in kept.folder.iterdir()))
     # Against g: 0, then 2. Against h, of 1 - score: 0, 1 and 4; 3 and 5 are beaten in both.
     assert held == [[0], [0, 1], [0, 1, 2], [0, 1, 2], [0, 1, 2, 4], [0, 1, 2, 4]]
+
+
+def test_what_is_evaluated_ahead_of_its_turn_stays(small, tmp_path):
+    kept = KeptQueries(tmp_path / "queries", 0)
+    for n in (0, 1, 3):
+        kept.save(n, np.zeros((5, 4), np.float32))
+    kept.prune([record(small, 0, 0.5, 2.0), record(small, 1, 0.5, 3.0)], Budget())
+    assert sorted(int(path.stem) for path in kept.folder.iterdir()) == [0, 3]
+
+
+def test_within_milliseconds_nothing_beats_what_is_fastest(small, tmp_path):
+    kept = KeptQueries(tmp_path / "queries", 0)
+    slow, fast = (replace(record(small, n, 0.5, 2.0 + n), latency_ms=9.0 - n) for n in range(2))
+    for n in range(2):
+        kept.save(n, np.zeros((5, 4), np.float32))
+    kept.prune([slow, fast], Budget(latency_ms=10.0))
+    assert [path.stem for path in kept.folder.iterdir()] == ["1"]
 
 
 def test_records_that_lack_a_gallery_lose_against_it(small, tmp_path):
@@ -47,6 +67,6 @@ def test_records_that_lack_a_gallery_lose_against_it(small, tmp_path):
     bare = Record(1, first.arch, 3.0, 1.0, {"g": PairScore(0.4, (0, 1))}, 0.5)
     for n in range(2):
         kept.save(n, np.zeros((5, 4), np.float32))
-    kept.prune([first, bare])
+    kept.prune([first, bare], Budget())
     assert kept.load(0) is not None
     assert kept.load(1) is None

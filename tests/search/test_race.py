@@ -128,7 +128,7 @@ def test_what_was_stopped_pushes_no_embeddings_out(small, tmp_path):
         Record(0, archs[0], 2.0, 1.0, {"g": PairScore(0.5, (0, 1))}, 0.5),
         Record(1, archs[1], 1.0, 1.0, {"g": PairScore(0.9, (0, 1))}, math.nan, raced=4),
     ]
-    kept.prune(records)
+    kept.prune(records, Budget())
     assert kept.load(0) is not None
 
 

@@ -249,6 +249,35 @@ def test_a_study_of_another_run_is_refused(tmp_path, small):
         open_tasks(url, small, "x", key="two")
 
 
+def test_a_search_that_has_changed_begins_anew(url, small, plan, request):
+    name = request.node.name
+    old = open_tasks(url, small, name, key="one")
+    old.put(plan[:2])
+    old.finish(old.claim("a"), alone(small, plan[:2]), score)
+    tasks = Tasks(url, small, f"study-{name}", "two", anew=True)
+    assert tasks.results() == tasks.unfinished() == []
+    assert Tasks(url, small, f"study-{name}", "two", anew=True).results() == []
+    tasks.put(plan[2:4])
+    assert [task.plan for task in open_tasks(url, small, name, key="two").unfinished()] == [tuple(plan[2:4])]
+
+
+def test_a_worker_that_died_as_it_took_its_task_is_noticed(tmp_path, small, plan, monkeypatch):
+    url, found = f"journal:{tmp_path / 'tasks'}", []
+    tasks, victim = (open_tasks(url, small, "nameless") for _ in range(2))
+    crew = Crew(tasks, by_two, list)
+    monkeypatch.setattr(crew_module, "_GRACE", 0.5)
+    monkeypatch.setattr(victim, "_call", lambda what, *rest: what.endswith("attr") or Tasks._call(victim, what, *rest))
+    search = threading.Thread(target=lambda: found.extend(gathered(crew, plan)))
+    search.start()
+    while victim.claim("dies") is None:
+        time.sleep(0.02)
+    with workers(url, small, "nameless", Stub(small)):
+        search.join(timeout=60)
+        assert not search.is_alive()
+        crew.close()
+    assert found == alone(small, plan)
+
+
 def test_a_storage_that_goes_away_for_good_is_one_line(tmp_path, small, plan, monkeypatch):
     tasks = open_tasks(f"journal:{tmp_path / 'tasks'}", small, "gone")
     monkeypatch.setattr(tasks_module, "_PATIENCE", 0.0)

@@ -99,18 +99,28 @@ def test_samples_are_uniform_over_what_fits(tiny, every, second):
 def test_over_cost_keeps_the_limit(tiny):
     drawn = tiny.sample_many(2000, 0, max_latency_ms=4.0, over="cost")
     assert (drawn.ns <= 4_000_000).all()
-    with pytest.raises(BudgetError, match="leave one limit out"):
-        tiny.sample_many(1, 0, max_latency_ms=4.0, max_params_m=0.03, over="cost")
 
 
-def test_proposals_are_brought_within_it(tiny):
-    budget = Budget(mflops=1.5, latency_ms=4.0)
-    controller = make_controller("optuna:nsga2", tiny, budget, population=6, seed=0)
+def test_within_milliseconds_and_parameters_it_is_milliseconds_that_are_drawn_evenly(tiny, every):
+    limits = {"max_latency_ms": 6.0, "max_params_m": 0.035}
+    drawn = tiny.sample_many(4000, 0, **limits, over="cost")
+    assert (drawn.ns <= 6_000_000).all()
+    assert (drawn.params <= 35_000).all()
+    fitting = [cost.latency_ms for arch in every if Budget(None, 0.035, 6.0).allows(cost := tiny.cost(arch))]
+    middle = (min(fitting) * max(fitting)) ** 0.5
+    assert np.mean(drawn.ns < 1e6 * middle) == pytest.approx(0.5, abs=0.1)
+    uniform = tiny.sample_many(4000, 0, **limits)
+    assert np.mean(uniform.ns < 1e6 * middle) < 0.36  # where most are slow
+
+
+@pytest.mark.parametrize("name", ["optuna:nsga2", "predictor"])
+@pytest.mark.parametrize("budget", [Budget(mflops=1.5, latency_ms=4.0), Budget(params_m=0.03, latency_ms=4.0)])
+def test_proposals_are_brought_within_it(tiny, name, budget):
+    controller = make_controller(name, tiny, budget, population=6, seed=0)
     for _ in range(25):
         arch = controller.ask()
         cost = tiny.cost(arch)
-        assert cost.latency_ms <= 4.0
-        assert cost.mflops <= 1.5
+        assert budget.allows(cost)
         controller.tell(arch, random.Random(arch.id).random(), cost.latency_ms)
 
 

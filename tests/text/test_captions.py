@@ -38,6 +38,16 @@ def test_captions_of_shop_describe_their_own_pictures():
     assert len(few) == 32
 
 
+def test_other_captions_are_other_data():
+    """Of the search split too: what is recorded was scored on them."""
+    train = "captions.train=['{caption}']"
+    others = ["captions.query='{caption} please'"], ["captions.train=['{caption} please']"]
+    kinds = [shop(train), shop(train), *(shop(train, *more) for more in others)]
+    prints = [splits.fingerprint for splits in kinds]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+
+
 def test_a_picture_is_trained_with_its_own_captions_another_one_a_view():
     labels = np.array([0, 0, 1, 2])
     said = [f"{label}{kind}" for label in (2, 0, 1) for kind in "abc"]

@@ -14,13 +14,11 @@ from cmpnas.cost import Budget
 from cmpnas.data.augment import Augment
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items
-from cmpnas.models import build_network
 from cmpnas.models.mixer import MIXERS
 from cmpnas.space import load_space
 from cmpnas.train import loop
 from cmpnas.train.loop import Plan
 from cmpnas.train.mixing import Mixing, train_mixer
-from cmpnas.train.network import train_network
 from cmpnas.train.supernet import SupernetPlan, train_supernet
 
 N, K, D = 48, 6, 8
@@ -92,7 +90,6 @@ def test_nothing_of_the_query_reaches_the_mixer():
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.999])
 def test_the_querys_classifier_is_the_moving_average_of_the_mixers(momentum, tmp_path, monkeypatch):
     anchor, mixing = begun(momentum)
-    network = build_network(space := load_space("tiny", size=16, embedding_dim=D), space.extremes()[0])
     kept, lead = {}, Mixing.lead
 
     def watched(self, loss):
@@ -101,10 +98,11 @@ def test_the_querys_classifier_is_the_moving_average_of_the_mixers(momentum, tmp
         kept["query"] = [loss.parts[name].frozen.weight.clone() for name in ("influence", "bct")]
 
     monkeypatch.setattr(Mixing, "lead", watched)
-    plan = Plan(epochs=2, batch_size=16, lr=0.01, accumulate=2)
-    train_network(
-        network, anchor, LOSSES, items(), plan, augmentation=Augment(), seed=0, saved=tmp_path / "c", mixing=mixing
-    )
+    train_supernet(
+        load_space("tiny", size=16, embedding_dim=D), anchor, LOSSES, items(),
+        SupernetPlan(epochs=2, batch_size=16, lr=0.01, accumulate=2), budget=Budget(), augmentation=Augment(),
+        seed=0, saved=tmp_path / "c", mixing=mixing,
+    )  # fmt: skip
     steps = len(kept["mixer"])
     assert steps == 6
     expected = momentum**steps * anchor.classifier + (1 - momentum) * sum(

@@ -44,9 +44,15 @@ def read(settings: NpzSettings, root: Path) -> Table:
     skipped = {settings.images, settings.offsets, *settings.per_class}
     columns = {k: v for k, v in arrays.items() if k not in skipped and v.shape == (len(images),)}
     for name in settings.per_class:
-        if len(array(name)) <= labels.max():
-            raise DataError(f"array {name!r} has {len(array(name))} classes, labels go up to {labels.max()}.")
-        columns[name] = array(name)[labels]
+        values, kind = array(name), labels.dtype
+        if labels.ndim != 1 or kind.kind not in "iu" or (len(labels) and labels.min() < 0):
+            raise DataError(
+                f"per_class {name!r} is looked up by class numbers, and {settings.label!r} is {kind}{labels.shape} or "
+                "has negative ones; write the column for each picture instead."
+            )
+        if values.ndim != 1 or len(values) <= labels.max(initial=-1):
+            raise DataError(f"array {name!r} is {values.shape}, and labels go up to {labels.max(initial=-1)}.")
+        columns[name] = values[labels]
     return Table(images, columns)
 
 

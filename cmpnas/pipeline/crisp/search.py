@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmpnas.cost import Budget
+from cmpnas.data.items import Steps
 from cmpnas.errors import BudgetError
 from cmpnas.export.cascade import FineSession, write_fine
 from cmpnas.files import hash_of, write_json
@@ -24,6 +25,7 @@ from cmpnas.retrieval.planner import hits_by_k
 from cmpnas.run import TextRunFolder
 from cmpnas.search import rounds
 from cmpnas.search.controllers import make_controller
+from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.front import non_dominated
 from cmpnas.search.records import Ahead, PairScore, Proposal, Record, RecordLog
 from cmpnas.space import Arch
@@ -42,11 +44,15 @@ def search_text(
     Raises:
         CmpnasError: a mistake of the user's; nothing that was computed is lost.
     """
+    check_text(recipe)
     splits = load_text_splits(recipe, data)
+    for plan in (recipe.fine.train, recipe.coarse.supernet, recipe.coarse.train):
+        Steps(len(splits.train), plan.batch_size, recipe.seed, 0, 0)
     stages = TextStages(TextRunFolder(path, recipe), splits, data, say)
     run = TextRunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
     stages = TextStages(run, splits, data, say)
     with run.locked(), run.adopted():
+        RecordLog(run.records, stages.space).must_be_of(stages.supernet_key)
         _ = stages.fine
         costs = QueryCosts.of(stages, len(splits.search))
         budget = costs.encoder_budget(recipe)
@@ -252,8 +258,16 @@ def _front(stages: TextStages, costs: QueryCosts, records: list[Record]) -> dict
     }
 
 
+def check_text(recipe: TextRecipe) -> None:
+    """Raise at once what can be known to be wrong without reading data."""
+    if recipe.search.controller.startswith("nni:"):
+        require_nni()
+    recipe.space().require_reachable(Budget(params_m=recipe.search.budget_params_m))
+
+
 def dry_run_text(recipe: TextRecipe) -> dict[str, Any]:
-    """What `search_text` would do, without reading data or weights and writing files."""
+    """What `search_text` would do, without reading data or weights and writing files; raises what `check_text` does."""
+    check_text(recipe)
     space = recipe.space()
     low, high = (space.cost(arch).mflops for arch in space.extremes())
     return {

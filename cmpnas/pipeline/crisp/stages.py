@@ -22,7 +22,7 @@ from cmpnas.pipeline.once import once
 from cmpnas.pipeline.stages import Say
 from cmpnas.recipe import TextRecipe
 from cmpnas.run import TextRunFolder
-from cmpnas.space import SearchSpace
+from cmpnas.space import SearchSpace, load_space
 from cmpnas.text.captions import Captioned, CaptionedSplits, load_captioned
 from cmpnas.text.coarse import PicturePool, RegionPool, SummaryPool
 from cmpnas.text.fine import FineModel
@@ -84,9 +84,12 @@ class TextStages:
     @cached_property
     def regions_key(self) -> str:
         """Of what decides the regions, short of training."""
-        settings = self.recipe.regions
-        file = hash_file(self._onnx_file) if isinstance(settings, OnnxRegions) else None
-        return hash_of(settings.model_dump(mode="json"), file, self.splits.fingerprint)
+        settings, made_of = self.recipe.regions, None
+        if isinstance(settings, OnnxRegions):
+            made_of = hash_file(self._onnx_file)
+        elif isinstance(settings, EncoderRegions):
+            made_of = load_space(settings.space, size=self.recipe.data.size).fingerprint  # type: ignore[union-attr]
+        return hash_of(settings.model_dump(mode="json"), made_of, self.splits.fingerprint)
 
     @cached_property
     def fine_key(self) -> str:
