@@ -24,6 +24,7 @@ import onnx
 import torch
 
 from cmpnas.cost.latency import LatencyTable, read_latency_table
+from cmpnas.errors import LatencyError
 from cmpnas.export.graph import trace, write_onnx
 from cmpnas.export.pictures import Pictures, UnitEncoder
 from cmpnas.measure import OnnxRuntime
@@ -75,6 +76,8 @@ def _compare(table: LatencyTable, space: SearchSpace, archs: list[Arch], limit: 
             made[kind, number] = lambda content=content: session_timer(content, 1)  # type: ignore[misc]
     known: list[float] = []
     for arch, row in zip(Plan.of(space, len(table.networks) // 2, 0).archs, table.networks, strict=True):
+        if row["id"] != arch.id:
+            raise LatencyError("the table was measured on other networks than --seed 0 draws; measure it so.")
         if row["held_out"]:
             layers = space.layers(arch)
             made["known", len(known)] = lambda layers=layers: device.network(layers)  # type: ignore[misc]

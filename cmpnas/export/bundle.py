@@ -21,7 +21,7 @@ GALLERY, PARTS = "gallery.onnx", "gallery.parts.onnx"
 #: From vectors as the index stores them to vectors in the query network's own language.
 ALIGN = "index.align.onnx"
 MANIFEST = "manifest.json"
-_NAMES = (ONNX, *SMALL, PROGRAM, SOURCE, "weights.pt", GALLERY, PARTS, ALIGN, "arch.json", "README.md", MANIFEST)
+_PARTIAL = ".partial."
 _NEEDED = ("files", "input", "gallery", "data", "scores", "proof")
 
 
@@ -75,8 +75,8 @@ class Bundle:
 
 def describe_files(folder: Path) -> dict[str, Any]:
     """Hash and size of each file of a bundle but the manifest."""
-    found = [name for name in _NAMES if name != MANIFEST and (folder / name).is_file()]
-    return {name: {"hash": hash_file(folder / name), "bytes": (folder / name).stat().st_size} for name in found}
+    found = sorted(file for file in folder.iterdir() if file.is_file() and file.name != MANIFEST)
+    return {file.name: {"hash": hash_file(file), "bytes": file.stat().st_size} for file in found}
 
 
 @contextmanager
@@ -84,21 +84,23 @@ def whole_or_absent(out: Path) -> Iterator[Path]:
     """A folder to write a bundle to. Its files take their place in ``out`` when the block ends, and only then.
 
     Raises:
-        RunError: ``out`` cannot be written, or something in the block failed: then nothing was exported.
+        RunError: ``out`` cannot be written or holds something else than a bundle, or something in the block failed:
+            then nothing was exported.
     """
+    before = _files_of(out)
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".partial.", dir=out))
+        folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=out))
     except OSError as fault:
         raise RunError(f"cannot write to {out}: {fault.strerror}; name another --out.") from None
     try:
         yield folder
-        for name in _NAMES:  # the manifest last: with it the bundle is whole
-            if (folder / name).exists():
-                (folder / name).replace(out / name)
-            else:
-                (out / name).unlink(missing_ok=True)  # of a bundle that was here before
+        files = sorted(folder.iterdir(), key=lambda file: file.name == MANIFEST)  # last: with it the bundle is whole
+        for file in files:
+            file.replace(out / file.name)
+        for name in before - {file.name for file in files}:
+            (out / name).unlink(missing_ok=True)
     except RunError as fault:
         raise RunError(f"{fault} Nothing was exported.") from None
     finally:
@@ -106,3 +108,14 @@ def whole_or_absent(out: Path) -> Iterator[Path]:
         for own in made:  # empty ones that were made for nothing
             if own.is_dir() and not any(own.iterdir()):
                 own.rmdir()
+
+
+def _files_of(out: Path) -> set[str]:
+    """Names of the files of the bundle that is in ``out``, which a new one takes the place of."""
+    there = [file for file in out.iterdir() if not file.name.startswith(_PARTIAL)] if out.is_dir() else []
+    if not there:
+        return set()
+    manifest = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise RunError(f"{out} is not empty and no bundle; name another --out, or empty it.")
+    return set(manifest["files"])

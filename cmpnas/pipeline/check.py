@@ -12,6 +12,7 @@ from cmpnas.cost import Budget
 from cmpnas.data import Splits
 from cmpnas.data.items import Steps
 from cmpnas.data.load import data_file, named_folder
+from cmpnas.distributed import world_size
 from cmpnas.errors import BudgetError, RecipeError, unknown
 from cmpnas.gallery.option_settings import EnsembleSettings, ViewsSettings
 from cmpnas.gallery.settings import (
@@ -88,6 +89,8 @@ def check_engine(engine: str, workers: int | None, storage: str | None, nni_conf
         raise RecipeError(f"--workers {workers}: at least 1 must evaluate, or be started elsewhere with a --storage.")
     if engine == "nni":
         require_nni()
+        if world_size() > 1:
+            raise RecipeError("--engine nni starts trials of its own; train with torchrun, then repeat without it.")
         if storage:
             raise RecipeError("--storage is for workers; with --engine nni the training service is in --nni-config.")
     elif nni_config:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cmpnas.data import Items, Protocol
 from cmpnas.errors import RunError
+from cmpnas.export.pictures import UnitEncoder
 from cmpnas.files import write_json
 from cmpnas.gallery.base import Indexed
 from cmpnas.gallery.ensemble import rejected
@@ -18,10 +19,11 @@ from cmpnas.gallery.views import embed_views
 from cmpnas.pipeline.aligned import align
 from cmpnas.pipeline.options import index_options, open_options
 from cmpnas.pipeline.stages import Say, Stages
-from cmpnas.pipeline.train import list_finished, load_finished
+from cmpnas.pipeline.train import list_finished, load_finished, weights_key
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import compare
 from cmpnas.retrieval.rejection import COVERAGES, rejection_curve, without
+from cmpnas.retrieval.relevance import Relevance
 from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.space import Arch
 from cmpnas.train.embed import embed
@@ -66,6 +68,7 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
         own = score_pair(query, gallery, task, metrics)
         systems_of_own = [_system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics)]
         name, reduction = f"q{number} = {how.name(recipe)}", option.mflops / cost.mflops
+        key = weights_key(stages, how)
         first = None
         for called, known in galleries.items():
             pair = score_pair(query, known.gallery, task, metrics, known.rejected)
@@ -78,13 +81,14 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
             against = {"anchor": first, "large": large[called]} if called != anchor else {}
             of_option = options[called].settings
             if isinstance(of_option, ViewsSettings):  # so could the network's own gallery be
-                seen = embed_views(network, of_option, task.gallery)
+                seen = embed_views(UnitEncoder(network), of_option, task.gallery)
                 against["views"] = score_pair(query, seen, task, metrics)
                 shown = f"homogeneous   M(q,{called} of q)  q{number}"
                 systems_of_own.append(_system(shown, cost.mflops, against["views"], metrics))
             about = arch, own, paragon, recipe.search.metric, reduction
-            verdicts.append(_verdict(told, called, pair, against, *about))
-            verdicts.append(_verdict(f"{told}, aligned", called, turned, {"plain": pair}, *about) | {"aligned": True})
+            verdicts.append(_verdict(told, called, pair, against, *about) | {"key": key})
+            over = _verdict(f"{told}, aligned", called, turned, {"plain": pair}, *about)
+            verdicts.append(over | {"key": key, "aligned": True})
             if known.distance is not None:
                 found = _rejection(query, known, task, recipe.search.metric)
                 rejections.append({"query": f"q{number}", "gallery": called} | found)
@@ -99,6 +103,9 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
         if called != anchor
     ]
     manifest = run.manifest()
+    relevance = Relevance.of_labels(
+        task.query.labels, task.gallery.labels, task.own_sources, len(task.query), len(task.gallery)
+    )
     result = {
         "recipe": recipe.name,
         **{key: manifest.get(key) for key in ("recipe_hash", "seed", "data", "versions", "machine")},
@@ -107,7 +114,7 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
         "queries": paragon.n_queries,
         "excluded_queries": paragon.n_excluded,
         "gallery_items": len(task.gallery),
-        "chance": {"hit@1": _chance(task)},
+        "chance": {"hit@1": relevance.chance},
         "metrics": metrics,
         "systems": systems,
         "verdicts": verdicts,
@@ -219,13 +226,6 @@ def _untrained(stages: Stages, arch: Arch, items: Items) -> np.ndarray:
     network = stages.untrained(arch, stages.recipe.seed)
     calibrate_on(network, stages.splits.pool, stages.recipe.search.calibration_images)
     return embed(network, items)
-
-
-def _chance(task: Protocol) -> float:
-    """Expected hit@1 of a random ranking."""
-    labels, counts = np.unique(task.gallery.labels, return_counts=True)
-    share = dict(zip(labels.tolist(), (counts / len(task.gallery)).tolist(), strict=True))
-    return float(np.mean([share.get(label, 0.0) for label in task.query.labels.tolist()]))
 
 
 def open_split(stages: Stages, split: str) -> Protocol:

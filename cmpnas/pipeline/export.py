@@ -25,7 +25,7 @@ from cmpnas.pipeline.gallery_side import describe_option, write_gallery_side
 from cmpnas.pipeline.option_stages import OptionStage
 from cmpnas.pipeline.options import find_option
 from cmpnas.pipeline.stages import Say, Stages
-from cmpnas.pipeline.train import Finish, load_finished
+from cmpnas.pipeline.train import Finish, load_finished, weights_key
 from cmpnas.provenance import versions
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.compare import Comparison, compare
@@ -204,7 +204,7 @@ def _manifest(
             "heterogeneous": told(score, metric),
             "paragon": told(paragon, metric),
             "above_paragon": told_points(compare(score, paragon, metric)),
-            "test": _tested(run, chosen["query"]["id"], stage.settings.name, aligned),
+            "test": _tested(stages, chosen, stage.settings.name, aligned),
         },
         "costs": {
             "query": {name: chosen["query"][name] for name in ("mflops", "params_m", "latency_ms")},
@@ -221,12 +221,12 @@ def _manifest(
     }  # fmt: skip
 
 
-def _tested(run: RunFolder, arch: str, gallery: str, aligned: bool) -> dict[str, Any] | None:
-    """The verdict of `cmpnas evaluate` on the test split, if it was asked for; the split is not opened here."""
-    path = run.path / "evaluation.test.json"
+def _tested(stages: Stages, chosen: dict[str, Any], gallery: str, aligned: bool) -> dict[str, Any] | None:
+    """The verdict of `cmpnas evaluate` on these weights and the test split, if there is one; nothing is opened here."""
+    path = stages.run.path / "evaluation.test.json"
     if not path.exists():
         return None
-    verdicts = read_json(path)["verdicts"]
-    wanted = (arch, gallery, aligned)
-    found = [said for said in verdicts if (said["id"], said.get("gallery"), said.get("aligned", False)) == wanted]
+    how = Finish.by(stages.recipe, stages.space.from_json(chosen["query"]["arch"]))
+    verdicts, wanted = read_json(path)["verdicts"], (weights_key(stages, how), gallery, aligned)
+    found = [said for said in verdicts if (said.get("key"), said["gallery"], said.get("aligned", False)) == wanted]
     return found[0] if found else None

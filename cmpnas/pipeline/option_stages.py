@@ -117,10 +117,9 @@ class MappedStage:
 
     @cached_property
     def indexed(self) -> Indexed:
-        option = self.option
+        option, source = self.option, self.own.embedded.gallery
 
         def make() -> None:
-            source = self.own.embedded.gallery
             vectors = option.transform.apply_to(source, _new(self.folder, len(source), option.embedding_dim))
             _save_index(GalleryIndex.build(vectors), self.folder)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from cmpnas.errors import CmpnasError, RunError
 from cmpnas.files import whole_lines
+from cmpnas.pipeline.results import untimed_space
 from cmpnas.progress import track
 from cmpnas.run import RunFolder
 from cmpnas.search.controllers import find_controller
@@ -72,7 +73,7 @@ def read_recording(path: Path) -> tuple[Recording, int]:
     if path.is_dir():
         folder = RunFolder.open(path)
         search, gallery = folder.recipe.search, folder.recipe.gallery.name
-        log = RecordLog(folder.records, folder.recipe.space())
+        log = RecordLog(folder.records, untimed_space(folder))
     else:
         search, gallery, log = SearchSettings(), None, RecordLog(path, load_space(_space_of(path)))
     records = finished(log.read())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import Finish, load_finished
 from cmpnas.report.examples import choose, nearest
 from cmpnas.report.page import Examples, Page, render
+from cmpnas.report.results import Searched
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import calibrate_on
 from cmpnas.search.front import pick
@@ -47,7 +49,7 @@ def report(
         raise CmpnasError(f"cannot write a report to {out.name!r}; use a name that ends in .html.")
     if not out.parent.is_dir():
         raise CmpnasError(f"folder {out.parent} does not exist; make it or write elsewhere.")
-    found = searched(run)
+    found = _comparable(searched(run), say)
     if not found.front["pairs"]:
         raise RunError(f"{path} has no pair that fits its budget; repeat the search with: {run.resume_command()}")
     name = which or _trained(run, found.front) or "knee"
@@ -72,6 +74,14 @@ def report(
         raise CmpnasError(f"cannot write {out}: {fault.strerror}; name another --out.") from None
     missing = examples.missing or None
     return {"out": str(out), "bytes": len(html.encode()), "pick": chosen["query"]["id"], "examples": missing}
+
+
+def _comparable(found: Searched, say: Say) -> Searched:
+    """Without pairs of options that came so late that some architectures have no score against them."""
+    pairs = [pair for pair in found.front["pairs"] if pair["gallery"]["name"] in found.galleries]
+    if left := {pair["gallery"]["name"]: None for pair in found.front["pairs"] if pair not in pairs}:
+        say(f"report: without {', '.join(left)}, against which some architectures were not scored")
+    return replace(found, front=found.front | {"pairs": pairs})
 
 
 def _is_trained(run: RunFolder, pair: dict[str, Any]) -> bool:

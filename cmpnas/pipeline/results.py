@@ -23,10 +23,10 @@ def query_space(run: RunFolder) -> SearchSpace:
         RunError: the embeddings cannot be read.
     """
     advice = f"repeat the search with: {run.resume_command()}"
-    return _untimed(run, read_npy(run.gallery / "pool.npy", advice).shape[1])
+    return untimed_space(run, read_npy(run.gallery / "pool.npy", advice).shape[1])
 
 
-def _untimed(run: RunFolder, embedding_dim: int | None = None) -> SearchSpace:
+def untimed_space(run: RunFolder, embedding_dim: int | None = None) -> SearchSpace:
     """The space without its latency table, which may be elsewhere by now: the records hold what it said."""
     recipe = run.recipe
     search = recipe.search.model_copy(update={"latency_table": None})
@@ -40,7 +40,7 @@ def searched(run: RunFolder) -> Searched:
         RunError: the search has not ended, or a file is damaged.
     """
     front = run.read_front()
-    records = finished(RecordLog(run.records, _untimed(run)).read())
+    records = finished(RecordLog(run.records, untimed_space(run)).read())
     return Searched(run.path.name, front, records, _trained(run, front["metric"]))
 
 

@@ -82,13 +82,13 @@ def search(
         stages.prepare()
         options = open_options(stages)
         indexed = {name: option.indexed for name, option in options.items()}
+        galleries = {name: summary(option) for name, option in options.items()}  # which opens them, in all processes
         if not first:
             return {}
         with run.timed("search"), _judge(stages, indexed, engine, workers, storage, nni_config) as (judge, found):
             many = bool(storage) or (workers or 1) > 1
             records = _search(stages, controller, indexed, judge, found, many=many)
         with run.timed("front"):
-            galleries = {name: summary(option) for name, option in options.items()}
             records = _compared(records, stages, galleries)
             front = build_front(
                 records,

@@ -125,9 +125,9 @@ def train_pick(
 def finish(stages: Stages, how: Finish) -> Network | None:
     """Train as ``how`` says, or find it trained: a network in eval mode, None in all processes but the first."""
     run, recipe, pool = stages.run, stages.recipe, stages.splits.pool
-    name = how.name(recipe)
+    name, key = how.name(recipe), weights_key(stages, how)
     folder = run.trained(name)
-    saved = folder / f"checkpoint.{_key(stages, how)}.pt"  # of these settings and no others
+    saved = folder / f"checkpoint.{key}.pt"  # of these settings and no others
     if agree(not (folder / "network.pt").exists()):
         stages.say(f"query: training {name} ({stages.space.cost(how.arch).mflops:.3f} MFLOPs) from {_origin(how)}")
         with run.timed(f"train {name}"):
@@ -136,7 +136,7 @@ def finish(stages: Stages, how: Finish) -> Network | None:
             if first:
                 calibrate_on(network, pool, recipe.search.calibration_images)
                 write_json(folder / "how.json", how.to_json())
-                checkpoint.save({"key": _key(stages, how), "network": network.state_dict()}, folder / "network.pt")
+                checkpoint.save({"key": key, "network": network.state_dict()}, folder / "network.pt")
                 saved.unlink()
     with first_alone() as first:
         return load_finished(stages, how) if first else None
@@ -188,13 +188,14 @@ def load_finished(stages: Stages, how: Finish) -> Network:
     path = stages.run.trained(name) / "network.pt"
     if not path.exists():
         raise RunError(f"{name} is not trained; run: cmpnas train {stages.run.path} --pick {how.arch.id}")
-    state = checkpoint.load_of(_key(stages, how), path, checkpoint.FINISHED)
+    state = checkpoint.load_of(weights_key(stages, how), path, checkpoint.FINISHED)
     network = build_network(stages.space, how.arch)
     checkpoint.restore(network, state, "network", path, name)
     return network.to(device()).eval()
 
 
-def _key(stages: Stages, how: Finish) -> str:
+def weights_key(stages: Stages, how: Finish) -> str:
+    """Key of everything that a finished network was made of."""
     plan = stages.recipe.query.model_dump(mode="json", include={"train"})
     return hash_of(stages.supernet_key, plan, how.to_json())
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from cmpnas.distributed import TORCHRUN
 from cmpnas.errors import RunError
 from cmpnas.gallery.base import Indexed
 from cmpnas.models.together import by_beginning
@@ -117,7 +118,9 @@ class _Helpers:
 
     def _hire(self, number: int) -> subprocess.Popen[bytes]:
         threads = str(max(1, torch.get_num_threads() // self.count))
-        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CMPNAS_STORAGE": self.url}
+        # A worker is on its own, whoever started the search.
+        own = {name: value for name, value in os.environ.items() if name not in TORCHRUN}
+        environment = own | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CMPNAS_STORAGE": self.url}
         environment |= one_gpu(number)
         command = [sys.executable, "-m", "cmpnas", "worker", str(self.stages.run.path), "--attached"]
         if self.stages.data is not None:

@@ -100,7 +100,9 @@ def _rank_block(
         equal = (last - first) - torch.searchsorted(*found, right=False).numpy() - above
         equal[place == NOBODY] = 0
         tied |= (equal > 0) & (own > NOT_FOUND)
-        ahead += above + (equal if unsorted is None else _earlier(unsorted, own, place - first, equal))
+        if unsorted is not None:  # what an index did not find comes last, wherever in the gallery it stands
+            equal = np.where(own > NOT_FOUND, _earlier(unsorted, own, place - first, equal), equal)
+        ahead += above + equal
     ranks = ahead + np.arange(1, own.shape[1] + 1)
     return Ranks(queries, np.where(place == NOBODY, NEVER, ranks), counts, tied.sum(1))
 

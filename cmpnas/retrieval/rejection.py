@@ -16,6 +16,7 @@ from cmpnas.retrieval.relevance import NOBODY, Relevance
 from cmpnas.retrieval.similarity import Cosine
 
 _BLOCK = 2**22  # similarities at once
+_MOST = 2**31  # similarities of a curve
 #: Shares of the gallery that stay, for curves and the areas below them; who keeps less than half keeps another gallery.
 COVERAGES = np.linspace(0.5, 1, 51)
 
@@ -58,6 +59,8 @@ def rejection_curve(
 ) -> RejectionCurve:
     """Curves for rejecting the items of largest ``uncertainty``; each looks at every similarity once.
 
+    Where there are more than two thousand million similarities, a part of the queries asks, the same every time.
+
     Args:
         query, gallery: embeddings ``(Q, D)`` and ``(N, D)``, compared by cosine.
         uncertainty: float ``(N,)``; of equal values the earlier row stays longer.
@@ -66,8 +69,11 @@ def rejection_curve(
     Raises:
         DataError: lengths do not fit, or no query has a relevant item.
     """
+    asking = np.sort(np.random.default_rng(0).permutation(len(query))[: max(1, _MOST // max(1, len(gallery)))])
+    query, query_labels = query[asking], np.asarray(query_labels)[asking]
+    sources = None if exclude is None else (np.asarray(exclude[0])[asking], exclude[1])
     similarity = Cosine(query, gallery)
-    relevance = Relevance.of_labels(query_labels, gallery_labels, exclude, *similarity.shape)
+    relevance = Relevance.of_labels(query_labels, gallery_labels, sources, *similarity.shape)
     if np.shape(uncertainty) != (len(gallery),):
         raise DataError(f"{len(gallery)} gallery items but uncertainties of shape {np.shape(uncertainty)}.")
     order = np.argsort(uncertainty, kind="stable")

@@ -10,6 +10,7 @@ import numpy as np
 from cmpnas.errors import DataError
 
 NOBODY = -1
+_BLOCK = 1024  # queries at once
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,16 @@ class Relevance:
         """Of each query, the longer of its two lists: int64 ``(Q,)``."""
         counts = self.relevant.counts
         return counts if self.removed is None else np.maximum(counts, self.removed.counts)
+
+    @property
+    def chance(self) -> float:
+        """Expected hit@1 of a ranking by chance, over the queries that have something to find."""
+        shares, n_query = [], len(self.relevant.group)
+        for start in range(0, n_query, _BLOCK):
+            rows = self.padded(np.arange(start, min(start + _BLOCK, n_query)))
+            found, gone = ((side != NOBODY).sum(1) for side in rows)
+            shares.append((found / (self.relevant.n_gallery - gone))[found > 0])
+        return float(np.concatenate(shares).mean())
 
     def padded(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Relevant rows without the removed ones, and the removed ones, of some queries: ``(B, W)`` each."""

@@ -61,7 +61,7 @@ def open_map(settings: OnnxRegions, path: Path, size: int) -> Regioner:
     def regions(images: Tensor) -> Tensor:
         if images.shape[-1] != side:
             images = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
-        found = torch.from_numpy(session.run([settings.output], {taken.name: images.numpy()})[0])
+        found = torch.from_numpy(session.run([settings.output], {taken.name: images.cpu().numpy()})[0])
         if found.ndim != 4:
             raise DataError(f"{settings.output!r} of {path} is {tuple(found.shape)}, not a feature map (B, C, H, W).")
         return F.adaptive_avg_pool2d(found, settings.grid).flatten(2).transpose(1, 2)

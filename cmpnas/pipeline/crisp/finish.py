@@ -113,7 +113,8 @@ class Searcher:
 def indexed(stages: TextStages, split: str, arch: Arch, pool: PicturePool) -> np.ndarray:
     """Unit vectors of the pictures of ``split`` by the pooling that was finished with ``arch``: float32 ``(N, D)``."""
     path = stages.run.index / f"{split}.{arch.id}.npy"
-    return once(path, _key(stages, arch), lambda: np.save(path, stages.vectors(pool, split)))
+    key = hash_of(_key(stages, arch), stages.split_key(split))
+    return once(path, key, lambda: np.save(path, stages.vectors(pool, split)))
 
 
 def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: PicturePool) -> dict[str, Any]:

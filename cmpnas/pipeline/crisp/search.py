@@ -161,7 +161,8 @@ def _fine_tokeniser(stages: TextStages) -> Tokeniser:
 def _stored(stages: TextStages, split: str) -> np.ndarray:
     """What the fine model keeps of the pictures of ``split``, computed once: float16 ``(N, R, D)`` on disk."""
     path = stages.run.index / f"{split}.fine.npy"
-    return once(path, stages.fine_key, lambda: np.save(path, store_regions(stages.fine, stages.regions(split))))
+    key = hash_of(stages.fine_key, stages.split_key(split))
+    return once(path, key, lambda: np.save(path, store_regions(stages.fine, stages.regions(split))))
 
 
 def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
@@ -180,7 +181,7 @@ def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
         with stages.run.timed(f"fine scores {split}"):
             np.save(path, scorer.scan(pairs.captions))
 
-    return once(path, hash_of(stages.fine_key, pairs.captions), make)
+    return once(path, hash_of(stages.fine_key, stages.split_key(split), pairs.captions), make)
 
 
 def _search(stages: TextStages, costs: QueryCosts, budget: Budget) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,6 +37,7 @@ from cmpnas.train.device import device
 from cmpnas.train.paths import paths_at
 
 _ORIENTED_BY = 10_000  # pictures say what their main directions are
+_SAMPLED = 64  # pictures by which a split is known
 
 
 def load_text_splits(recipe: TextRecipe, data: str | None) -> CaptionedSplits:
@@ -104,6 +106,13 @@ class TextStages:
         recipe = self.recipe
         made_of = recipe.coarse.model_dump(mode="json", exclude={"train"})
         return hash_of(self.fine_key, made_of, self.space.fingerprint, recipe.seed)
+
+    def split_key(self, split: str) -> str:
+        """Of some pictures of one split, or of the features that came for them."""
+        pairs = self.pairs(split)
+        some = np.linspace(0, len(pairs) - 1, min(_SAMPLED, len(pairs))).astype(int)
+        seen = pairs.items.images.read(some).numpy() if pairs.regions is None else pairs.regions[some]  # type: ignore[union-attr]
+        return hashlib.sha256(np.ascontiguousarray(seen).tobytes()).hexdigest()[:12]
 
     @property
     def _onnx_file(self) -> Path:
@@ -186,7 +195,8 @@ class TextStages:
                 save_regions(self._regioner, pairs.items, self.run.regions(split))  # type: ignore[arg-type]
 
         trained = isinstance(self.recipe.regions, EncoderRegions)
-        return once(self.run.regions(split), self.fine_key if trained else self.regions_key, make)
+        key = hash_of(self.fine_key if trained else self.regions_key, self.split_key(split))
+        return once(self.run.regions(split), key, make)
 
     def pairs(self, split: str) -> Captioned:
         """The pictures of one split, and the captions that ask for them or that they are trained with."""
