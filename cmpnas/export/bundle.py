@@ -96,7 +96,8 @@ def whole_or_absent(out: Path) -> Iterator[Path]:
         raise RunError(f"cannot write to {out}: {fault.strerror}; name another --out.") from None
     try:
         yield folder
-        files = sorted(folder.iterdir(), key=lambda file: file.name == MANIFEST)  # last: with it the bundle is whole
+        files = [file for file in folder.iterdir() if file.is_file()]
+        files.sort(key=lambda file: file.name == MANIFEST)  # the last: with it the bundle is whole
         for file in files:
             file.replace(out / file.name)
         for name in before - {file.name for file in files}:

@@ -82,6 +82,25 @@ def test_a_bundle_is_complete_and_says_what_it_is(exported, run):
     assert str(run) not in text
 
 
+def test_the_test_verdict_is_that_of_these_weights(run, tmp_path, capsys):
+    """Another network of the same architecture, evaluated before, lends it none."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    pick, aside = ["--pick", "cheapest"], tmp_path / "aside"
+    shutil.move(next(path.parent for path in folder.glob("trained/*/network.pt")), aside)
+    assert main(["train", str(folder), *pick, "--start", "scratch", "--loss", "vanilla"]) == 0
+    assert main(["evaluate", str(folder)]) == 0
+    shutil.move(aside, folder / "trained" / json.loads((run / "front.json").read_text())["pairs"][0]["query"]["id"])
+    found = []
+    for bundle in ("one", "two"):
+        assert main(["export", str(folder), *pick, "--out", str(tmp_path / bundle)]) == 0
+        found.append(json.loads((tmp_path / bundle / "manifest.json").read_text())["scores"]["test"])
+        assert main(["evaluate", str(folder)]) == 0
+    assert found[0] is None
+    verdicts = json.loads((folder / "evaluation.test.json").read_text())["verdicts"]
+    assert found[1] in verdicts
+    assert "scratch" not in found[1]["text"]
+
+
 def test_onnx_files_run_with_onnxruntime_and_numpy_alone(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "alone")
     script = (

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from cmpnas.cli.app import main
+from cmpnas.data.images import ArrayImages
 
 pytest.importorskip("tokenizers")
 TINY = (
@@ -101,6 +103,40 @@ def test_the_bundle_answers_without_torch_and_cmpnas(run, tmp_path, capsys):
     assert check["script_same_top10"]
     left = {path.name for path in (tmp_path / "bundle").iterdir()}
     assert left == {"query.onnx", "tokeniser.json", "pictures.npy", "names.json", "query.py", "manifest.json"}
+
+
+def test_equal_pictures_may_come_in_either_order(run, tmp_path, monkeypatch):
+    from cmpnas.export import text
+
+    asked = text.ask_script
+    monkeypatch.setattr(text, "ask_script", lambda out, query: [13 - row for row in asked(out, query)])
+    monkeypatch.setattr(
+        "cmpnas.pipeline.crisp.export.indexed", lambda *_: np.tile(np.eye(16, dtype=np.float32)[:1], (14, 1))
+    )
+    assert main(["export", str(run), "--out", str(tmp_path / "bundle")]) == 0
+
+
+def test_a_script_that_finds_others_leaves_no_bundle(run, tmp_path, monkeypatch, capsys):
+    from cmpnas.export import text
+
+    monkeypatch.setattr(text, "ask_script", lambda out, query: [0] * 10)
+    assert main(["export", str(run), "--out", str(tmp_path / "bundle")]) == 2
+    assert "finds other pictures than torch" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_pictures_that_were_put_right_are_looked_at_again(run):
+    from dataclasses import replace
+
+    from cmpnas.pipeline.crisp.stages import TextStages
+
+    stages = TextStages.of_run(run, None, print)
+    before, items = stages.split_key("search"), stages.splits.search.items
+    images = items.images.read(np.arange(len(items)))
+    images[3] = 255 - images[3]
+    stages.splits.search = replace(stages.splits.search, items=replace(items, images=ArrayImages(images)))
+    assert stages.split_key("search") != before
+    assert TextStages.of_run(run, None, print).split_key("search") == before
 
 
 def test_commands_for_pictures_say_so(run, capsys):

@@ -91,12 +91,24 @@ def test_a_bundle_takes_its_place_at_once(tmp_path):
     with whole_or_absent(out) as folder:
         (folder / "query.onnx").write_bytes(b"1")
         (folder / "query.int8.onnx").write_bytes(b"1")
+        write_json(folder / "manifest.json", {"files": describe_files(folder)})
     (out / "mine.txt").write_text("keep")
     with whole_or_absent(out) as folder:
         (folder / "query.onnx").write_bytes(b"2")
         (folder / "scratch").mkdir()
-    assert sorted(path.name for path in out.iterdir()) == ["mine.txt", "query.onnx"]
+        write_json(folder / "manifest.json", {"files": describe_files(folder)})
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "mine.txt", "query.onnx"]
     assert (out / "query.onnx").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("files", [["gallery.onnx", "README.md"], ["manifest.json", "records.jsonl"]])
+def test_a_folder_of_something_else_is_left_alone(tmp_path, files):
+    for name in files:
+        (tmp_path / name).write_text('{"seed": 0}')
+    with pytest.raises(RunError, match="is not empty and no bundle; name another --out"), whole_or_absent(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+    assert all((tmp_path / name).read_text() == '{"seed": 0}' for name in files)
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

@@ -272,6 +272,18 @@ def test_what_is_not_kept_is_not_scored(data, alone, tmp_path, capsys):
     assert all(list(line["galleries"]) == ["anchor"] for line in records(folder / "run"))
     assert search(data, folder, ALL[:1], "--resume", "--trials", "6") == 0
     assert list(records(folder / "run")[5]["galleries"]) == ["anchor", "b"]
+    pairs = json.loads((folder / "run" / "front.json").read_text())["pairs"]
+    assert "b" in [pair["gallery"]["name"] for pair in pairs]
+    capsys.readouterr()
+    assert main(["report", str(folder / "run"), "--data", str(data), "--out", str(tmp_path / "page.html")]) == 0
+    assert "report: without b, against which some architectures were not scored" in capsys.readouterr().err
+
+
+def test_a_mistake_in_an_option_that_comes_later_leaves_the_run_as_it_was(data, alone, tmp_path, capsys):
+    folder = copied(alone, tmp_path)
+    before = (folder / "run" / "recipe.yaml").read_bytes()
+    assert search(data, folder, [mapped("nope")], "--resume") == 2
+    assert (folder / "run" / "recipe.yaml").read_bytes() == before
 
 
 MISTAKES = [

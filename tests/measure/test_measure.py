@@ -182,6 +182,8 @@ def test_bad_settings(tiny, small, tmp_path):
     ):
         with pytest.raises(LatencyError, match=message):
             run(tiny, Additive(tiny), tmp_path / "t.json", **changes)
+    with pytest.raises(LatencyError, match="is a folder; name a file in it"):
+        run(tiny, Additive(tiny), tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(LatencyError, match="cannot write to"):
         run(tiny, Additive(tiny), tmp_path / "file" / "t.json")

@@ -8,7 +8,10 @@ from sklearn.metrics import average_precision_score
 
 from cmpnas.errors import CmpnasError, DataError
 from cmpnas.retrieval import evaluate_retrieval, evaluate_scores, ranking
+from cmpnas.retrieval.evaluate import score as score_of
 from cmpnas.retrieval.metrics import explain
+from cmpnas.retrieval.relevance import Relevance
+from cmpnas.retrieval.similarity import Retrieved
 
 METRICS = (
     "hit@1", "hit@3", "map@r", "map_full", "r_precision", "map_oxford", "recall@5", "precision@5", "mrr@4", "ndcg@6",
@@ -112,6 +115,36 @@ def test_tables_of_scores_of_any_type_equal_a_naive_loop(dtype, ties, blocks):
     expected = naive(scores.astype(float), q_labels, g_labels, None, ties)
     for name in METRICS:
         assert got.per_query(name) == pytest.approx(expected[name], abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", ["pessimistic", "stable"])
+def test_what_an_index_did_not_find_comes_last_whatever_decides_ties(ties, blocks):
+    """Nobody's place in the gallery is a merit: as if all that is relevant and not found stood behind the rest."""
+    rng = np.random.default_rng(5)
+    q_labels, g_labels = rng.integers(6, size=17), rng.integers(6, size=29)
+    scores = rng.permuted(np.tile(np.arange(29.0), (17, 1)), axis=1)
+    order = np.argsort(-scores, axis=1)[:, :7]
+    got = score_of(
+        Retrieved(np.take_along_axis(scores, order, 1).astype(np.float32), order, 29),
+        Relevance.of_labels(q_labels, g_labels, None, 17, 29), METRICS, ties=ties,
+    )  # fmt: skip
+    least = np.where(q_labels[:, None] == g_labels, -2.0, -1.0)
+    least[np.arange(17)[:, None], order] = np.take_along_axis(scores, order, 1)
+    expected = naive(least, q_labels, g_labels)
+    for name in METRICS:
+        assert got.per_query(name) == pytest.approx(expected[name], abs=1e-12)
+
+
+@pytest.mark.parametrize("excluding", [False, True])
+def test_chance_is_what_random_embeddings_reach(excluding):
+    rng = np.random.default_rng(2)
+    q_labels, g_labels = rng.integers(8, size=40), rng.choice([1, 2, 2, 2, 4], 50)
+    exclude = (rng.integers(5, size=40), rng.integers(5, size=50)) if excluding else None
+    reached = [
+        evaluate_scores(rng.random((40, 50)), q_labels, g_labels, ["hit@1"], exclude)["hit@1"] for _ in range(2000)
+    ]
+    expected = Relevance.of_labels(q_labels, g_labels, exclude, 40, 50).chance
+    assert np.mean(reached) == pytest.approx(expected, abs=4 * np.std(reached) / 2000**0.5)
 
 
 def test_share_of_ties_is_told(blocks):

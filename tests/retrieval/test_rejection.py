@@ -47,6 +47,17 @@ def test_each_risk_is_that_of_a_search_without_the_rejected(task, monkeypatch):
     assert found.risk[-1] == found.oracle[-1] == pytest.approx(found.random[-1])
 
 
+def test_of_too_many_similarities_a_part_of_the_queries_asks(task, monkeypatch):
+    about, uncertainty, sources = task
+    monkeypatch.setattr(rejection, "_MOST", 60 * 20)
+    found = rejection_curve(*about, uncertainty, sources)
+    asking = np.sort(np.random.default_rng(0).permutation(30)[:20])
+    fewer = None if sources is None else (sources[0][asking], sources[1])
+    expected = rejection_curve(about[0][asking], about[1], about[2][asking], about[3], uncertainty, fewer)
+    for curve in ("risk", "random", "oracle"):
+        assert np.array_equal(getattr(found, curve), getattr(expected, curve))
+
+
 def test_chance_is_the_mean_of_many_draws(task):
     about, uncertainty, sources = task
     found = rejection_curve(*about, uncertainty, sources)

@@ -24,11 +24,9 @@ from cmpnas.errors import RecipeError
 from cmpnas.gallery.settings import SingleSettings
 from cmpnas.gallery.single import train_single
 from cmpnas.models.mixer import TransformerMixer
-from cmpnas.models.network import build_network
 from cmpnas.space import load_space
 from cmpnas.train.loop import Plan
 from cmpnas.train.mixing import Mixing
-from cmpnas.train.network import train_network
 from cmpnas.train.supernet import SupernetPlan, train_supernet
 from tests.conftest import QUICK
 
@@ -69,12 +67,12 @@ def learn(folder: Path) -> None:
     start = Anchor(torch.empty(0, 8), torch.arange(48) % 5 - 1, centres, "arcface", 8.0, 0.1)  # some have no label
     mixer = TransformerMixer([(2, 5), (1, 3)], 8, layers=1, heads=2, expansion=2)
     mixing = Mixing(mixer, lambda rows: [part[rows] for part in features], start, 0.9)
-    network = build_network(space := load_space("tiny", size=16, embedding_dim=8), space.extremes()[0])
-    train_network(
-        network, start, {"influence": 1.0, "raml": 1.0}, items(), Plan(epochs=1, batch_size=16, lr=1e-2),
-        augmentation=AUGMENT, seed=1, saved=folder / "joint", mixing=mixing,
+    joint = train_supernet(
+        load_space("tiny", size=16, embedding_dim=8), start, {"influence": 1.0, "raml": 1.0}, items(),
+        SupernetPlan(epochs=1, batch_size=16, lr=1e-2), budget=Budget(), augmentation=AUGMENT, seed=1,
+        saved=folder / "joint", mixing=mixing,
     )  # fmt: skip
-    torch.save({**network.state_dict(), **mixing.state_dict()}, f"{own}.joint.pt")
+    torch.save({**joint.state_dict(), **mixing.state_dict()}, f"{own}.joint.pt")
 
 
 def work(number: int, processes: int, port: int, folder: str) -> None:
@@ -151,12 +149,19 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, monkeypatch):
 def test_torchrun_searches_and_trains_once_and_finds_its_own_work_again(tmp_path):
     """Both processes train, one of them searches, speaks and writes; nothing waits for one that has left."""
     run, environment = tmp_path / "run", {**os.environ, "OMP_NUM_THREADS": "1"}
-    overrides = [part for override in QUICK for part in ("--set", override)]
+    options = (
+        "galleries=[{kind: single, name: other, space: resnet_small, arch: smallest, embedding_dim: 16, "
+        "train: {epochs: 1, batch_size: 16, lr: 0.001}, "
+        "transform: {kind: linear, train: {epochs: 1, batch_size: 16, lr: 0.001}}}, "
+        "{kind: ensemble, name: both, members: [resnet, other]}]"
+    )
+    overrides = [part for override in (*QUICK, options) for part in ("--set", override)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
     search, train = ["search", "--run", str(run), *overrides], ["train", str(run), "--pick", "cheapest"]
-    for command in (search, [*search, "--resume"], train, train):
-        if "search" in command:
-            (run / "front.json").unlink(missing_ok=True)
+    for command in (search, [*search, "--resume", "--workers", "2"], train, train):
+        if "search" in command:  # the second time as if killed while it indexed
+            for name in ("front.json", "records.jsonl", "gallery/other/mapped/index.faiss"):
+                (run / name).unlink(missing_ok=True)
         done = subprocess.run(
             [*launch, "-m", "--", "cmpnas", *command], env=environment, capture_output=True, text=True, timeout=300
         )
