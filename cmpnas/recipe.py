@@ -191,6 +191,7 @@ class Recipe(Experiment):
         for name in ("trials", "indexed_per_query", "keep_mb", "homogeneous"):  # which no controller is told
             content["search"].pop(name)
         content["query"].pop("train")
+        content["gallery"].pop("bank", None)
         return content
 
 
@@ -227,6 +228,9 @@ def load_any_recipe(
     for key, value in (flags or {}).items():
         if value is not None:
             _put(content, key.split("."), value)
+    gallery = content.get("gallery")
+    if isinstance(gallery, dict) and isinstance(gallery.get("bank"), str):  # which need not be there yet
+        gallery["bank"] = str(Path(gallery["bank"]).absolute())
     return check_recipe(_located(content, Path()), str(path))
 
 

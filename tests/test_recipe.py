@@ -25,6 +25,16 @@ def test_shipped_recipes_are_well_formed_and_survive_a_round_trip(name):
     assert "cmpnas search" in opening[1]
 
 
+def test_a_bank_is_where_it_was_whatever_folder_a_run_is_gone_on_with_from(tmp_path, monkeypatch):
+    plan = "train: {epochs: 1, batch_size: 8, lr: 0.1}"
+    source = f"{{kind: single, name: s, space: resnet_small, {plan}}}"
+    mixed = f"{{kind: fusion, name: mixed, sources: [{source}], bank: features, training: two_stage, {plan}}}"
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("quickstart", [f"gallery={mixed}", "galleries=[]"])
+    assert recipe.gallery.bank == str(tmp_path / "features")
+    assert "bank" not in recipe.identity()["gallery"]
+
+
 @pytest.mark.parametrize("name", list_recipes())
 def test_shipped_recipes_pass_a_dry_run(name):
     recipe = load_any_recipe(name)

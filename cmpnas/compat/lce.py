@@ -10,6 +10,7 @@ from cmpnas.compat.base import Anchor, Batch, Loss, labelled
 from cmpnas.models.heads import MarginClassifier
 
 _ALIGN, _BOUND = 100.0, 1.0
+_ROWS = 65_536  # at once
 
 
 class LCE(Loss):
@@ -25,9 +26,10 @@ class LCE(Loss):
         super().__init__(anchor)
         self.own = MarginClassifier(anchor.classifier, kind=anchor.kind, margin=anchor.margin, scale=anchor.scale)
         self.register_buffer("centres", anchor.classifier, persistent=False)
-        known = anchor.labels >= 0
-        cosine = (anchor.embeddings[known] * anchor.classifier[anchor.labels[known]]).sum(1)
-        bound = torch.ones(len(anchor.classifier)).scatter_reduce_(0, anchor.labels[known], cosine, "amin")
+        bound = torch.ones(len(anchor.classifier))
+        for rows in torch.nonzero(anchor.labels >= 0)[:, 0].split(_ROWS):
+            labels = anchor.labels[rows]
+            bound.scatter_reduce_(0, labels, (anchor.embeddings[rows] * anchor.classifier[labels]).sum(1), "amin")
         self.register_buffer("bound", bound, persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:

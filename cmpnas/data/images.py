@@ -147,11 +147,15 @@ def _decode(source: io.BytesIO | Path, name: str, size: int, box: Sequence[float
             left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
             if left >= right or top >= bottom:
                 raise DataError(f"{name} is {width} x {height} px; nothing of box {box} is in it.")
+            if picture.mode[0] in "IF":
+                raise DataError(f"{name} holds {picture.mode} numbers, not bytes; make an 8-bit picture of it.")
             picture.draft("RGB", (ceil(size * width / (right - left)), ceil(size * height / (bottom - top))))
             across, down = picture.size[0] / width, picture.size[1] / height
             part = (left * across, top * down, right * across, bottom * down)
             return np.asarray(picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, part))
-    except (OSError, UnidentifiedImageError, SyntaxError) as fault:
+    except DataError:
+        raise
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
         raise DataError(f"{name} cannot be decoded ({fault}); replace or remove it.") from None
 
 

@@ -170,9 +170,16 @@ class Steps:
             yield order[first : first + own].tolist()
 
 
-def batches(items: Items, steps: Steps, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-    """uint8 images and indices for each of ``steps``, decoded by ``workers`` processes."""
-    return DataLoader(items, batch_sampler=steps, num_workers=workers, collate_fn=_as_read)
+def batches(items: Items, steps: Steps, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """uint8 images and indices for each of ``steps``, decoded by ``workers`` processes.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    try:
+        yield from DataLoader(items, batch_sampler=steps, num_workers=workers, collate_fn=_as_read)
+    except DataError as fault:  # a worker's holds the whole traceback
+        raise DataError(str(fault).strip().splitlines()[-1].removeprefix("cmpnas.errors.DataError: ")) from None
 
 
 def _as_read(batch: Any) -> Any:

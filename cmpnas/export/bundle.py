@@ -117,6 +117,6 @@ def _files_of(out: Path) -> set[str]:
     if not there:
         return set()
     manifest = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+    if not isinstance(manifest, dict) or not {"files", "schema"} & manifest.keys():
         raise RunError(f"{out} is not empty and no bundle; name another --out, or empty it.")
-    return set(manifest["files"])
+    return set(manifest.get("files", ()))

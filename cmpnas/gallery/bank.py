@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from collections.abc import Iterable
-from contextlib import ExitStack
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -23,7 +25,7 @@ from cmpnas.strict import Strict
 Kind = Literal["global", "local"]
 
 _KEPT = np.float16
-_MANIFEST, _ROWS = "manifest.json", "rows.npy"
+_MANIFEST, _ROWS, _LOCK = "manifest.json", "rows.npy", "lock"
 
 
 class Entry(Strict):
@@ -143,6 +145,25 @@ class Bank:
         return found
 
 
+@contextmanager
+def filling(folder: Path) -> Iterator[None]:
+    """Fill the bank in ``folder`` while no other process does: runs that share one wait, and find what it left.
+
+    Raises:
+        DataError: ``folder`` cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise DataError(f"cannot keep features in {folder}: {fault.strerror}; name another gallery.bank.") from None
+    if not os.access(folder, os.W_OK):  # whatever is there is complete, or cannot be completed
+        yield
+        return
+    with (folder / _LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def begin_bank(folder: Path, rows: np.ndarray, data: str) -> Bank:
     """The bank in ``folder`` of the pictures ``rows`` of a data set with fingerprint ``data``, made if there is none.
 
@@ -150,7 +171,7 @@ def begin_bank(folder: Path, rows: np.ndarray, data: str) -> Bank:
         DataError: ``folder`` holds something else, or a bank of other pictures.
     """
     images = hash_of(data, hashlib.sha256(rows.tobytes()).hexdigest())
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or {file.name for file in folder.iterdir()} <= {_LOCK}:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / _ROWS, rows)
         _write_manifest(folder, Manifest(images=images))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from cmpnas.compat import Anchor
 from cmpnas.data.items import Items
 from cmpnas.errors import DataError, RunError
-from cmpnas.gallery.bank import Bank, begin_bank
+from cmpnas.gallery.bank import Bank, begin_bank, filling
 from cmpnas.gallery.base import coded
 from cmpnas.gallery.settings import FusionSettings
 from cmpnas.gallery.sources import FeatureSource
@@ -89,16 +89,17 @@ def fill_bank(folder: Path, sources: Sequence[FeatureSource], items: Items, data
     Raises:
         DataError: ``folder`` is something else, or holds a source of one's name that is of another model.
     """
-    bank = begin_bank(folder, items.rows, data)
-    for source in sources:
-        made_of = {entry.name: entry.made_of for entry in bank.manifest.sources}
-        for name in source.names:
-            if made_of.get(name, source.key) != source.key:
-                raise DataError(
-                    f"source {name!r} of {folder} is of another model or other settings; give this one another name."
-                )
-        if not set(source.names) <= made_of.keys():
-            bank = source.add_to(bank, items)
+    with filling(folder):
+        bank = begin_bank(folder, items.rows, data)
+        for source in sources:
+            made_of = {entry.name: entry.made_of for entry in bank.manifest.sources}
+            for name in source.names:
+                if made_of.get(name, source.key) != source.key:
+                    raise DataError(
+                        f"source {name!r} of {folder} is of another model or other settings; give it another name."
+                    )
+            if not set(source.names) <= made_of.keys():
+                bank = source.add_to(bank, items)
     return bank.only(name for source in sources for name in source.names)
 
 

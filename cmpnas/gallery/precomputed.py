@@ -40,13 +40,13 @@ class PrecomputedGallery:
         return self.embeddings[items.rows]
 
 
-def load_precomputed(settings: PrecomputedSettings, root: Path, total: int) -> PrecomputedGallery:
-    """Read and check saved embeddings of a data set of ``total`` items.
+def load_precomputed(settings: PrecomputedSettings, path: Path, total: int) -> PrecomputedGallery:
+    """Read and check the embeddings saved in ``path`` of a data set of ``total`` items.
 
     Raises:
         DataError: the file is missing or damaged, rows are not as many, or values are not finite.
     """
-    arrays = read_npz(root / settings.file)
+    arrays = read_npz(path)
     if "embeddings" not in arrays:
         raise DataError(f"{settings.file}: " + unknown("array", "embeddings", arrays))
     embeddings = unit_rows(arrays["embeddings"], f"{settings.name!r} ({settings.file})")

@@ -63,7 +63,9 @@ def check(recipe: Recipe, data: str | None = None) -> None:
             plan_single(model, recipe.data.size)
         elif isinstance(model, TimmSettings):
             require_timm()
-        elif isinstance(model, FileSettings) and (Path(model.file).is_absolute() or named_folder(data)):
+        elif isinstance(model, FileSettings | PrecomputedSettings) and (
+            Path(model.file).is_absolute() or named_folder(data)
+        ):
             data_file(recipe.data, data, model.file)
     pretrained = recipe.query.pretrained
     if pretrained is not None and (Path(pretrained.file).is_absolute() or named_folder(data)):

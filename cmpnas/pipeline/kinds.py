@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmpnas.data.load import data_folder
+from cmpnas.data.load import data_file
 from cmpnas.distributed import agree
 from cmpnas.files import hash_file
 from cmpnas.gallery.base import Gallery
@@ -26,7 +26,7 @@ def made_of(stages: Stages) -> str | None:
     if isinstance(settings, SingleSettings):
         return plan_single(settings, recipe.data.size)[0].fingerprint
     if isinstance(settings, PrecomputedSettings):
-        return hash_file(data_folder(recipe.data, stages.data) / settings.file)
+        return hash_file(data_file(recipe.data, stages.data, settings.file))
     if isinstance(settings, FusionSettings):
         return fusion_key(stages, settings)
     return stages.brought.fingerprint
@@ -38,7 +38,7 @@ def open_gallery(stages: Stages) -> Gallery:
     if isinstance(settings, SingleSettings):
         return single_gallery(stages, settings, stages.run.gallery, repr(settings.name))
     if isinstance(settings, PrecomputedSettings):
-        return load_precomputed(settings, data_folder(recipe.data, stages.data), stages.splits.total)
+        return load_precomputed(settings, data_file(recipe.data, stages.data, settings.file), stages.splits.total)
     if isinstance(settings, FusionSettings):
         return fusion_gallery(stages, settings)
     return _brought(stages, settings)

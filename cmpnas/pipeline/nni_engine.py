@@ -46,7 +46,7 @@ def judge(stages: Stages, trials_at_once: int, config: Path | None) -> Iterator[
     folder = stages.run.path / "nni"
     (folder / "code").mkdir(parents=True, exist_ok=True)
     storage, port = f"journal:{folder / f'tasks.{os.getpid()}.journal'}", _free_port()
-    tasks = Tasks(storage, stages.space, stages.run.study, stages.judge_key)
+    tasks = Tasks(storage, stages.space, stages.run.study, stages.judge_key, anew=True)
     experiment = Experiment(_configured(stages, trials_at_once, config, folder, storage, port))
     crew = Crew(tasks, lambda plan: split(stages, plan, trials_at_once), _Manager(experiment, folder).lost)
     crew.finished_before()

@@ -10,7 +10,7 @@ import numpy as np
 from cmpnas.errors import DataError
 
 NOBODY = -1
-_BLOCK = 1024  # queries at once
+_BLOCK = 2**20  # rows at once
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,14 @@ class Relevance:
     @property
     def chance(self) -> float:
         """Expected hit@1 of a ranking by chance, over the queries that have something to find."""
-        shares, n_query = [], len(self.relevant.group)
-        for start in range(0, n_query, _BLOCK):
-            rows = self.padded(np.arange(start, min(start + _BLOCK, n_query)))
+        counts, (n_query, n_gallery) = self.relevant.counts, self.shape
+        if self.removed is None:
+            return float(counts[counts > 0].mean() / n_gallery)
+        shares, block = [], max(1, _BLOCK // max(1, int(self.width.max(initial=0))))
+        for start in range(0, n_query, block):
+            rows = self.padded(np.arange(start, min(start + block, n_query)))
             found, gone = ((side != NOBODY).sum(1) for side in rows)
-            shares.append((found / (self.relevant.n_gallery - gone))[found > 0])
+            shares.append((found / (n_gallery - gone))[found > 0])
         return float(np.concatenate(shares).mean())
 
     def padded(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,4 +38,6 @@ def embed_batches(network: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     those of ``A`` architectures."""
     keep_freed_memory()
     parts = [network(images).float().cpu() for images in batches]
-    return torch.nn.functional.normalize(torch.cat(parts, dim=-2), dim=-1)
+    vectors = torch.cat(parts, dim=-2)
+    parts.clear()  # of a large gallery one copy is enough
+    return torch.nn.functional.normalize(vectors, dim=-1, out=vectors)

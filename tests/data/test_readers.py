@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from cmpnas.data import load_splits
+from cmpnas.data.items import Items, Steps, batches
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import DataError
 
@@ -105,6 +106,49 @@ def test_npz_per_class_columns_need_class_numbers(npz, tmp_path, labels, classes
     np.savez(tmp_path / "set.npz", **arrays)
     with pytest.raises(DataError, match=message):
         load(npz | {"per_class": ["classes"]}, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int16])
+def test_npz_class_numbers_of_any_type(npz, tmp_path, kind):
+    arrays = dict(np.load(tmp_path / "set.npz"))
+    np.savez(tmp_path / "set.npz", **arrays | {"labels": LABELS.astype(kind)})
+    assert (
+        load(npz | {"per_class": ["classes"], "train": {"classes": 0}}, tmp_path).train.labels.tolist()
+        == [0] * 4 + [1] * 4
+    )
+    np.savez(tmp_path / "set.npz", **arrays | {"labels": LABELS.astype(kind), "classes": np.arange(3)})
+    with pytest.raises(DataError, match=r"array 'classes' is \(3,\), and labels go up to 5"):
+        load(npz | {"per_class": ["classes"]}, tmp_path)
+
+
+def test_npz_bytes_are_text(npz, tmp_path):
+    arrays = dict(np.load(tmp_path / "set.npz"))
+    np.savez(tmp_path / "set.npz", **arrays | {"part": arrays["part"].astype("S")})
+    assert load(npz, tmp_path).fingerprint == load(npz, tmp_path).fingerprint
+    assert len(load(npz, tmp_path).train) == 8
+
+
+class Broken:
+    """Pictures that cannot be read."""
+
+    def __len__(self):
+        return 8
+
+    def read(self, indices):
+        raise DataError("3.png cannot be decoded (it is none); replace or remove it.")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_picture_is_one_line_whoever_reads_it(workers):
+    items = Items(Broken(), np.zeros(8, np.int64), None, np.arange(8))
+    with pytest.raises(DataError, match=r"^3\.png cannot be decoded \(it is none\); replace or remove it\.$"):
+        list(batches(items, Steps(8, 4, 0, 0, 2), workers))
+
+
+def test_pictures_that_would_come_out_wrong_are_named(folder, tmp_path):
+    Image.fromarray(np.full((9, 9), 3000, np.uint16)).save(tmp_path / "2.png")
+    with pytest.raises(DataError, match=r"2\.png holds I;16 numbers, not bytes; make an 8-bit picture of it"):
+        load(folder, tmp_path).train.images.read(np.arange(4))
 
 
 def test_npz_encoded_pictures_equal_arrays(npz, tmp_path):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import UNLABELLED, Items
+from cmpnas.errors import DataError
 from cmpnas.gallery import audition
 from cmpnas.gallery.audition import hear
+from cmpnas.gallery.bank import Bank
 from cmpnas.gallery.fusion import fill_bank
 from cmpnas.gallery.sources import FeatureSource
 
@@ -61,6 +66,37 @@ def test_hits_are_those_of_a_loop_and_noise_is_silent(mixed, tmp_path):
         assert found[name].chance == pytest.approx(chance)
     assert [found[name].silent for name in ("clear", "faint", "noise")] == [False, False, True]
     assert found["clear"].hit > 0.95
+
+
+def test_runs_that_share_a_bank_wait_for_each_other(tmp_path):
+    """Both begin on an empty folder; the second finds what the first has written."""
+    items, at, told = items_of(np.zeros(40)), threading.Barrier(2), []
+
+    def looking(name):
+        def look(_, indices):
+            told.append(name)
+            time.sleep(0.05)
+            return [torch.full((len(indices), 1, 3), 7.0)]
+
+        return look
+
+    def fill(name):
+        at.wait()
+        sources = [FeatureSource(key, ("global",), 1.0, key, looking(name)) for key in ("a", "b")]
+        assert fill_bank(tmp_path / "bank", sources, items, "data").names == ("a", "b")
+
+    both = [threading.Thread(target=fill, args=(name,)) for name in ("first", "second")]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert len(set(told)) == 1
+    read = Bank.open(tmp_path / "bank").read(items.rows)
+    assert len(read) == 2
+    assert all((part == part[0, 0, 0]).all() and part[0, 0, 0] > 0 for part in read)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot keep features in .*; name another gallery\.bank"):
+        fill_bank(tmp_path / "file", [], items, "data")
 
 
 def test_pictures_too_few_to_tell_silence_nobody(tmp_path):

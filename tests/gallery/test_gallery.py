@@ -28,7 +28,7 @@ def items(rows) -> Items:
 
 def test_rows_follow_the_items_and_are_unit(vectors, tmp_path):
     np.savez(tmp_path / "mine.npz", embeddings=vectors)
-    option = load_precomputed(SETTINGS, tmp_path, 10)
+    option = load_precomputed(SETTINGS, tmp_path / "mine.npz", 10)
     got = option.embed(items([4, 2, 9]))
     expected = vectors[[4, 2, 9]] / np.linalg.norm(vectors[[4, 2, 9]], axis=1, keepdims=True)
     assert got == pytest.approx(expected, abs=1e-6)
@@ -37,7 +37,7 @@ def test_rows_follow_the_items_and_are_unit(vectors, tmp_path):
 
 def test_class_means_stand_in_for_a_classifier(vectors, tmp_path):
     np.savez(tmp_path / "mine.npz", embeddings=vectors)
-    option, train = load_precomputed(SETTINGS, tmp_path, 10), items(range(9))
+    option, train = load_precomputed(SETTINGS, tmp_path / "mine.npz", 10), items(range(9))
     space = anchor(option, Embedded(option.embed(train), vectors, vectors), train, train)
     assert space.labels.tolist() == [0, 1, 2] * 3
     for k in range(3):
@@ -47,14 +47,14 @@ def test_class_means_stand_in_for_a_classifier(vectors, tmp_path):
 
 def test_a_classifier_of_another_size_is_refused(vectors, tmp_path):
     np.savez(tmp_path / "mine.npz", embeddings=vectors, classifier=np.ones((5, 6)))
-    option, train = load_precomputed(SETTINGS, tmp_path, 10), items(range(9))
+    option, train = load_precomputed(SETTINGS, tmp_path / "mine.npz", 10), items(range(9))
     with pytest.raises(RunError, match=r"classifier of gallery 'mine' is \(5, 6\); the data need \(3, 6\)"):
         anchor(option, Embedded(option.embed(train), vectors, vectors), train, train)
 
 
 def test_a_pool_without_some_classes_is_numbered_as_the_classifier_is(vectors, tmp_path):
     np.savez(tmp_path / "mine.npz", embeddings=vectors, classifier=np.eye(3, 6))
-    option, train = load_precomputed(SETTINGS, tmp_path, 10), items(range(9))
+    option, train = load_precomputed(SETTINGS, tmp_path / "mine.npz", 10), items(range(9))
     log = Items(items(range(6)).images, np.array([9, 8, -1, 9, -1, 8]), None, np.arange(6))
     space = anchor(option, Embedded(option.embed(log), vectors, vectors), log, train)
     assert space.labels.tolist() == [2, 1, -1, 2, -1, 1]
@@ -77,7 +77,7 @@ def test_a_pool_without_some_classes_is_numbered_as_the_classifier_is(vectors, t
 def test_bad_embeddings_are_named(arrays, message, tmp_path):
     np.savez(tmp_path / "mine.npz", **arrays)
     with pytest.raises(DataError, match=message):
-        load_precomputed(SETTINGS, tmp_path, 10)
+        load_precomputed(SETTINGS, tmp_path / "mine.npz", 10)
 
 
 def test_saved_vectors_survive_and_damage_is_named(vectors, tmp_path):

@@ -282,8 +282,12 @@ def test_what_is_not_kept_is_not_scored(data, alone, tmp_path, capsys):
 def test_a_mistake_in_an_option_that_comes_later_leaves_the_run_as_it_was(data, alone, tmp_path, capsys):
     folder = copied(alone, tmp_path)
     before = (folder / "run" / "recipe.yaml").read_bytes()
-    assert search(data, folder, [mapped("nope")], "--resume") == 2
+    for more in (["--dry-run"], ["--resume"]):
+        assert search(data, folder, [mapped("later")], *more) == 2
+        assert "later.npz does not exist" in capsys.readouterr().err
     assert (folder / "run" / "recipe.yaml").read_bytes() == before
+    shutil.copy(data / "b.npz", data / "later.npz")
+    assert search(data, folder, [mapped("later")], "--resume") == 0
 
 
 MISTAKES = [

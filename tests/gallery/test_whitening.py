@@ -66,6 +66,12 @@ def test_features_are_read_in_parts(classes, monkeypatch):
         assert np.abs(found) == pytest.approx(np.abs(expected), rel=1e-6)
 
 
+def test_classes_of_one_picture_each_say_nothing_of_what_varies_within():
+    features = np.random.default_rng(0).normal(size=(40, 6))
+    with pytest.raises(RecipeError, match=r"every class has a single picture; leave gallery\.projection out"):
+        whitening(features, np.arange(40), 3, 0.2)
+
+
 def test_more_directions_than_there_are(classes):
     features, labels = classes
     with pytest.raises(RecipeError, match=r"11 numbers needs as many directions; .* have 10\. Lower"):

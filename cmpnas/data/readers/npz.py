@@ -42,7 +42,8 @@ def read(settings: NpzSettings, root: Path) -> Table:
     if len(labels) != len(images):
         raise DataError(f"{len(images)} images but {len(labels)} {settings.label!r}; they must be as many.")
     skipped = {settings.images, settings.offsets, *settings.per_class}
-    columns = {k: v for k, v in arrays.items() if k not in skipped and v.shape == (len(images),)}
+    columns = {k: _text(v) for k, v in arrays.items() if k not in skipped and v.shape == (len(images),)}
+    most = int(labels.max()) if len(labels) and labels.dtype.kind in "iu" else -1
     for name in settings.per_class:
         values, kind = array(name), labels.dtype
         if labels.ndim != 1 or kind.kind not in "iu" or (len(labels) and labels.min() < 0):
@@ -50,10 +51,15 @@ def read(settings: NpzSettings, root: Path) -> Table:
                 f"per_class {name!r} is looked up by class numbers, and {settings.label!r} is {kind}{labels.shape} or "
                 "has negative ones; write the column for each picture instead."
             )
-        if values.ndim != 1 or len(values) <= labels.max(initial=-1):
-            raise DataError(f"array {name!r} is {values.shape}, and labels go up to {labels.max(initial=-1)}.")
-        columns[name] = values[labels]
+        if values.ndim != 1 or len(values) <= most:
+            raise DataError(f"array {name!r} is {values.shape}, and labels go up to {most}.")
+        columns[name] = _text(values[labels])
     return Table(images, columns)
+
+
+def _text(column: np.ndarray) -> np.ndarray:
+    """Bytes as the text that conditions are compared with."""
+    return np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column
 
 
 def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:

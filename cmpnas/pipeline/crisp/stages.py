@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from cmpnas.cost import Budget
+from cmpnas.cost.onnx import hash_onnx
 from cmpnas.data.images import in_memory
 from cmpnas.data.load import data_file
 from cmpnas.distributed import world_size
 from cmpnas.errors import RecipeError
-from cmpnas.files import hash_file, hash_of, whole
+from cmpnas.files import hash_of, whole
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.once import once
 from cmpnas.pipeline.stages import Say
@@ -88,7 +89,7 @@ class TextStages:
         """Of what decides the regions, short of training."""
         settings, made_of = self.recipe.regions, None
         if isinstance(settings, OnnxRegions):
-            made_of = hash_file(self._onnx_file)
+            made_of = hash_onnx(self._onnx_file)
         elif isinstance(settings, EncoderRegions):
             made_of = load_space(settings.space, size=self.recipe.data.size).fingerprint  # type: ignore[union-attr]
         return hash_of(settings.model_dump(mode="json"), made_of, self.splits.fingerprint)
