@@ -65,6 +65,8 @@ def command(
         raise CmpnasError(unknown("protocol", protocol, _PROTOCOLS))
     if results is not None and protocol != "deepfashion2":
         raise CmpnasError(f"--results is for the protocol deepfashion2; {protocol} takes --query and --gallery.")
+    if results is not None and (query or gallery):
+        raise CmpnasError("--results holds what was found; give it, or --query and --gallery.")
     if protocol == "labels":
         report = _labels(truth, query, gallery, metric, ties or "pessimistic", empty or "exclude", against, index)
     else:

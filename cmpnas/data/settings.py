@@ -84,7 +84,7 @@ class IdxSettings(DataSettings):
     """Pairs of idx.gz files; columns ``label`` and ``file`` (the name of the pair), ``index`` within it."""
 
     reader: Literal["idx"]
-    files: dict[str, tuple[str, str]]
+    files: Annotated[dict[str, tuple[str, str]], Field(min_length=1)]
 
 
 class NpzSettings(DataSettings):

@@ -88,6 +88,10 @@ def test_a_benchmark_by_ids(tmp_path, capsys, monkeypatch):
         (["score", "oneshot", "--truth", "x", "--metric", "hit@1"], "--metric is for the protocol labels"),
         (["score", "revisited", "--truth", "x", "--ties", "stable"], "--ties is for the protocol labels"),
         (["score", "revisited", "--truth", "x", "--results", "y"], "--results is for the protocol deepfashion2"),
+        (
+            ["score", "deepfashion2", "--truth", "x", "--results", "y", "--query", "z"],
+            "--results holds what was found; give it, or --query and --gallery",
+        ),
         (["score", "labels", "--truth", "gallery.npy"], "cannot be read as npz"),
         (["ls", "recipes", "--explain"], "--explain is for metrics"),
     ],

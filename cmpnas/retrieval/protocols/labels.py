@@ -32,7 +32,8 @@ class Labels:
         Raises:
             DataError: the file is missing or damaged, or an array is missing.
         """
-        arrays = read_npz(path, "query_labels", "gallery_labels")
+        found = read_npz(path, "query_labels", "gallery_labels")
+        arrays = {name: np.atleast_1d(array) for name, array in found.items()}
         names, sources = ("query_sources", "gallery_sources"), None
         if any(name in arrays for name in names):
             must_hold(arrays, path, *names)
