@@ -16,8 +16,8 @@ from cmpnas.data.items import UNLABELLED, Items
 from cmpnas.gallery.bank import Bank
 from cmpnas.retrieval import evaluate_retrieval
 
-_PICTURES = 4096  # at most, in whole classes
-_OF_CLASS = 256  # of one of them, so that many classes are heard however large they are
+_PICTURES = 4096  # at most
+_OF_CLASS = 256  # at most of a class, so that many classes are heard however large they are
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import torch
 
 from cmpnas.cost import Budget
 from cmpnas.data import Splits
-from cmpnas.data.items import Steps
 from cmpnas.data.load import data_file, named_folder
 from cmpnas.distributed import world_size
 from cmpnas.errors import BudgetError, RecipeError, unknown
@@ -114,8 +113,7 @@ def check_batches(recipe: Recipe, splits: Splits) -> None:
     if isinstance(recipe.gallery, FusionSettings) and recipe.gallery.train is not None:
         plans.append((recipe.gallery.train, splits.train))
     for plan, items in plans:
-        plan.check_shares()
-        Steps(len(items), plan.batch_size, recipe.seed, 0, 0)
+        plan.must_fit(len(items))
 
 
 def describe_budget(space: SearchSpace, recipe: Recipe) -> str:

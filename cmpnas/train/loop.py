@@ -65,6 +65,16 @@ class Plan:
                 f"{self.accumulate} parts each; use a multiple of {parts}."
             )
 
+    def must_fit(self, n: int) -> None:
+        """Check, before anything is trained, that ``n`` images are a batch at least, which can be shared.
+
+        Raises:
+            DataError: they are fewer.
+            RecipeError: see `check_shares`.
+        """
+        self.check_shares()
+        Steps(n, self.batch_size, 0, 0, 0)
+
     def rate(self, step: int, steps: int) -> float:
         """Learning rate at ``step`` of ``steps``."""
         rise = max(1, round(self.warmup * steps))

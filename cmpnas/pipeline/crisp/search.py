@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from cmpnas.cost import Budget
-from cmpnas.data.items import Steps
 from cmpnas.errors import BudgetError
 from cmpnas.export.cascade import FineSession, write_fine
 from cmpnas.files import hash_of, write_json
@@ -47,7 +46,7 @@ def search_text(
     check_text(recipe)
     splits = load_text_splits(recipe, data)
     for plan in (recipe.fine.train, recipe.coarse.supernet, recipe.coarse.train):
-        Steps(len(splits.train), plan.batch_size, recipe.seed, 0, 0)
+        plan.must_fit(len(splits.train))
     stages = TextStages(TextRunFolder(path, recipe), splits, data, say)
     run = TextRunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
     stages = TextStages(run, splits, data, say)
