@@ -26,6 +26,8 @@ from cmpnas.search.evaluator import score_pair
 TOLERANCE = 1e-4
 BATCHES = (1, 2, 7)
 SEVERAL = 16  # pictures that vectors are compared on
+#: Similarities that differ by less are equal.
+TIE = 1e-6
 _TOP = 10
 _SOME = 64  # gallery items
 _ROWS_AT_ONCE = 65_536
@@ -99,7 +101,7 @@ class Judge:
         """Equal first ten, but for neighbours whose cosines differ by no more than rounding."""
         index = GalleryIndex.build(self.vectors)
         (cosine, rows), (other_cosine, other_rows) = index.search(query, _TOP), index.search(other, _TOP)
-        return bool(((rows == other_rows) | (np.abs(cosine - other_cosine) < 1e-6)).all())
+        return bool(((rows == other_rows) | (np.abs(cosine - other_cosine) < TIE)).all())
 
 
 def check_vectors(name: str, run: Runner, pictures: np.ndarray, expected: np.ndarray, of: str) -> dict[str, Any]:

@@ -19,12 +19,11 @@ from cmpnas.errors import RunError
 from cmpnas.export.bundle import MANIFEST, ONNX, describe_files, whole_or_absent
 from cmpnas.export.graph import run_module, run_onnx, trace, write_onnx
 from cmpnas.export.pictures import UnitEncoder
-from cmpnas.export.proof import check_vectors
+from cmpnas.export.proof import TIE, check_vectors
 from cmpnas.files import write, write_json
 from cmpnas.text.tokeniser import Tokeniser
 
 _CHECKED = 16  # texts, at least
-_TIE = 1e-6  # similarities that differ by less are equal
 _SCRIPT = '''"""Rows of the pictures nearest to a text, best first: python query.py "a red mug" [how many]"""
 
 import sys
@@ -83,7 +82,7 @@ def export_text(
         write(folder / "query.py", _SCRIPT)
         found = pictures[ask_script(folder, texts[0])] @ expected[0]
         best = -np.sort(-(pictures @ expected[0]))[: len(found)]  # of equal ones either may come first
-        if np.abs(found - best).max() > _TIE:
+        if np.abs(found - best).max() > TIE:
             raise RunError(f"query.py finds other pictures than torch for {texts[0]!r}.")
         check["script_same_top10"] = True
         write_json(folder / MANIFEST, {**manifest, "check": check, "files": describe_files(folder)})
