@@ -1,4 +1,4 @@
-"""What the parts of the coarse model are worth: learned pooling, distillation, and searching its text encoder.
+"""What the parts of a text run are worth: learned pooling, distillation, searching its encoder, weighing both scores.
 
     python benchmarks/crisp.py RUN [--seeds 3] [--epochs F] [--data DIR] [--out FILE]
 
@@ -10,6 +10,9 @@ cheaper where there is a choice; not in a space without transformers). Where pic
 ``mean`` is of words alone, and ``learned`` is with pictures whose pooling learns with the texts, as it does for
 ``alone``. Scores are of the search split; differences are paired over queries, averaged over the seeds first. What is
 trained stays in RUN/ablation and is not trained again.
+
+Then the finished encoder's cascades by three mixes of both scores: the fine one alone, the coarse one weighed beside it
+(learned from one half of the queries, measured on the other), and mean ranks.
 """
 
 from __future__ import annotations
@@ -27,18 +30,20 @@ from command import as_command
 
 from cmpnas.files import read_json, write_json
 from cmpnas.models.network import build_network
-from cmpnas.pipeline.crisp.finish import picked
+from cmpnas.pipeline.crisp.finish import Searcher, picked
 from cmpnas.pipeline.crisp.search import fine_table, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
+from cmpnas.retrieval.cascade import Mix, cascade_table, mixed
 from cmpnas.retrieval.compare import Comparison
 from cmpnas.retrieval.planner import hits_by_k
+from cmpnas.retrieval.weighing import learned_weight
 from cmpnas.space import Arch
 from cmpnas.text.coarse import RegionPool
 from cmpnas.text.encoding import TextEncoder
 from cmpnas.text.settings import CoarseLoss, CoarseSettings
 from cmpnas.text.train import CoarseTraining, vocabulary_of
 
-_K = 10
+_K, _MIXED = 10, (5, 10, 20, 50, 100)
 _MEASURES = ("coarse hit@1", f"coarse hit@{_K}", f"cascade {_K} hit@1")
 
 
@@ -46,7 +51,7 @@ def main(
     run: Path, seeds: int = 3, epochs: float | None = None, data: str | None = None, out: Path | None = None
 ) -> None:
     stages = TextStages.of_run(run, data, lambda message: typer.echo(message, err=True))
-    arch = picked(stages)[0]
+    arch, network, pool, _ = picked(stages)
     coarse = stages.recipe.coarse
     variants = {"found": (arch, coarse)}
     if "transformer" in coarse.space.mixer:
@@ -75,8 +80,17 @@ def main(
                 f"    {measure:18s} {line[measure]['value']:.4f}   vs found {100 * line[measure]['difference']:+.2f} "
                 f"points [{100 * low:+.2f}, {100 * high:+.2f}]"
             )
+    searcher = Searcher.over(stages, "search", arch, network, pool)
+    mixes = by_mix(searcher.encoder(stages.pairs("search").captions) @ searcher.vectors.T, stages)
+    for k, line in mixes.items():
+        parts = [
+            f"{name} {one['value']:.4f} ({100 * one['difference']:+.2f} [{100 * one['interval'][0]:+.2f}, "
+            f"{100 * one['interval'][1]:+.2f}])"
+            for name, one in line.items()
+        ]
+        typer.echo(f"cascade {k:5s} {'  '.join(parts)}")
     if out is not None:
-        write_json(out, {"run": str(run), "seeds": seeds, "epochs": epochs, "variants": result})
+        write_json(out, {"run": str(run), "seeds": seeds, "epochs": epochs, "variants": result, "mixes": mixes})
 
 
 def with_pool(stages: TextStages, arch: Arch, pool: str) -> Arch:
@@ -129,19 +143,48 @@ def one(
     pairs = stages.pairs("search")
     encode = TextEncoder(network.eval(), stages.tokeniser.limited(vocabulary_of(arch)))
     coarse, right = encode(pairs.captions) @ stages.vectors(pool.eval(), "search").T, relevant(pairs)
-    first, ceiling = hits_by_k(coarse, fine_table(stages), right, _K)
+    fine = fine_table(stages)
+    final = mixed(coarse, fine, weight=learned_weight(coarse, fine, right, max(recipe.search.ks)))
+    first, ceiling = hits_by_k(coarse, final, right, _K)
     values = np.stack([hits_by_k(coarse, coarse, right, 1)[0][:, 0], ceiling[:, -1], first[:, -1]]).astype(float)
     write_json(path, values.tolist())
     saved.unlink()
     return values
 
 
+def by_mix(coarse: np.ndarray, stages: TextStages) -> dict[str, Any]:
+    """Share of queries that find a right picture first, by number of candidates and mix; paired with the fine score."""
+    fine, right = fine_table(stages), relevant(stages.pairs("search"))
+    first = np.random.default_rng(0).permutation(len(coarse)) < len(coarse) // 2
+    halves = [(first, ~first), (~first, first)]
+    weights = [learned_weight(coarse[own], fine[own], right[own], max(_MIXED)) for own, _ in halves]
+    lines: dict[str, Any] = {}
+    for k in (k for k in _MIXED if k <= coarse.shape[1]):
+
+        def hits(of: np.ndarray | slice, k: int = k, mix: Mix = "weighted", weight: float = 0.0) -> np.ndarray:
+            best = cascade_table(coarse[of], fine[of], k, mix, weight).argmax(1)
+            return np.take_along_axis(right[of], best[:, None], 1)[:, 0].astype(float)
+
+        alone, weighed = hits(slice(None)), np.empty(len(coarse))
+        for (_, other), weight in zip(halves, weights, strict=True):
+            weighed[other] = hits(other, weight=weight)
+        lines[str(k)] = {
+            name: against(values, alone)
+            for name, values in (("fine", alone), ("weighed", weighed), ("ranks", hits(slice(None), mix="ranks")))
+        }
+    return lines
+
+
+def against(own: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+    """A mean, and its paired difference from another."""
+    pair = Comparison(own - other)
+    return {"value": float(own.mean()), "difference": pair.difference, "interval": list(pair.interval)}
+
+
 def report(stages: TextStages, arch: Arch, values: np.ndarray, base: np.ndarray) -> dict[str, Any]:
     """Means, and differences from ``base``."""
     line: dict[str, Any] = {"id": arch.id, "mflops": stages.space.cost(arch).mflops}
-    for measure, own, other in zip(_MEASURES, values, base, strict=True):
-        pair = Comparison(own - other)
-        line[measure] = {"value": float(own.mean()), "difference": pair.difference, "interval": list(pair.interval)}
+    line |= {name: against(own, other) for name, own, other in zip(_MEASURES, values, base, strict=True)}
     return json.loads(json.dumps(line))
 
 

@@ -76,7 +76,7 @@ def _train_text(run: Path, pick: str, data: str | None, as_json: bool) -> None:
     print(f"{result['id']}, {result['mflops']:.3f} MFLOPs, hit@1 on the search split:")
     print(f"  coarse alone      {result['coarse_hit@1']:.4f}")
     print(f"  cascade of {plan['k']:<6} {plan['hit']:.4f}   {plan['milliseconds']:.2f} ms a query ({plan['binding']})")
-    print(f"  fine, all of it   {plan['scan_hit']:.4f}   {plan['scan_milliseconds']:.2f} ms a query")
+    print(f"  all pictures      {plan['scan_hit']:.4f}   {plan['scan_milliseconds']:.2f} ms a query")
     print(f"next:  cmpnas evaluate {run}")
 
 

@@ -69,6 +69,7 @@ def print_text_evaluation(result: dict[str, Any]) -> None:
     out.print(
         f"planned k = {plan['k']} (by {plan['binding']}): hit@1 {plan['hit']:.4f} expected, {plan['measured_hit']:.4f} "
         f"measured; {plan['milliseconds']:.3f} ms expected, {plan['measured_milliseconds']:.3f} measured; "
+        f"the coarse score weighs {plan['weight']:.3g} beside the fine one; "
         f"{result['speedup']:.1f}x faster than the fine model over all pictures",
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""A light model proposes, a heavy one decides: retrieve by an index, then re-rank a few (CrispSearch, MMT).
+"""A light model proposes, a heavy one has the last word: retrieve by an index, then re-rank a few (CrispSearch, MMT).
 
 The same class serves texts that ask for pictures and pictures that ask for pictures: what a query is, only the two
 stages know.
@@ -16,9 +16,9 @@ from cmpnas.errors import CmpnasError, unknown
 from cmpnas.retrieval.similarity import NOT_FOUND
 
 Q = TypeVar("Q", contravariant=True)
-#: The final score of a candidate: the fine one; both, each stretched to [0, 1] over the candidates and weighed; or the
-#: mean of both ranks (Geigle et al., "Retrieve Fast, Rerank Smart").
-Mix = Literal["fine", "weighted", "ranks"]
+#: The final score of a candidate: ``fine + weight * coarse``; or the mean of both ranks, whose ties the fine one breaks
+#: (Geigle et al., "Retrieve Fast, Rerank Smart").
+Mix = Literal["weighted", "ranks"]
 
 
 class Coarse(Protocol[Q]):
@@ -64,13 +64,13 @@ class Cascade(Generic[Q]):
     Args:
         k: how many candidates are looked at again.
         mix: how the two scores make one.
-        weight: of the coarse score in a ``weighted`` mix, 0 to 1.
+        weight: of the coarse score in a ``weighted`` mix, from 0, the fine score alone; `learned_weight` finds it.
 
     Raises:
         CmpnasError: ``k`` is below 1, or there is no such mix or weight.
     """
 
-    def __init__(self, coarse: Coarse[Q], fine: Fine, k: int, mix: Mix = "fine", weight: float = 0.5) -> None:
+    def __init__(self, coarse: Coarse[Q], fine: Fine, k: int, mix: Mix = "weighted", weight: float = 0.0) -> None:
         check_mix(mix, weight)
         if k < 1:
             raise CmpnasError(f"a cascade of {k} candidates finds nothing; k is at least 1.")
@@ -80,8 +80,8 @@ class Cascade(Generic[Q]):
         """The ``k`` candidates of each query in their final order."""
         similarity, rows = self.coarse.search(query, self.k)
         there = rows >= 0
-        scores = self.fine(query, np.where(there, rows, 0))
-        final = np.where(there, mixed(similarity, scores, self.mix, self.weight, there), NOT_FOUND)
+        scores = np.where(there, self.fine(query, np.where(there, rows, 0)), -np.inf)
+        final = np.where(there, mixed(similarity, scores, self.mix, self.weight), NOT_FOUND)
         order = np.argsort(-final, axis=1, kind="stable")
         return Found(np.take_along_axis(rows, order, 1), np.take_along_axis(final, order, 1))
 
@@ -90,35 +90,24 @@ def check_mix(mix: str, weight: float) -> None:
     """Raise a `CmpnasError` for a mix or a weight that does not exist."""
     if mix not in get_args(Mix):
         raise CmpnasError(unknown("mix", mix, get_args(Mix)))
-    if not 0 <= weight <= 1:
-        raise CmpnasError(f"the coarse score cannot weigh {weight:g}; give a number from 0 to 1.")
+    if not 0 <= weight < np.inf:
+        raise CmpnasError(f"the coarse score cannot weigh {weight:g}; give a number from 0, the fine score alone.")
 
 
-def mixed(coarse: np.ndarray, fine: np.ndarray, mix: Mix, weight: float, there: np.ndarray | None = None) -> np.ndarray:
-    """One score of two, higher is better: float ``(Q, K)``, rows of candidates of which only those ``there`` count."""
-    there = np.ones(fine.shape, bool) if there is None else there
-    if mix == "fine":
-        return fine
+def mixed(coarse: np.ndarray, fine: np.ndarray, mix: Mix = "weighted", weight: float = 0.0) -> np.ndarray:
+    """One score of two, higher is better: float ``(Q, K)``, rows of candidates whose coarse scores fall."""
     if mix == "weighted":
-        return (1 - weight) * _stretched(fine, there) + weight * _stretched(coarse, there)
-    # The fine score breaks ties of mean ranks, which are halves apart.
-    return -(_ranks(fine, there) + _ranks(coarse, there)) / 2 + 0.1 * _stretched(fine, there)
+        return fine + weight * coarse if weight else fine
+    order = np.argsort(-fine, axis=1, kind="stable")
+    places = np.empty(fine.shape)
+    np.put_along_axis(places, order, np.arange(fine.shape[1], dtype=float)[None], 1)
+    # Mean ranks are halves apart.
+    return -(places + np.arange(fine.shape[1])) / 2 - places / (4 * fine.shape[1])
 
 
-def _stretched(scores: np.ndarray, there: np.ndarray) -> np.ndarray:
-    low = np.where(there, scores, np.inf).min(1, keepdims=True)
-    high = np.where(there, scores, -np.inf).max(1, keepdims=True)
-    return (scores - low) / np.maximum(high - low, 1e-12)
-
-
-def _ranks(scores: np.ndarray, there: np.ndarray) -> np.ndarray:
-    order = np.argsort(-np.where(there, scores, -np.inf), axis=1, kind="stable")
-    ranks = np.empty(scores.shape)
-    np.put_along_axis(ranks, order, np.arange(scores.shape[1], dtype=float)[None], 1)
-    return ranks
-
-
-def cascade_table(coarse: np.ndarray, fine: np.ndarray, k: int, mix: Mix = "fine", weight: float = 0.5) -> np.ndarray:
+def cascade_table(
+    coarse: np.ndarray, fine: np.ndarray, k: int, mix: Mix = "weighted", weight: float = 0.0
+) -> np.ndarray:
     """What a cascade of ``k`` candidates makes of two whole tables of scores ``(Q, N)``: scores of the same shape.
 
     Candidates come first, by their mixed scores; the others follow in their coarse order.

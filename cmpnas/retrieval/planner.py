@@ -15,6 +15,8 @@ import numpy as np
 
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval.bootstrap import interval
+from cmpnas.retrieval.cascade import mixed
+from cmpnas.retrieval.weighing import learned_weight
 
 _DRAWS = 4  # of half a gallery
 
@@ -55,12 +57,13 @@ class Times:
 
 
 def hits_by_k(
-    coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int
+    coarse: np.ndarray, final: np.ndarray, relevant: np.ndarray, deepest: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of cascades of 1 to ``deepest`` candidates that the fine score orders, which queries find what first.
+    """Of cascades of 1 to ``deepest`` candidates, which queries find what first.
 
     Args:
-        coarse, fine: tables of scores ``(Q, N)``.
+        coarse: a table of scores ``(Q, N)``; who is a candidate.
+        final: another; what orders candidates.
         relevant: bool ``(Q, N)``.
 
     Returns:
@@ -71,7 +74,7 @@ def hits_by_k(
     order = np.argpartition(-coarse, deepest - 1, axis=1)[:, :deepest]
     nearest = np.argsort(-np.take_along_axis(coarse, order, 1), axis=1, kind="stable")
     order = np.take_along_axis(order, nearest, 1)
-    scores, right = np.take_along_axis(fine, order, 1), np.take_along_axis(relevant, order, 1)
+    scores, right = np.take_along_axis(final, order, 1), np.take_along_axis(relevant, order, 1)
     best_right = np.maximum.accumulate(np.where(right, scores, -np.inf), 1)
     best_wrong = np.maximum.accumulate(np.where(right, -np.inf, scores), 1)
     return best_right > best_wrong, np.logical_or.accumulate(right, 1)
@@ -83,9 +86,10 @@ class Measured:
 
     Attributes:
         cascades: ``(Q, K)``, whether a cascade of 1 to K candidates has a right picture first.
-        scan: ``(Q,)``, whether the fine model over the whole gallery has.
+        scan: ``(Q,)``, whether both scores over the whole gallery have: what cascades come to in the end.
         cascades_of_half, scan_of_half: the same with half of the wrong pictures, 0 to 1: means over draws of them.
         right: how many right pictures a query has, on average.
+        weight: of the coarse score beside the fine one, learned from these queries.
     """
 
     n: int
@@ -94,18 +98,21 @@ class Measured:
     cascades_of_half: np.ndarray
     scan_of_half: np.ndarray
     right: float
+    weight: float = 0.0
 
     @staticmethod
     def of(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> Measured:
         """From tables of scores ``(Q, N)``, and bool ``(Q, N)``: who is right. Draws always the same halves."""
         n, rng = coarse.shape[1], np.random.default_rng(0)
-        whole = _first(coarse, fine, relevant, deepest)
+        weight = learned_weight(coarse, fine, relevant, deepest)
+        final = mixed(coarse, fine, weight=weight)
+        whole = _first(coarse, final, relevant, deepest)
         halves = []
         for _ in range(_DRAWS):
             gone = (rng.permutation(n) < n // 2) & ~relevant
-            halves.append(_first(np.where(gone, -np.inf, coarse), np.where(gone, -np.inf, fine), relevant, deepest))
+            halves.append(_first(np.where(gone, -np.inf, coarse), np.where(gone, -np.inf, final), relevant, deepest))
         cascades, scan = (np.mean(part, 0) for part in zip(*halves, strict=True))
-        return Measured(n, *whole, cascades, scan, float(relevant.sum(1).mean()))
+        return Measured(n, *whole, cascades, scan, float(relevant.sum(1).mean()), weight)
 
     def deepest(self, n: int) -> int:
         """How many candidates of a gallery of ``n`` this can say something of."""
@@ -143,7 +150,7 @@ class Measured:
         return _moved(own.mean(), cost), (_moved(low, cost), _moved(high, cost))
 
     def foreseen_scan(self, n: int) -> float:
-        """The same of the fine model over all of ``n`` pictures."""
+        """The same of both scores over all of ``n`` pictures."""
         return _moved(self.scan.mean(), self._cost(n, self.scan, self.scan_of_half))
 
     def _cost(self, n: int, whole: np.ndarray, half: np.ndarray) -> float:
@@ -166,8 +173,8 @@ def _between(hits: np.ndarray, place: float | np.ndarray) -> np.ndarray:
     return between
 
 
-def _first(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> tuple[np.ndarray, np.ndarray]:
-    return hits_by_k(coarse, fine, relevant, deepest)[0], hits_by_k(fine, fine, relevant, 1)[0][:, 0]
+def _first(coarse: np.ndarray, final: np.ndarray, relevant: np.ndarray, deepest: int) -> tuple[np.ndarray, np.ndarray]:
+    return hits_by_k(coarse, final, relevant, deepest)[0], hits_by_k(final, final, relevant, 1)[0][:, 0]
 
 
 @dataclass(frozen=True)
@@ -175,14 +182,16 @@ class Plan:
     """A number of candidates for a gallery of ``n``, and what it should bring.
 
     Attributes:
+        weight: of the coarse score beside the fine one.
         hit: expected share of queries whose first picture is right, and its 95% interval (`Measured.foreseen`).
-        scan_hit: the same of the fine model over the whole gallery.
-        milliseconds, scan_milliseconds: a query, by the cascade and by the whole scan.
+        scan_hit: the same of both scores over the whole gallery.
+        milliseconds, scan_milliseconds: a query, by the cascade and by the fine model over the whole gallery.
         binding: what decided: ``accuracy``, ``latency``, or ``nothing`` if no k reaches the accuracy.
     """
 
     k: int
     n: int
+    weight: float
     hit: float
     interval: tuple[float, float]
     scan_hit: float
@@ -237,7 +246,8 @@ def plan(
         # The best that time allows; of equals, the fewest.
         k, binding = int(np.argmax(measured.curve(like)[:affordable])) + 1, "latency"
     hit, ends = measured.foreseen(like if k == n else k, like)  # all of a gallery are all of one as hard
-    return Plan(k, n, hit, ends, measured.foreseen_scan(like), times.cascade(n, k), times.scan(n), binding)
+    scan_hit = measured.foreseen_scan(like)
+    return Plan(k, n, measured.weight, hit, ends, scan_hit, times.cascade(n, k), times.scan(n), binding)
 
 
 def _moved(share: float, cost: float) -> float:

@@ -57,7 +57,8 @@ def test_the_final_table_has_every_system(run, capsys):
     result = json.loads(capsys.readouterr().out)
     by_name = {system["name"]: system for system in result["systems"]}
     k = result["plan"]["k"]
-    assert set(by_name) == {"coarse", "fine", "cascade 5", "cascade 10", "cascade 20", f"cascade {k}"}
+    both = {"both"} if result["plan"]["weight"] else set()
+    assert set(by_name) == {"coarse", "fine", "cascade 5", "cascade 10", "cascade 20", f"cascade {k}"} | both
     assert result["gallery_items"] == 48
     assert by_name["coarse"]["bytes"] == 4 * 16
     assert by_name["cascade 5"]["bytes"] == 4 * 16 + by_name["fine"]["bytes"]
@@ -67,6 +68,11 @@ def test_the_final_table_has_every_system(run, capsys):
     assert len(json.loads((run / "manifest.json").read_text())["test_opened"]) == 1
     assert main(["evaluate", str(run), "--split", "search"]) == 0
     assert "planned k = " in capsys.readouterr().out
+    # On the split where it was made a plan is what was measured.
+    result = json.loads((run / "evaluation.search.json").read_text())
+    by_name = {system["name"]: system["scores"]["hit@1"] for system in result["systems"]}
+    assert result["plan"]["hit"] == pytest.approx(result["plan"]["measured_hit"])
+    assert result["plan"]["scan_hit"] == pytest.approx(by_name["both" if result["plan"]["weight"] else "fine"])
 
 
 def test_pictures_are_found_and_drawn(run, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval import GalleryIndex
-from cmpnas.retrieval.cascade import Cascade, Encoded, cascade_table, mixed
+from cmpnas.retrieval.cascade import Cascade, Encoded, cascade_table
 from cmpnas.retrieval.planner import Measured, Times, hits_by_k, plan
 
 N, Q, D = 60, 8, 6
@@ -29,25 +29,18 @@ def by_hand(coarse: np.ndarray, fine: np.ndarray, k: int, mix: str, weight: floa
     """Rows of one query's candidates, best first."""
     rows = sorted(range(N), key=lambda n: -coarse[n])[:k]
 
-    def stretched(scores):
-        own = [scores[n] for n in rows]
-        return {n: (scores[n] - min(own)) / (max(own) - min(own)) for n in rows}
-
     def place(scores):
         return {n: sum(scores[m] > scores[n] for m in rows) for n in rows}
 
-    if mix == "fine":
-        return sorted(rows, key=lambda n: -fine[n])
     if mix == "weighted":
-        f, c = stretched(fine), stretched(coarse)
-        return sorted(rows, key=lambda n: -((1 - weight) * f[n] + weight * c[n]))
+        return sorted(rows, key=lambda n: -(fine[n] + weight * coarse[n]))
     f, c = place(fine), place(coarse)
     return sorted(rows, key=lambda n: (f[n] + c[n], -fine[n]))
 
 
-@pytest.mark.parametrize("mix", ["fine", "weighted", "ranks"])
+@pytest.mark.parametrize(("mix", "weight"), [("weighted", 0.0), ("weighted", 0.3), ("ranks", 0.0)])
 @pytest.mark.parametrize("k", [2, 7, 60])
-def test_pictures_re_ranked_for_pictures_as_by_hand(vectors, tables, mix, k):
+def test_pictures_re_ranked_for_pictures_as_by_hand(vectors, tables, mix, weight, k):
     """Queries are vectors here: image-to-image re-ranking, with an index of faiss as the first stage."""
     coarse, fine = tables
 
@@ -55,13 +48,13 @@ def test_pictures_re_ranked_for_pictures_as_by_hand(vectors, tables, mix, k):
         which = [int(np.argmin(((vectors[0] - query) ** 2).sum(1))) for query in queries]
         return np.take_along_axis(fine[which], rows, 1)
 
-    cascade = Cascade(GalleryIndex.build(vectors[1]), score, k, mix, 0.3)
+    cascade = Cascade(GalleryIndex.build(vectors[1]), score, k, mix, weight)
     found = cascade.search(vectors[0])
     assert found.rows.shape == (Q, k)
     for q in range(Q):
-        assert found.rows[q].tolist() == by_hand(coarse[q], fine[q], k, mix, 0.3)
+        assert found.rows[q].tolist() == by_hand(coarse[q], fine[q], k, mix, weight)
     assert (np.diff(found.scores, axis=1) <= 0).all()
-    table = cascade_table(coarse, fine, k, mix, 0.3)
+    table = cascade_table(coarse, fine, k, mix, weight)
     order = np.argsort(-table, axis=1, kind="stable")
     assert (order[:, :k] == found.rows).all()
     rest = np.argsort(-coarse, axis=1, kind="stable")[:, k:]
@@ -74,18 +67,21 @@ def test_texts_are_encoded_first(vectors, tables):
     cascade = Cascade(
         coarse, lambda texts, rows: np.take_along_axis(tables[1][[names.index(t) for t in texts]], rows, 1), 5
     )
-    assert cascade.search(names[3:4]).rows[0].tolist() == by_hand(tables[0][3], tables[1][3], 5, "fine", 0)
+    assert cascade.search(names[3:4]).rows[0].tolist() == by_hand(tables[0][3], tables[1][3], 5, "weighted", 0)
 
 
-def test_places_that_an_index_leaves_empty_come_last():
+@pytest.mark.parametrize(
+    ("mix", "rows", "best"), [("weighted", [2, 3, 4, -1], -2 + 0.1 * 0.8), ("ranks", [2, 4, 3, -1], -0.5)]
+)
+def test_places_that_an_index_leaves_empty_come_last(mix, rows, best):
     class Half:
         def search(self, query, k):
-            return np.array([[0.9, 0.5, 0.0]]), np.array([[4, 2, -1]])
+            return np.array([[0.9, 0.8, 0.5, -np.inf]]), np.array([[4, 2, 3, -1]])
 
-    found = Cascade(Half(), lambda query, rows: rows.astype(float), 3, "weighted").search(np.zeros((1, 2)))
-    assert found.rows.tolist() == [[4, 2, -1]]
-    there = np.array([[True, True, False]])
-    assert mixed(np.array([[0.9, 0.5, 9]]), np.array([[1.0, 3.0, 99]]), "ranks", 0, there)[0, 1] == pytest.approx(-0.4)
+    # Nobody is asked about as row 0, whose score is the best one; it moves nobody's place.
+    found = Cascade(Half(), lambda query, rows: -rows.astype(float), 4, mix, 0.1).search(np.zeros((1, 2)))
+    assert found.rows.tolist() == [rows]
+    assert found.scores[0, 0] == pytest.approx(best)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +89,8 @@ def test_places_that_an_index_leaves_empty_come_last():
     [
         ((0,), "of 0 candidates"),
         ((3, "rank"), "unknown mix 'rank'. Did you mean 'ranks'"),
-        ((3, "weighted", 2.0), "weigh 2"),
+        ((3, "weighted", -2.0), "weigh -2"),
+        ((3, "weighted", float("nan")), "weigh nan"),
     ],
 )
 def test_what_a_cascade_cannot_be(arguments, message):
@@ -107,7 +104,7 @@ def test_hits_by_k_are_those_of_every_cascade(tables):
     hits, ceiling = hits_by_k(coarse, fine, relevant, 30)
     for k in range(1, 31):
         for q in range(Q):
-            rows = by_hand(coarse[q], fine[q], k, "fine", 0)
+            rows = by_hand(coarse[q], fine[q], k, "weighted", 0)
             assert hits[q, k - 1] == relevant[q, rows[0]]
             assert ceiling[q, k - 1] == relevant[q, rows].any()
 

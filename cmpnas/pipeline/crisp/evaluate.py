@@ -1,4 +1,4 @@
-"""The final table of a text run: coarse alone, fine alone, cascades between them; and whether the plan held."""
+"""The final table of a text run: coarse alone, fine alone, both, cascades; and whether the plan held."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.crisp.times import Work, ask, asked, milliseconds, one_thread
 from cmpnas.pipeline.stages import Say
 from cmpnas.retrieval import Scores, evaluate_scores
-from cmpnas.retrieval.cascade import cascade_table
+from cmpnas.retrieval.cascade import cascade_table, mixed
 from cmpnas.retrieval.compare import compare
 from cmpnas.retrieval.planner import plan
 
@@ -54,12 +54,15 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         own = stages.space.cost(arch).macs
         tables = {"coarse": coarse, "fine": fine}
         spent = {"coarse": own + costs.index, "fine": costs.scan}
+        if planned.weight:
+            tables["both"] = mixed(coarse, fine, weight=planned.weight)
+            spent["both"] = costs.total(own, n)
         for k in sorted({*(k for k in KS if k <= n), planned.k}):
-            tables[f"cascade {k}"] = cascade_table(coarse, fine, k)
+            tables[f"cascade {k}"] = cascade_table(coarse, fine, k, weight=planned.weight)
             spent[f"cascade {k}"] = costs.total(own, k)
         say(f"evaluate: timing {len(tables)} systems, one query and one thread at a time")
         with one_thread():
-            taken = milliseconds(parts.works() | _works(searcher, pairs.captions, tables))
+            taken = milliseconds(parts.works() | _works(searcher, pairs.captions, tables, planned.weight))
         # A machine's pace changes: what the plan expects is measured in turns with what it is held against.
         times = parts.times(taken)
         planned = replace(planned, milliseconds=times.cascade(n, planned.k), scan_milliseconds=times.scan(n))
@@ -107,7 +110,7 @@ def _paired(first: Scores, second: Scores) -> dict[str, Any]:
     return {"difference": found.difference, "interval": list(found.interval), "p_value": found.p_value}
 
 
-def _works(searcher: Searcher, captions: list[str], names: Iterable[str]) -> dict[str, Work]:
+def _works(searcher: Searcher, captions: list[str], names: Iterable[str], weight: float) -> dict[str, Work]:
     """One query to each system, text encoding included; the whole scan on fewer queries."""
     texts = asked(captions)
     works: dict[str, Work] = {}
@@ -116,6 +119,8 @@ def _works(searcher: Searcher, captions: list[str], names: Iterable[str]) -> dic
             works[name] = lambda text: searcher.index.search(searcher.encoder([text]), 10), texts
         elif name == "fine":
             works[name] = lambda text: searcher.fine.scan([text]), asked(captions, _SCANNED)
+        elif name == "both":
+            works[name] = partial(ask, searcher.cascade(len(searcher.vectors), weight)), asked(captions, _SCANNED)
         else:
-            works[name] = partial(ask, searcher.cascade(int(name.split()[1]))), texts
+            works[name] = partial(ask, searcher.cascade(int(name.split()[1]), weight)), texts
     return works

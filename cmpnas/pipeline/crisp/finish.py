@@ -101,9 +101,9 @@ class Searcher:
         vectors = indexed(stages, split, arch, pool)
         return Searcher(encoder, vectors, GalleryIndex.build(vectors), fine_session(stages, split))
 
-    def cascade(self, k: int) -> Cascade[list[str]]:
+    def cascade(self, k: int, weight: float) -> Cascade[list[str]]:
         """Both stages together."""
-        return Cascade(Encoded(self.encoder, self.index), self.fine, k)
+        return Cascade(Encoded(self.encoder, self.index), self.fine, k, weight=weight)
 
     def parts(self, captions: Sequence[str]) -> Parts:
         """What is timed, on some of ``captions``."""

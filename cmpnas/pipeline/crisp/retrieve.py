@@ -44,7 +44,7 @@ def retrieve(
     searcher = Searcher.over(stages, split, arch, network, pool)
     pairs = stages.pairs(split)
     k = min(max(k or plan["plan"]["k"], show), len(pairs))
-    found = searcher.cascade(k).search([query])
+    found = searcher.cascade(k, plan["plan"]["weight"]).search([query])
     rows, scores = found.rows[0][:show], found.scores[0][:show]
     lines = [
         {"rank": rank, "row": int(row), "name": pairs.names[row], "score": float(score)}

@@ -20,7 +20,9 @@ from cmpnas.pipeline.stages import Say
 from cmpnas.progress import track
 from cmpnas.recipe import TextRecipe
 from cmpnas.retrieval.bootstrap import interval
+from cmpnas.retrieval.cascade import mixed
 from cmpnas.retrieval.planner import hits_by_k
+from cmpnas.retrieval.weighing import learned_weight
 from cmpnas.run import TextRunFolder
 from cmpnas.search import rounds
 from cmpnas.search.controllers import make_controller
@@ -51,7 +53,7 @@ def search_text(
     run = TextRunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
     stages = TextStages(run, splits, data, say)
     with run.locked(), run.adopted():
-        RecordLog(run.records, stages.space).must_be_of(stages.supernet_key)
+        RecordLog(run.records, stages.space).must_be_of(stages.scores_key)
         _ = stages.fine
         costs = QueryCosts.of(stages, len(splits.search))
         budget = costs.encoder_budget(recipe)
@@ -118,7 +120,7 @@ class TextEvaluator:
     """Scores coarse encoders on the search split, with every number of candidates at once.
 
     The fine model's scores of all captions and pictures are computed once; a cascade of any encoder and any number of
-    candidates is then a matter of ordering.
+    candidates is then a matter of ordering, by both scores as far as the encoder's own adds to the fine one.
     """
 
     def __init__(self, stages: TextStages) -> None:
@@ -133,7 +135,8 @@ class TextEvaluator:
         """``arch`` with the supernet's weights, as record number ``n``."""
         encode = TextEncoder(self.supernet.carve(arch).eval(), self.stages.tokeniser.limited(vocabulary_of(arch)))
         table = encode(self.pairs.captions) @ self.pictures.T
-        first, _ = hits_by_k(table, self.fine, self.relevant, max(self.ks))
+        weight = learned_weight(table, self.fine, self.relevant, max(self.ks))
+        first, _ = hits_by_k(table, mixed(table, self.fine, weight=weight), self.relevant, max(self.ks))
         hits = {f"k{k}": first[:, k - 1].astype(float) for k in self.ks}
         cost = self.stages.space.cost(arch)
         scores = {name: PairScore(float(values.mean()), interval(values)) for name, values in hits.items()}

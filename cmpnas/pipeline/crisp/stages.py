@@ -108,6 +108,11 @@ class TextStages:
         made_of = recipe.coarse.model_dump(mode="json", exclude={"train"})
         return hash_of(self.fine_key, made_of, self.space.fingerprint, recipe.seed)
 
+    @cached_property
+    def scores_key(self) -> str:
+        """Of what scores encoders: the supernet, and both scores of a cascade as one."""
+        return hash_of(self.supernet_key, "weighed")
+
     def split_key(self, split: str) -> str:
         """Of some pictures of one split, or of the features that came for them."""
         pairs = self.pairs(split)

@@ -84,7 +84,7 @@ class Parts:
             "part text": lambda text: self.encoder([text]),
             "part search": lambda _: self.index.search(vector, min(_TOP, n)),
         }
-        works |= {f"part {k}": partial(ask, Cascade(first, self.fine, k)) for k in self._counts}
+        works |= {f"part {k}": partial(ask, Cascade(first, self.fine, k, weight=1.0)) for k in self._counts}
         return {name: (work, self.texts) for name, work in works.items()}
 
     def times(self, taken: Mapping[str, float]) -> Times:
