@@ -75,6 +75,32 @@ def test_the_final_table_has_every_system(run, capsys):
     assert result["plan"]["scan_hit"] == pytest.approx(by_name["both" if result["plan"]["weight"] else "fine"])
 
 
+def test_both_scores_make_the_order_and_the_records(run, capsys, monkeypatch):
+    """With all weight on the coarse score a cascade's order, and what the search scores, are the coarse model's."""
+    from cmpnas.pipeline.crisp import search
+    from cmpnas.pipeline.crisp.finish import Searcher, picked
+    from cmpnas.pipeline.crisp.stages import TextStages
+
+    stages = TextStages.of_run(run, None, print)
+    arch, network, pool, _ = picked(stages)
+    searcher, query = Searcher.over(stages, "search", arch, network, pool), "a red mug"
+    similarity = (searcher.encoder([query]) @ searcher.vectors.T)[0]
+    kept = (run / "picked.json").read_text()
+    content = json.loads(kept)
+    orders = {}
+    for weight in (0.0, 1e6):
+        content["plan"]["plan"] |= {"weight": weight, "k": 10}
+        (run / "picked.json").write_text(json.dumps(content))
+        assert main(["retrieve", str(run), query, "--split", "search", "--json"]) == 0
+        orders[weight] = [line["row"] for line in json.loads(capsys.readouterr().out)["found"]]
+    (run / "picked.json").write_text(kept)
+    assert orders[1e6] == np.argsort(-similarity, kind="stable")[:10].tolist() != orders[0.0]
+    assert sorted(orders[0.0]) == sorted(orders[1e6])
+    monkeypatch.setattr(search, "learned_weight", lambda *_: 1e6)
+    record = search.TextEvaluator(stages)(0, arch)
+    assert {score.heterogeneous for score in record.galleries.values()} == {record.homogeneous}
+
+
 def test_pictures_are_found_and_drawn(run, capsys):
     from PIL import Image
 
