@@ -33,7 +33,7 @@ from cmpnas.models.network import build_network
 from cmpnas.pipeline.crisp.finish import Searcher, picked
 from cmpnas.pipeline.crisp.search import fine_table, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
-from cmpnas.retrieval.cascade import Mix, cascade_table, mixed
+from cmpnas.retrieval.cascade import Mix, candidates, cascade_table, mixed
 from cmpnas.retrieval.compare import Comparison
 from cmpnas.retrieval.planner import hits_by_k
 from cmpnas.retrieval.weighing import learned_weight
@@ -143,10 +143,9 @@ def one(
     pairs = stages.pairs("search")
     encode = TextEncoder(network.eval(), stages.tokeniser.limited(vocabulary_of(arch)))
     coarse, right = encode(pairs.captions) @ stages.vectors(pool.eval(), "search").T, relevant(pairs)
-    fine = fine_table(stages)
-    final = mixed(coarse, fine, weight=learned_weight(coarse, fine, right, max(recipe.search.ks)))
-    first, ceiling = hits_by_k(coarse, final, right, _K)
-    values = np.stack([hits_by_k(coarse, coarse, right, 1)[0][:, 0], ceiling[:, -1], first[:, -1]]).astype(float)
+    _, near, fine, right = candidates(coarse, max(recipe.search.ks), coarse, fine_table(stages), right)
+    first = hits_by_k(mixed(near, fine, weight=learned_weight(near, fine, right)), right)
+    values = np.stack([right[:, 0], right[:, :_K].any(1), first[:, _K - 1]]).astype(float)
     write_json(path, values.tolist())
     saved.unlink()
     return values
@@ -157,7 +156,8 @@ def by_mix(coarse: np.ndarray, stages: TextStages) -> dict[str, Any]:
     fine, right = fine_table(stages), relevant(stages.pairs("search"))
     first = np.random.default_rng(0).permutation(len(coarse)) < len(coarse) // 2
     halves = [(first, ~first), (~first, first)]
-    weights = [learned_weight(coarse[own], fine[own], right[own], max(_MIXED)) for own, _ in halves]
+    near = candidates(coarse, max(_MIXED), coarse, fine, right)[1:]
+    weights = [learned_weight(*(part[own] for part in near)) for own, _ in halves]
     lines: dict[str, Any] = {}
     for k in (k for k in _MIXED if k <= coarse.shape[1]):
 

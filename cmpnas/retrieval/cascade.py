@@ -105,6 +105,19 @@ def mixed(coarse: np.ndarray, fine: np.ndarray, mix: Mix = "weighted", weight: f
     return -(places + np.arange(fine.shape[1])) / 2 - places / (4 * fine.shape[1])
 
 
+def candidates(coarse: np.ndarray, k: int, *tables: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The ``k`` best columns of each row of ``coarse``, best first: int64 ``(Q, k)``; and each table's values there.
+
+    Args:
+        coarse, tables: ``(Q, N)`` each.
+    """
+    k = min(k, coarse.shape[1])
+    rows = np.argpartition(-coarse, k - 1, axis=1)[:, :k]
+    nearest = np.argsort(-np.take_along_axis(coarse, rows, 1), axis=1, kind="stable")
+    rows = np.take_along_axis(rows, nearest, 1)
+    return rows, *(np.take_along_axis(table, rows, 1) for table in tables)
+
+
 def cascade_table(
     coarse: np.ndarray, fine: np.ndarray, k: int, mix: Mix = "weighted", weight: float = 0.0
 ) -> np.ndarray:
@@ -114,10 +127,10 @@ def cascade_table(
     """
     n = coarse.shape[1]
     order = np.argsort(-coarse, axis=1, kind="stable")
-    candidates = order[:, :k]
-    first, second = (np.take_along_axis(table, candidates, 1) for table in (coarse, fine))
+    front = order[:, :k]
+    first, second = (np.take_along_axis(table, front, 1) for table in (coarse, fine))
     again = np.argsort(-mixed(first, second, mix, weight), axis=1, kind="stable")
-    order[:, :k] = np.take_along_axis(candidates, again, 1)
+    order[:, :k] = np.take_along_axis(front, again, 1)
     final = np.empty(coarse.shape, np.float32)
     np.put_along_axis(final, order, np.arange(n, 0, -1, dtype=np.float32)[None], 1)
     return final

@@ -15,7 +15,7 @@ import numpy as np
 
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval.bootstrap import interval
-from cmpnas.retrieval.cascade import mixed
+from cmpnas.retrieval.cascade import candidates, mixed
 from cmpnas.retrieval.weighing import learned_weight
 
 _DRAWS = 4  # of half a gallery
@@ -56,28 +56,23 @@ class Times:
         return asdict(self)
 
 
-def hits_by_k(
-    coarse: np.ndarray, final: np.ndarray, relevant: np.ndarray, deepest: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of cascades of 1 to ``deepest`` candidates, which queries find what first.
+def hits_by_k(final: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of cascades of 1 to K candidates, which queries find a right picture first: bool ``(Q, K)``.
 
     Args:
-        coarse: a table of scores ``(Q, N)``; who is a candidate.
-        final: another; what orders candidates.
-        relevant: bool ``(Q, N)``.
-
-    Returns:
-        Two bool ``(Q, deepest)``: a relevant picture comes first; one is among the candidates (the ceiling). A picture
-        that is not relevant wins a tie.
+        final: scores of candidates, nearest first, ``(Q, K)``; what orders them.
+        right: bool ``(Q, K)``; a candidate that is not right wins a tie.
     """
-    deepest = min(deepest, coarse.shape[1])
-    order = np.argpartition(-coarse, deepest - 1, axis=1)[:, :deepest]
-    nearest = np.argsort(-np.take_along_axis(coarse, order, 1), axis=1, kind="stable")
-    order = np.take_along_axis(order, nearest, 1)
-    scores, right = np.take_along_axis(final, order, 1), np.take_along_axis(relevant, order, 1)
-    best_right = np.maximum.accumulate(np.where(right, scores, -np.inf), 1)
-    best_wrong = np.maximum.accumulate(np.where(right, -np.inf, scores), 1)
-    return best_right > best_wrong, np.logical_or.accumulate(right, 1)
+    best_right = np.maximum.accumulate(np.where(right, final, -np.inf), 1)
+    best_wrong = np.maximum.accumulate(np.where(right, -np.inf, final), 1)
+    hits: np.ndarray = best_right > best_wrong
+    return hits
+
+
+def scan_hits(final: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """Which queries find a right picture first among all: bool ``(Q,)``, of scores and bool ``(Q, N)``."""
+    hits: np.ndarray = np.where(relevant, final, -np.inf).max(1) > np.where(relevant, -np.inf, final).max(1)
+    return hits
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ class Measured:
     def of(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> Measured:
         """From tables of scores ``(Q, N)``, and bool ``(Q, N)``: who is right. Draws always the same halves."""
         n, rng = coarse.shape[1], np.random.default_rng(0)
-        weight = learned_weight(coarse, fine, relevant, deepest)
+        weight = learned_weight(*candidates(coarse, deepest, coarse, fine, relevant)[1:])
         final = mixed(coarse, fine, weight=weight)
         whole = _first(coarse, final, relevant, deepest)
         halves = []
@@ -174,7 +169,7 @@ def _between(hits: np.ndarray, place: float | np.ndarray) -> np.ndarray:
 
 
 def _first(coarse: np.ndarray, final: np.ndarray, relevant: np.ndarray, deepest: int) -> tuple[np.ndarray, np.ndarray]:
-    return hits_by_k(coarse, final, relevant, deepest)[0], hits_by_k(final, final, relevant, 1)[0][:, 0]
+    return hits_by_k(*candidates(coarse, deepest, final, relevant)[1:]), scan_hits(final, relevant)
 
 
 @dataclass(frozen=True)

@@ -8,27 +8,23 @@ _ITERATIONS, _RIDGE = 50, 1e-4
 _LEAST = 1e-3  # of the fine score, in spreads, where it says nothing
 
 
-def learned_weight(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> float:
+def learned_weight(coarse: np.ndarray, fine: np.ndarray, right: np.ndarray) -> float:
     """The ``weight`` of ``fine + weight * coarse`` under which right candidates are likeliest, at least 0.
 
-    A conditional logit (McFadden, 1974): of the ``deepest`` candidates of a query, each is the right one with a chance
-    of ``softmax(a fine + b coarse)``; the weight is ``b / a``. A concave problem of two numbers, solved by Newton's
+    A conditional logit (McFadden, 1974): of a query's candidates each is the right one with a chance of
+    ``softmax(a fine + b coarse)``; the weight is ``b / a``. A concave problem of two numbers, solved by Newton's
     method. Queries without a right candidate, or without a wrong one, say nothing; without any other the weight is 0.
 
     Args:
-        coarse, fine: tables of scores ``(Q, N)``.
-        relevant: bool ``(Q, N)``.
+        coarse, fine: scores of candidates, ``(Q, K)`` each.
+        right: bool ``(Q, K)``.
     """
-    deepest = min(deepest, coarse.shape[1])
-    rows = np.argpartition(-coarse, deepest - 1, axis=1)[:, :deepest]
-    right = np.take_along_axis(relevant, rows, 1)
     says = right.any(1) & ~right.all(1)
     if not says.any():
         return 0.0
-    rows, right = rows[says], right[says]
-    scores = np.stack([np.take_along_axis(table[says], rows, 1) for table in (fine, coarse)], -1).astype(np.float64)
+    scores = np.stack([fine[says], coarse[says]], -1).astype(np.float64)
     spreads = scores.std((0, 1)) + 1e-12
-    a, b = _logit(scores / spreads, right / right.sum(1, keepdims=True))
+    a, b = _logit(scores / spreads, right[says] / right[says].sum(1, keepdims=True))
     if b <= 0:
         return 0.0
     return float((b / spreads[1]) / (max(a, _LEAST * b) / spreads[0]))

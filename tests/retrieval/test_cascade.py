@@ -7,8 +7,8 @@ import pytest
 
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval import GalleryIndex
-from cmpnas.retrieval.cascade import Cascade, Encoded, cascade_table
-from cmpnas.retrieval.planner import Measured, Times, hits_by_k, plan
+from cmpnas.retrieval.cascade import Cascade, Encoded, candidates, cascade_table
+from cmpnas.retrieval.planner import Measured, Times, hits_by_k, plan, scan_hits
 
 N, Q, D = 60, 8, 6
 
@@ -101,12 +101,14 @@ def test_what_a_cascade_cannot_be(arguments, message):
 def test_hits_by_k_are_those_of_every_cascade(tables):
     coarse, fine = tables
     relevant = np.random.default_rng(2).random((Q, N)) < 0.08
-    hits, ceiling = hits_by_k(coarse, fine, relevant, 30)
+    nearest, scores, right = candidates(coarse, 30, fine, relevant)
+    assert (nearest == np.argsort(-coarse, axis=1)[:, :30]).all()
+    hits = hits_by_k(scores, right)
+    assert (scan_hits(fine, relevant) == [relevant[q, np.argmax(fine[q])] for q in range(Q)]).all()
     for k in range(1, 31):
         for q in range(Q):
             rows = by_hand(coarse[q], fine[q], k, "weighted", 0)
             assert hits[q, k - 1] == relevant[q, rows[0]]
-            assert ceiling[q, k - 1] == relevant[q, rows].any()
 
 
 TIMES = Times(text=0.5, dot=0.0001, base=1.0, fine=0.02)
@@ -204,12 +206,13 @@ def test_what_is_found_first_in_a_larger_gallery_is_foreseen(noise):
 
     measured = Measured.of(*gallery(n), 16)
     for size in (n // 2, n, more):
-        first, _ = hits_by_k(*gallery(size), measured.deepest(size))
+        coarse, fine, relevant = gallery(size)
+        first = hits_by_k(*candidates(coarse, measured.deepest(size), fine, relevant)[1:])
         foreseen = [measured.foreseen(k, size)[0] for k in range(1, measured.deepest(size) + 1)]
         assert np.diff(foreseen).min() > -0.005
         assert np.abs(np.array(foreseen) - first.mean(0)).max() < (0.06 if size == more else 0.03)
     assert (measured.curve(more) - first.mean(0)).min() > 0.075  # without foresight
     _, fine, relevant = gallery(more)
-    scan = hits_by_k(fine, fine, relevant, 1)[0].mean()
+    scan = scan_hits(fine, relevant).mean()
     assert measured.foreseen_scan(more) == pytest.approx(scan, abs=0.04)
     assert measured.scan.mean() - scan > 0.1

@@ -20,8 +20,8 @@ from cmpnas.pipeline.stages import Say
 from cmpnas.progress import track
 from cmpnas.recipe import TextRecipe
 from cmpnas.retrieval.bootstrap import interval
-from cmpnas.retrieval.cascade import mixed
-from cmpnas.retrieval.planner import hits_by_k
+from cmpnas.retrieval.cascade import candidates, mixed
+from cmpnas.retrieval.planner import hits_by_k, scan_hits
 from cmpnas.retrieval.weighing import learned_weight
 from cmpnas.run import TextRunFolder
 from cmpnas.search import rounds
@@ -135,8 +135,8 @@ class TextEvaluator:
         """``arch`` with the supernet's weights, as record number ``n``."""
         encode = TextEncoder(self.supernet.carve(arch).eval(), self.stages.tokeniser.limited(vocabulary_of(arch)))
         table = encode(self.pairs.captions) @ self.pictures.T
-        weight = learned_weight(table, self.fine, self.relevant, max(self.ks))
-        first, _ = hits_by_k(table, mixed(table, self.fine, weight=weight), self.relevant, max(self.ks))
+        _, coarse, fine, right = candidates(table, max(self.ks), table, self.fine, self.relevant)
+        first = hits_by_k(mixed(coarse, fine, weight=learned_weight(coarse, fine, right)), right)
         hits = {f"k{k}": first[:, k - 1].astype(float) for k in self.ks}
         cost = self.stages.space.cost(arch)
         scores = {name: PairScore(float(values.mean()), interval(values)) for name, values in hits.items()}
@@ -230,8 +230,7 @@ def _front(stages: TextStages, costs: QueryCosts, records: list[Record]) -> dict
     budget = stages.recipe.search.budget_mflops
     points = [(record, *point) for record in records for point in _points(record, costs, budget)]
     scores, spent = (np.array([point[column] for point in points]) for column in (1, 2))
-    first, _ = hits_by_k(table := fine_table(stages), table, relevant(stages.pairs("search")), 1)
-    scan_hit, pairs = float(first.mean()), []
+    scan_hit, pairs = float(scan_hits(fine_table(stages), relevant(stages.pairs("search"))).mean()), []
     for index in non_dominated(scores, spent):
         record, score, mflops, k = points[index]
         pairs.append(
