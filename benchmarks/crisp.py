@@ -33,10 +33,10 @@ from cmpnas.models.network import build_network
 from cmpnas.pipeline.crisp.finish import Searcher, picked
 from cmpnas.pipeline.crisp.search import fine_table, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
-from cmpnas.retrieval.cascade import Mix, candidates, cascade_table, mixed
+from cmpnas.retrieval.cascade import Mix, candidates, cascade_table
 from cmpnas.retrieval.compare import Comparison
 from cmpnas.retrieval.planner import hits_by_k
-from cmpnas.retrieval.weighing import learned_weight
+from cmpnas.retrieval.weighing import Odds
 from cmpnas.space import Arch
 from cmpnas.text.coarse import RegionPool
 from cmpnas.text.encoding import TextEncoder
@@ -144,7 +144,7 @@ def one(
     encode = TextEncoder(network.eval(), stages.tokeniser.limited(vocabulary_of(arch)))
     coarse, right = encode(pairs.captions) @ stages.vectors(pool.eval(), "search").T, relevant(pairs)
     _, near, fine, right = candidates(coarse, max(recipe.search.ks), coarse, fine_table(stages), right)
-    first = hits_by_k(mixed(near, fine, weight=learned_weight(near, fine, right)), right)
+    first = hits_by_k(Odds.learned(near, fine, right).final(near, fine), right)
     values = np.stack([right[:, 0], right[:, :_K].any(1), first[:, _K - 1]]).astype(float)
     write_json(path, values.tolist())
     saved.unlink()
@@ -157,7 +157,7 @@ def by_mix(coarse: np.ndarray, stages: TextStages) -> dict[str, Any]:
     first = np.random.default_rng(0).permutation(len(coarse)) < len(coarse) // 2
     halves = [(first, ~first), (~first, first)]
     near = candidates(coarse, max(_MIXED), coarse, fine, right)[1:]
-    weights = [learned_weight(*(part[own] for part in near)) for own, _ in halves]
+    weights = [Odds.learned(*(part[own] for part in near)).weight for own, _ in halves]
     lines: dict[str, Any] = {}
     for k in (k for k in _MIXED if k <= coarse.shape[1]):
 

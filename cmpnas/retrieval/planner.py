@@ -15,8 +15,8 @@ import numpy as np
 
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval.bootstrap import interval
-from cmpnas.retrieval.cascade import candidates, mixed
-from cmpnas.retrieval.weighing import learned_weight
+from cmpnas.retrieval.cascade import candidates
+from cmpnas.retrieval.weighing import Odds
 
 _DRAWS = 4  # of half a gallery
 
@@ -83,8 +83,9 @@ class Measured:
         cascades: ``(Q, K)``, whether a cascade of 1 to K candidates has a right picture first.
         scan: ``(Q,)``, whether both scores over the whole gallery have: what cascades come to in the end.
         cascades_of_half, scan_of_half: the same with half of the wrong pictures, 0 to 1: means over draws of them.
+        forgone: ``(K,)``, what a cascade is expected to stay below the scan (`Odds.forgone`).
         right: how many right pictures a query has, on average.
-        weight: of the coarse score beside the fine one, learned from these queries.
+        weight: of the coarse score beside the fine one.
     """
 
     n: int
@@ -92,45 +93,38 @@ class Measured:
     scan: np.ndarray
     cascades_of_half: np.ndarray
     scan_of_half: np.ndarray
+    forgone: np.ndarray
     right: float
-    weight: float = 0.0
+    weight: float
 
     @staticmethod
     def of(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> Measured:
         """From tables of scores ``(Q, N)``, and bool ``(Q, N)``: who is right. Draws always the same halves."""
         n, rng = coarse.shape[1], np.random.default_rng(0)
-        weight = learned_weight(*candidates(coarse, deepest, coarse, fine, relevant)[1:])
-        final = mixed(coarse, fine, weight=weight)
-        whole = _first(coarse, final, relevant, deepest)
+        _, near, judged, right = candidates(coarse, deepest, coarse, fine, relevant)
+        odds = Odds.learned(near, judged, right)
+        final, of_near = odds.final(coarse, fine), odds.final(near, judged)
         halves = []
         for _ in range(_DRAWS):
             gone = (rng.permutation(n) < n // 2) & ~relevant
             halves.append(_first(np.where(gone, -np.inf, coarse), np.where(gone, -np.inf, final), relevant, deepest))
-        cascades, scan = (np.mean(part, 0) for part in zip(*halves, strict=True))
-        return Measured(n, *whole, cascades, scan, float(relevant.sum(1).mean()), weight)
+        cascades_of_half, scan_of_half = (np.mean(part, 0) for part in zip(*halves, strict=True))
+        return Measured(
+            n, hits_by_k(of_near, right), scan_hits(final, relevant), cascades_of_half, scan_of_half,
+            odds.forgone(final, of_near, relevant.sum(1)), float(relevant.sum(1).mean()), odds.weight,
+        )  # fmt: skip
 
     def deepest(self, n: int) -> int:
         """How many candidates of a gallery of ``n`` this can say something of."""
         return min(n, 1 + math.floor((self.cascades.shape[1] - 1) * self._growth(n)))
 
-    def curve(self, n: int) -> np.ndarray:
-        """Shares of hits in this gallery, ``(deepest(n),)``, of what 1, 2, ... candidates are in one of ``n``.
+    def forgone_in(self, n: int) -> np.ndarray:
+        """What 1, 2, ... candidates of ``n`` are expected to stay below both scores over all: ``(deepest(n),)``.
 
         A candidate's rank among wrong pictures grows with their number: ``k`` of ``n`` are ``1 + (k - 1) (n' - 1) /
-        (n - 1)`` of ``n'``, and between two whole numbers lie the hits between theirs.
+        (n - 1)`` of ``n'``, and between two whole numbers lies what is between theirs.
         """
-        return _between(self.cascades.mean(0, keepdims=True), np.arange(self.deepest(n)) / self._growth(n))[0]
-
-    def least(self, within: float, n: int) -> int | None:
-        """The fewest candidates of ``n`` that come ``within`` the scan's share of hits, None if no number does.
-
-        More candidates come nearer to the scan, if at all: the first number at which an isotonic regression of the
-        measured differences says so. It starts after the lowest point of their running sum, less ``-within`` each (the
-        slopes of that sum's greatest convex minorant are the regression).
-        """
-        beyond = self.cascades.mean(0) - self.scan.mean() + within + 1e-12
-        k = int(np.argmin(np.concatenate([[0.0], np.cumsum(beyond)]))) + 1
-        return min(round(1 + (k - 1) * self._growth(n)), n) if k <= len(beyond) else None
+        return _between(self.forgone[None], np.arange(self.deepest(n)) / self._growth(n))[0]
 
     def foreseen(self, k: int, n: int) -> tuple[float, tuple[float, float]]:
         """Share of queries with a right picture first, by ``k`` candidates of ``n``; and its 95% interval.
@@ -213,11 +207,11 @@ def plan(
     max_milliseconds: float | None = None,
     right: float | None = None,
 ) -> Plan:
-    """The smallest number of candidates that comes as close to the whole scan as wanted, within a limit of time.
+    """The smallest number of candidates expected to come as close to the whole scan as wanted, in a limited time.
 
     Args:
         n: pictures of the gallery planned for.
-        within: how far below the whole scan's share of hits is near enough, as 0.005.
+        within: how far below the share of hits of both scores over all pictures is near enough, as 0.0025.
         max_milliseconds: a query may take.
         right: how many right pictures a query has in that gallery, on average; by default as many as where hits were
             measured. Twice the pictures of the same things are no harder.
@@ -227,19 +221,21 @@ def plan(
     """
     # A gallery as hard, in which a query has as many right pictures as where hits were measured.
     like = n if right is None else max(1, round(n * measured.right / right))
-    deepest = affordable = min(measured.deepest(like), n)
+    forgone = measured.forgone_in(like)[:n]
+    if len(forgone) == n:
+        forgone[-1] = 0  # nobody is left out
+    affordable = len(forgone)
     if max_milliseconds is not None:
-        affordable = min(deepest, math.floor((max_milliseconds - times.cascade(n, 0)) / max(times.fine, 1e-12)))
+        affordable = min(affordable, math.floor((max_milliseconds - times.cascade(n, 0)) / max(times.fine, 1e-12)))
         if affordable < 1:
             raise CmpnasError(
                 f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
-    least = measured.least(within, like)
-    k, binding = (deepest, "nothing") if least is None else (min(least, deepest), "accuracy")
-    if k > affordable:
-        # The best that time allows; of equals, the fewest.
-        k, binding = int(np.argmax(measured.curve(like)[:affordable])) + 1, "latency"
+    aim, binding = max(within, forgone[-1]), "accuracy" if forgone[-1] <= within else "nothing"
+    if forgone[affordable - 1] > aim:
+        aim, binding = forgone[affordable - 1], "latency"
+    k = int(np.argmax(forgone <= aim)) + 1  # the fewest of those as good
     hit, ends = measured.foreseen(like if k == n else k, like)  # all of a gallery are all of one as hard
     scan_hit = measured.foreseen_scan(like)
     return Plan(k, n, measured.weight, hit, ends, scan_hit, times.cascade(n, k), times.scan(n), binding)

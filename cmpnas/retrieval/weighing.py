@@ -1,33 +1,72 @@
-"""How much a first stage's score is worth beside the second's: read off answered queries, not guessed."""
+"""How likely both scores of a cascade make a picture the right one: read off answered queries, not guessed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+
+from cmpnas.retrieval.cascade import mixed
 
 _ITERATIONS, _RIDGE = 50, 1e-4
 _LEAST = 1e-3  # of the fine score, in spreads, where it says nothing
 
 
-def learned_weight(coarse: np.ndarray, fine: np.ndarray, right: np.ndarray) -> float:
-    """The ``weight`` of ``fine + weight * coarse`` under which right candidates are likeliest, at least 0.
+@dataclass(frozen=True)
+class Odds:
+    """A picture is the one that is meant with a chance of ``softmax(scale * (fine + weight * coarse))``.
 
-    A conditional logit (McFadden, 1974): of a query's candidates each is the right one with a chance of
-    ``softmax(a fine + b coarse)``; the weight is ``b / a``. A concave problem of two numbers, solved by Newton's
-    method. Queries without a right candidate, or without a wrong one, say nothing; without any other the weight is 0.
-
-    Args:
-        coarse, fine: scores of candidates, ``(Q, K)`` each.
-        right: bool ``(Q, K)``.
+    Attributes:
+        scale: of the final score, at least 0.
+        weight: of the coarse score beside the fine one, at least 0.
     """
-    says = right.any(1) & ~right.all(1)
-    if not says.any():
-        return 0.0
-    scores = np.stack([fine[says], coarse[says]], -1).astype(np.float64)
-    spreads = scores.std((0, 1)) + 1e-12
-    a, b = _logit(scores / spreads, right[says] / right[says].sum(1, keepdims=True))
-    if b <= 0:
-        return 0.0
-    return float((b / spreads[1]) / (max(a, _LEAST * b) / spreads[0]))
+
+    scale: float
+    weight: float
+
+    @staticmethod
+    def learned(coarse: np.ndarray, fine: np.ndarray, right: np.ndarray) -> Odds:
+        """Those under which right candidates are likeliest: a conditional logit (McFadden, 1974).
+
+        A concave problem of two numbers, solved by Newton's method. Queries without a right candidate, or without a
+        wrong one, say nothing; without any other all candidates are equally likely.
+
+        Args:
+            coarse, fine: scores of candidates, ``(Q, K)`` each.
+            right: bool ``(Q, K)``.
+        """
+        says = right.any(1) & ~right.all(1)
+        if not says.any():
+            return Odds(0.0, 0.0)
+        scores = np.stack([fine[says], coarse[says]], -1).astype(np.float64)
+        spreads = scores.std((0, 1)) + 1e-12
+        scores, wanted = scores / spreads, right[says] / right[says].sum(1, keepdims=True)
+        of_fine, of_coarse = _logit(scores, wanted)
+        if of_coarse <= 0:
+            return Odds(max(float(_logit(scores[..., :1], wanted)[0] / spreads[0]), 0.0), 0.0)
+        scale = max(of_fine, _LEAST * of_coarse) / spreads[0]
+        return Odds(float(scale), float(of_coarse / spreads[1] / scale))
+
+    def final(self, coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
+        """Both scores as one, of any shape."""
+        return mixed(coarse, fine, weight=self.weight)
+
+    def forgone(self, final: np.ndarray, candidates: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """The share of hits that cascades of 1 to K candidates are expected to forgo, ``(K,)``: never less of fewer.
+
+        A cascade misses what the best picture of all is likelier to be right than the best candidate. Chances vary
+        less than hits do: what answered queries say of two numbers tells more of a few hits than counting them.
+
+        Args:
+            final: of the whole gallery, ``(Q, N)``.
+            candidates: the same of candidates, nearest first, ``(Q, K)``.
+            right: how many pictures of the gallery are right, ``(Q,)``.
+        """
+        best = final.max(1, keepdims=True)
+        chances = (right / np.exp(self.scale * (final - best)).sum(1))[:, None]
+        of_cascades = chances * np.exp(self.scale * (np.maximum.accumulate(candidates, 1) - best))
+        forgone: np.ndarray = (np.minimum(chances, 1) - np.minimum(of_cascades, 1)).mean(0)
+        return forgone
 
 
 def _logit(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:

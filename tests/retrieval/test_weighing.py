@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmpnas.retrieval.cascade import candidates, mixed
-from cmpnas.retrieval.planner import Measured, hits_by_k
-from cmpnas.retrieval.weighing import learned_weight
+from cmpnas.retrieval.cascade import candidates
+from cmpnas.retrieval.planner import Measured, hits_by_k, plan, scan_hits
+from cmpnas.retrieval.weighing import Odds
 
 Q, N = 3000, 40
 
@@ -24,7 +24,9 @@ def chosen(a: float, b: float, several: bool = False) -> tuple[np.ndarray, np.nd
 
 @pytest.mark.parametrize(("a", "b"), [(0.4, 8.0), (1.0, 1.0), (0.05, 12.0)])
 def test_how_choices_were_made_is_found_out(a, b):
-    assert learned_weight(*chosen(a, b)) == pytest.approx(b / a, rel=0.15, abs=0.5)
+    odds = Odds.learned(*chosen(a, b))
+    assert odds.scale == pytest.approx(a, rel=0.1)
+    assert odds.weight == pytest.approx(b / a, rel=0.15, abs=0.5)
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -43,38 +45,87 @@ def test_no_other_weight_makes_right_pictures_likelier(several):
 
     best = optimize.minimize(unlikely, [0.1, 1.0], method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-6}).x
     some = says[:400] + [row for row in range(Q) if r[row].sum() in (0, 12)]  # these say nothing
-    found = learned_weight(c[some], f[some], r[some])
-    assert found == pytest.approx(best[1] / best[0], rel=0.02)
+    found = Odds.learned(c[some], f[some], r[some])
+    assert (found.scale, found.weight) == pytest.approx((best[0], best[1] / best[0]), rel=0.02)
 
 
 def test_units_of_either_score_do_not_matter():
     coarse, fine, right = chosen(0.4, 8.0)
-    weight = learned_weight(coarse, fine, right)
-    assert learned_weight(3 * coarse, fine, right) == pytest.approx(weight / 3, rel=1e-3)
-    assert learned_weight(coarse - 7, 100 * fine + 5, right) == pytest.approx(100 * weight, rel=1e-3)
+    odds = Odds.learned(coarse, fine, right)
+    assert Odds.learned(3 * coarse, fine, right).weight == pytest.approx(odds.weight / 3, rel=1e-3)
+    other = Odds.learned(coarse - 7, 100 * fine + 5, right)
+    assert (other.scale, other.weight) == pytest.approx((odds.scale / 100, odds.weight * 100), rel=1e-3)
 
 
 def test_a_coarse_score_that_misleads_or_says_nothing_weighs_nothing():
     coarse, fine, right = chosen(0.4, -2.0)
-    assert learned_weight(coarse, fine, right) == 0
-    assert learned_weight(coarse, fine, np.zeros_like(right)) == 0
-    assert learned_weight(coarse, fine, np.ones_like(right)) == 0
+    odds = Odds.learned(coarse, fine, right)
+    assert odds.weight == 0
+    assert odds.scale == pytest.approx(Odds.learned(0 * coarse, fine, right).scale, rel=1e-3)
+    assert odds.scale > 0.2
+    assert Odds.learned(coarse, fine, np.zeros_like(right)) == Odds(0, 0)
+    assert Odds.learned(coarse, fine, np.ones_like(right)) == Odds(0, 0)
 
 
 def test_a_fine_score_that_says_nothing_leaves_the_order_to_the_coarse_one():
     coarse, fine, right = chosen(-0.2, 25.0)
-    order = mixed(coarse, fine, weight=learned_weight(coarse, fine, right)).argmax(1)
+    order = Odds.learned(coarse, fine, right).final(coarse, fine).argmax(1)
     assert np.mean(order == coarse.argmax(1)) > 0.98
     perfect = np.where(right, 1.0, 0.0)  # nothing is left to learn, and no step too far
-    assert learned_weight(coarse, perfect, right) < 1
+    assert Odds.learned(coarse, perfect, right).weight < 1
 
 
 def test_plans_are_made_of_both_scores():
     coarse, fine, right = chosen(0.4, 8.0)
     measured = Measured.of(coarse, fine, right, 10)
-    assert measured.weight == learned_weight(*candidates(coarse, 10, coarse, fine, right)[1:]) > 10
+    assert measured.weight == Odds.learned(*candidates(coarse, 10, coarse, fine, right)[1:]).weight > 10
     both = fine + measured.weight * coarse
     assert measured.cascades.tolist() == hits_by_k(*candidates(coarse, 10, both, right)[1:]).tolist()
     assert measured.scan.tolist() == np.take_along_axis(right, both.argmax(1)[:, None], 1)[:, 0].tolist()
     alone = np.take_along_axis(right, fine.argmax(1)[:, None], 1)
     assert measured.scan.mean() > alone.mean() + 0.05
+
+
+def forgone_by_hand(odds: Odds, coarse: np.ndarray, fine: np.ndarray, right: np.ndarray) -> list[float]:
+    """Chances of the best of all less those of the best candidate, query by query."""
+    total = np.zeros(coarse.shape[1])
+    for c, f, r in zip(coarse.astype(float), fine.astype(float), right, strict=True):
+        final = odds.scale * (f + odds.weight * c)
+        chances = np.minimum(r.sum() * np.exp(final) / np.exp(final).sum(), 1)
+        nearest = np.argsort(-c)
+        total += [chances.max() - chances[nearest[: k + 1]].max() for k in range(len(c))]
+    return list(total / len(coarse))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_what_is_forgone_is_what_chances_say(several):
+    coarse, fine, right = (table[:50] for table in chosen(0.2, 4.0, several))
+    odds = Odds.learned(coarse, fine, right)
+    final = odds.final(coarse, fine)
+    found = odds.forgone(final, candidates(coarse, N, final)[1], right.sum(1))
+    assert found == pytest.approx(forgone_by_hand(odds, coarse, fine, right), abs=1e-5)
+    assert (np.diff(found) <= 1e-7).all()
+    assert found[-1] == 0
+
+
+def test_few_queries_say_what_is_forgone_better_than_they_count_it():
+    """300 queries at a time, against what 3,000 count: the error of chances, and of hits."""
+    coarse, fine, right = chosen(0.4, 8.0)
+    counted = Measured.of(coarse, fine, right, N)
+    truth = counted.scan.mean() - counted.cascades.mean(0)
+    assert counted.forgone == pytest.approx(truth, abs=0.01)
+    errors = []
+    for own in np.split(np.arange(Q), 10):
+        few = Measured.of(coarse[own], fine[own], right[own], N)
+        errors.append([few.forgone - truth, few.scan.mean() - few.cascades.mean(0) - truth])
+    of_chances, of_hits = (np.square(errors).mean(0) ** 0.5)[:, :12].mean(1)
+    assert of_chances < 0.7 * of_hits
+
+
+def test_where_the_fine_model_knows_nothing_one_candidate_is_planned():
+    from cmpnas.retrieval.planner import Times
+
+    coarse, fine, right = chosen(-0.2, 25.0)
+    found = plan(Measured.of(coarse, fine, right, N), Times(1, 0, 1, 1), N, within=0.005)
+    assert found.k == 1
+    assert scan_hits(fine, right).mean() < found.hit

@@ -20,9 +20,9 @@ from cmpnas.pipeline.stages import Say
 from cmpnas.progress import track
 from cmpnas.recipe import TextRecipe
 from cmpnas.retrieval.bootstrap import interval
-from cmpnas.retrieval.cascade import candidates, mixed
+from cmpnas.retrieval.cascade import candidates
 from cmpnas.retrieval.planner import hits_by_k, scan_hits
-from cmpnas.retrieval.weighing import learned_weight
+from cmpnas.retrieval.weighing import Odds
 from cmpnas.run import TextRunFolder
 from cmpnas.search import rounds
 from cmpnas.search.controllers import make_controller
@@ -136,7 +136,7 @@ class TextEvaluator:
         encode = TextEncoder(self.supernet.carve(arch).eval(), self.stages.tokeniser.limited(vocabulary_of(arch)))
         table = encode(self.pairs.captions) @ self.pictures.T
         _, coarse, fine, right = candidates(table, max(self.ks), table, self.fine, self.relevant)
-        first = hits_by_k(mixed(coarse, fine, weight=learned_weight(coarse, fine, right)), right)
+        first = hits_by_k(Odds.learned(coarse, fine, right).final(coarse, fine), right)
         hits = {f"k{k}": first[:, k - 1].astype(float) for k in self.ks}
         cost = self.stages.space.cost(arch)
         scores = {name: PairScore(float(values.mean()), interval(values)) for name, values in hits.items()}
