@@ -12,7 +12,9 @@ cheaper where there is a choice; not in a space without transformers). Where pic
 trained stays in RUN/ablation and is not trained again.
 
 Then the finished encoder's cascades by three mixes of both scores: the fine one alone, the coarse one weighed beside it
-(learned from one half of the queries, measured on the other), and mean ranks.
+(learned from one half of the queries, measured on the other), and mean ranks. And how well few queries plan: the number
+of candidates that comes within half or a quarter of a point by chances, as planned, and by counting hits; how often
+that is more than half a point below the scan, by all queries of the split.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from cmpnas.pipeline.crisp.search import fine_table, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.retrieval.cascade import Mix, candidates, cascade_table
 from cmpnas.retrieval.compare import Comparison
-from cmpnas.retrieval.planner import hits_by_k
+from cmpnas.retrieval.planner import Measured, hits_by_k
 from cmpnas.retrieval.weighing import Odds
 from cmpnas.space import Arch
 from cmpnas.text.coarse import RegionPool
@@ -44,6 +46,7 @@ from cmpnas.text.settings import CoarseLoss, CoarseSettings
 from cmpnas.text.train import CoarseTraining, vocabulary_of
 
 _K, _MIXED = 10, (5, 10, 20, 50, 100)
+_FEW, _DRAWS, _DEEPEST = (250, 1000), 50, 400
 _MEASURES = ("coarse hit@1", f"coarse hit@{_K}", f"cascade {_K} hit@1")
 
 
@@ -81,7 +84,8 @@ def main(
                 f"points [{100 * low:+.2f}, {100 * high:+.2f}]"
             )
     searcher = Searcher.over(stages, "search", arch, network, pool)
-    mixes = by_mix(searcher.encoder(stages.pairs("search").captions) @ searcher.vectors.T, stages)
+    table = searcher.encoder(stages.pairs("search").captions) @ searcher.vectors.T
+    mixes = by_mix(table, stages)
     for k, line in mixes.items():
         parts = [
             f"{name} {one['value']:.4f} ({100 * one['difference']:+.2f} [{100 * one['interval'][0]:+.2f}, "
@@ -89,8 +93,15 @@ def main(
             for name, one in line.items()
         ]
         typer.echo(f"cascade {k:5s} {'  '.join(parts)}")
+    plans = by_few(table, stages)
+    for line in plans:
+        typer.echo(
+            f"{line['queries']:5d} queries, {100 * line['within']:.2f} points by {line['by']:7s} k {line['k'][1]:3.0f} "
+            f"[{line['k'][0]:.0f}, {line['k'][2]:.0f}]   too few in {line['too_few']:.2f} of {_DRAWS}"
+        )
     if out is not None:
-        write_json(out, {"run": str(run), "seeds": seeds, "epochs": epochs, "variants": result, "mixes": mixes})
+        made_by = {"run": str(run), "seeds": seeds, "epochs": epochs}
+        write_json(out, {**made_by, "variants": result, "mixes": mixes, "plans": plans})
 
 
 def with_pool(stages: TextStages, arch: Arch, pool: str) -> Arch:
@@ -172,6 +183,29 @@ def by_mix(coarse: np.ndarray, stages: TextStages) -> dict[str, Any]:
             name: against(values, alone)
             for name, values in (("fine", alone), ("weighed", weighed), ("ranks", hits(slice(None), mix="ranks")))
         }
+    return lines
+
+
+def by_few(coarse: np.ndarray, stages: TextStages) -> list[dict[str, Any]]:
+    """How many candidates some of the queries plan, ``k`` (tenth percentile, median, ninetieth), by two estimates."""
+    fine, right = fine_table(stages), relevant(stages.pairs("search"))
+    every, rng = Measured.of(coarse, fine, right, _DEEPEST), np.random.default_rng(0)
+    truth, lines = every.scan.mean() - every.cascades.mean(0), []
+    for queries in (size for size in _FEW if 2 * size <= len(coarse)):
+        lost = []
+        for _ in range(_DRAWS):
+            own = rng.choice(len(coarse), queries, replace=False)
+            few = Measured.of(coarse[own], fine[own], right[own], _DEEPEST)
+            lost.append((few.forgone, few.scan.mean() - few.cascades.mean(0)))
+        for within in (0.005, 0.0025):
+            for by, curves in zip(("chances", "hits"), zip(*lost, strict=True), strict=True):
+                ks = np.array([np.argmax(curve <= max(within, curve.min())) + 1 for curve in curves])
+                lines.append(
+                    {
+                        "queries": queries, "within": within, "by": by, "k": np.quantile(ks, [0.1, 0.5, 0.9]).tolist(),
+                        "too_few": float(np.mean(truth[ks - 1] > 0.005)),
+                    }
+                )  # fmt: skip
     return lines
 
 

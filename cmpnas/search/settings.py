@@ -111,10 +111,10 @@ class TextSearchSettings(ControllerSettings):
     """The search of a text recipe: ``budget_mflops`` is of a whole query, candidates included.
 
     An encoder is judged with each number of candidates in ``ks``. The number that a run works with is planned once the
-    encoder is finished: the smallest expected to stay ``within`` that far of what both models find in the whole gallery,
-    and to take no more than ``budget_latency_ms``, of which one thread counts. (A quarter of a point, so that half a
-    point holds on other queries.) ``queries`` limits how many captions of a split ask, spread over all: the fine model
-    looks at the whole gallery for each.
+    encoder is finished: the smallest expected to stay no more than ``within`` below what both models find in the whole
+    gallery, and to take no more than ``budget_latency_ms``, of which one thread counts. (A quarter of a point, so that
+    half a point holds on other queries.) ``queries`` limits how many captions of a split ask, spread over all: the fine
+    model looks at the whole gallery for each.
     """
 
     ks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (5, 10, 20, 50, 100)
