@@ -111,7 +111,7 @@ class Measured:
         cascades_of_half, scan_of_half = (np.mean(part, 0) for part in zip(*halves, strict=True))
         return Measured(
             n, hits_by_k(of_near, right), scan_hits(final, relevant), cascades_of_half, scan_of_half,
-            odds.forgone(final, of_near, relevant.sum(1)), float(relevant.sum(1).mean()), odds.weight,
+            odds.forgone(final, of_near, relevant.sum(1)).mean(0), float(relevant.sum(1).mean()), odds.weight,
         )  # fmt: skip
 
     def deepest(self, n: int) -> int:

@@ -52,7 +52,7 @@ class Odds:
         return mixed(coarse, fine, weight=self.weight)
 
     def forgone(self, final: np.ndarray, candidates: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """The share of hits that cascades of 1 to K candidates are expected to forgo, ``(K,)``: never less of fewer.
+        """What cascades of 1 to K candidates are expected to forgo of each query's hit, ``(Q, K)``: of fewer no less.
 
         A cascade misses what the best picture of all is likelier to be right than the best candidate. Chances vary
         less than hits do: what answered queries say of two numbers tells more of a few hits than counting them.
@@ -65,7 +65,7 @@ class Odds:
         best = final.max(1, keepdims=True)
         chances = (right / np.exp(self.scale * (final - best)).sum(1))[:, None]
         of_cascades = chances * np.exp(self.scale * (np.maximum.accumulate(candidates, 1) - best))
-        forgone: np.ndarray = (np.minimum(chances, 1) - np.minimum(of_cascades, 1)).mean(0)
+        forgone: np.ndarray = np.minimum(chances, 1) - np.minimum(of_cascades, 1)
         return forgone
 
 

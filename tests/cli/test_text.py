@@ -41,7 +41,11 @@ def test_a_search_leaves_a_front_of_encoders_and_numbers_of_candidates(run):
     assert spent == sorted(spent)
     assert scores == sorted(scores)
     assert all(pair["k"] in (2, 5, 10) for pair in front["pairs"])
-    assert len((run / "records.jsonl").read_text().splitlines()) == 8
+    records = [json.loads(line)["galleries"] for line in (run / "records.jsonl").read_text().splitlines()]
+    assert len(records) == 8
+    for by_k in records:  # more candidates are never expected to find less
+        assert by_k["k2"]["heterogeneous"] <= by_k["k5"]["heterogeneous"] <= by_k["k10"]["heterogeneous"]
+    assert any(by_k["k2"]["heterogeneous"] < by_k["k10"]["heterogeneous"] for by_k in records)
 
 
 def test_a_repeated_search_changes_nothing(run, capsys):

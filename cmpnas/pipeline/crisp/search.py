@@ -21,7 +21,7 @@ from cmpnas.progress import track
 from cmpnas.recipe import TextRecipe
 from cmpnas.retrieval.bootstrap import interval
 from cmpnas.retrieval.cascade import candidates
-from cmpnas.retrieval.planner import hits_by_k, scan_hits
+from cmpnas.retrieval.planner import scan_hits
 from cmpnas.retrieval.weighing import Odds
 from cmpnas.run import TextRunFolder
 from cmpnas.search import rounds
@@ -120,7 +120,9 @@ class TextEvaluator:
     """Scores coarse encoders on the search split, with every number of candidates at once.
 
     The fine model's scores of all captions and pictures are computed once; a cascade of any encoder and any number of
-    candidates is then a matter of ordering, by both scores as far as the encoder's own adds to the fine one.
+    candidates is then a matter of ordering, by both scores as far as the encoder's own adds to the fine one. Its score
+    is the share of queries that find a right picture first: counted among all pictures, less what so few candidates are
+    expected to forgo (`Odds.forgone`), for single hits are mostly luck where captions are few.
     """
 
     def __init__(self, stages: TextStages) -> None:
@@ -136,11 +138,14 @@ class TextEvaluator:
         encode = TextEncoder(self.supernet.carve(arch).eval(), self.stages.tokeniser.limited(vocabulary_of(arch)))
         table = encode(self.pairs.captions) @ self.pictures.T
         _, coarse, fine, right = candidates(table, max(self.ks), table, self.fine, self.relevant)
-        first = hits_by_k(Odds.learned(coarse, fine, right).final(coarse, fine), right)
-        hits = {f"k{k}": first[:, k - 1].astype(float) for k in self.ks}
+        odds = Odds.learned(coarse, fine, right)
+        final = odds.final(table, self.fine)
+        forgone = odds.forgone(final, odds.final(coarse, fine), self.relevant.sum(1))
+        expected = scan_hits(final, self.relevant)[:, None] - forgone
+        hits = {f"k{k}": expected[:, k - 1] for k in self.ks}
         cost = self.stages.space.cost(arch)
         scores = {name: PairScore(float(values.mean()), interval(values)) for name, values in hits.items()}
-        return Record(n, arch, cost.mflops, cost.params_m, scores, float(first[:, 0].mean()))
+        return Record(n, arch, cost.mflops, cost.params_m, scores, float(right[:, 0].mean()))
 
 
 def relevant(pairs: Captioned) -> np.ndarray:

@@ -110,8 +110,8 @@ class TextStages:
 
     @cached_property
     def scores_key(self) -> str:
-        """Of what scores encoders: the supernet, and both scores of a cascade as one."""
-        return hash_of(self.supernet_key, "weighed")
+        """Of what scores encoders: the supernet, and the odds that a cascade is judged by."""
+        return hash_of(self.supernet_key, "odds")
 
     def split_key(self, split: str) -> str:
         """Of some pictures of one split, or of the features that came for them."""
