@@ -37,7 +37,7 @@ from cmpnas.pipeline.crisp.search import fine_table, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.retrieval.cascade import Mix, candidates, cascade_table
 from cmpnas.retrieval.compare import Comparison
-from cmpnas.retrieval.planner import Measured, hits_by_k
+from cmpnas.retrieval.planner import Measured, scan_hits
 from cmpnas.retrieval.weighing import Odds
 from cmpnas.space import Arch
 from cmpnas.text.coarse import RegionPool
@@ -84,7 +84,7 @@ def main(
                 f"points [{100 * low:+.2f}, {100 * high:+.2f}]"
             )
     searcher = Searcher.over(stages, "search", arch, network, pool)
-    table = searcher.encoder(stages.pairs("search").captions) @ searcher.vectors.T
+    table = searcher.table(stages.pairs("search").captions)
     mixes = by_mix(table, stages)
     for k, line in mixes.items():
         parts = [
@@ -189,14 +189,14 @@ def by_mix(coarse: np.ndarray, stages: TextStages) -> dict[str, Any]:
 def by_few(coarse: np.ndarray, stages: TextStages) -> list[dict[str, Any]]:
     """How many candidates some of the queries plan, ``k`` (tenth percentile, median, ninetieth), by two estimates."""
     fine, right = fine_table(stages), relevant(stages.pairs("search"))
-    every, rng = Measured.of(coarse, fine, right, _DEEPEST), np.random.default_rng(0)
-    truth, lines = every.scan.mean() - every.cascades.mean(0), []
+    rng, truth = np.random.default_rng(0), counted(coarse, fine, right)
+    lines = []
     for queries in (size for size in _FEW if 2 * size <= len(coarse)):
         lost = []
         for _ in range(_DRAWS):
             own = rng.choice(len(coarse), queries, replace=False)
             few = Measured.of(coarse[own], fine[own], right[own], _DEEPEST)
-            lost.append((few.forgone, few.scan.mean() - few.cascades.mean(0)))
+            lost.append((few.forgone, counted(coarse[own], fine[own], right[own])))
         for within in (0.005, 0.0025):
             for by, curves in zip(("chances", "hits"), zip(*lost, strict=True), strict=True):
                 ks = np.array([np.argmax(curve <= max(within, curve.min())) + 1 for curve in curves])
@@ -207,6 +207,23 @@ def by_few(coarse: np.ndarray, stages: TextStages) -> list[dict[str, Any]]:
                     }
                 )  # fmt: skip
     return lines
+
+
+def hits_by_k(final: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of cascades of 1 to K candidates, which queries find a right picture first: bool ``(Q, K)``, by their scores."""
+    best_right = np.maximum.accumulate(np.where(right, final, -np.inf), 1)
+    best_wrong = np.maximum.accumulate(np.where(right, -np.inf, final), 1)
+    hits: np.ndarray = best_right > best_wrong
+    return hits
+
+
+def counted(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """The share of hits of both scores over all pictures less those of cascades: ``(K,)``."""
+    _, near, judged, right = candidates(coarse, _DEEPEST, coarse, fine, relevant)
+    odds = Odds.learned(near, judged, right)
+    whole = scan_hits(odds.final(coarse, fine), relevant).mean()
+    lost: np.ndarray = whole - hits_by_k(odds.final(near, judged), right).mean(0)
+    return lost
 
 
 def against(own: np.ndarray, other: np.ndarray) -> dict[str, Any]:

@@ -56,42 +56,27 @@ class Times:
         return asdict(self)
 
 
-def hits_by_k(final: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Of cascades of 1 to K candidates, which queries find a right picture first: bool ``(Q, K)``.
-
-    Args:
-        final: scores of candidates, nearest first, ``(Q, K)``; what orders them.
-        right: bool ``(Q, K)``; a candidate that is not right wins a tie.
-    """
-    best_right = np.maximum.accumulate(np.where(right, final, -np.inf), 1)
-    best_wrong = np.maximum.accumulate(np.where(right, -np.inf, final), 1)
-    hits: np.ndarray = best_right > best_wrong
-    return hits
-
-
 def scan_hits(final: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Which queries find a right picture first among all: bool ``(Q,)``, of scores and bool ``(Q, N)``."""
+    """Which queries find a right picture first among all: bool ``(Q,)``, of scores and bool ``(Q, N)``; a picture that
+    is not right wins a tie."""
     hits: np.ndarray = np.where(relevant, final, -np.inf).max(1) > np.where(relevant, -np.inf, final).max(1)
     return hits
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Which queries find what first, in a gallery of ``n`` pictures and in one with half of those that are wrong.
+    """What is found first in a gallery of ``n`` pictures, and in one with half of those that are wrong.
 
     Attributes:
-        cascades: ``(Q, K)``, whether a cascade of 1 to K candidates has a right picture first.
-        scan: ``(Q,)``, whether both scores over the whole gallery have: what cascades come to in the end.
-        cascades_of_half, scan_of_half: the same with half of the wrong pictures, 0 to 1: means over draws of them.
-        forgone: ``(K,)``, what a cascade is expected to stay below the scan (`Odds.forgone`).
+        scan: ``(Q,)``, whether both scores over the whole gallery find a right picture first.
+        scan_of_half: the same with half of the wrong pictures, 0 to 1: means over draws of them.
+        forgone: ``(K,)``, the share of these hits that cascades of 1 to K candidates are expected to miss.
         right: how many right pictures a query has, on average.
         weight: of the coarse score beside the fine one.
     """
 
     n: int
-    cascades: np.ndarray
     scan: np.ndarray
-    cascades_of_half: np.ndarray
     scan_of_half: np.ndarray
     forgone: np.ndarray
     right: float
@@ -100,70 +85,50 @@ class Measured:
     @staticmethod
     def of(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> Measured:
         """From tables of scores ``(Q, N)``, and bool ``(Q, N)``: who is right. Draws always the same halves."""
-        n, rng = coarse.shape[1], np.random.default_rng(0)
-        _, near, judged, right = candidates(coarse, deepest, coarse, fine, relevant)
-        odds = Odds.learned(near, judged, right)
-        final, of_near = odds.final(coarse, fine), odds.final(near, judged)
-        halves = []
-        for _ in range(_DRAWS):
-            gone = (rng.permutation(n) < n // 2) & ~relevant
-            halves.append(_first(np.where(gone, -np.inf, coarse), np.where(gone, -np.inf, final), relevant, deepest))
-        cascades_of_half, scan_of_half = (np.mean(part, 0) for part in zip(*halves, strict=True))
-        return Measured(
-            n, hits_by_k(of_near, right), scan_hits(final, relevant), cascades_of_half, scan_of_half,
-            odds.forgone(final, of_near, relevant.sum(1)).mean(0), float(relevant.sum(1).mean()), odds.weight,
-        )  # fmt: skip
-
-    def deepest(self, n: int) -> int:
-        """How many candidates of a gallery of ``n`` this can say something of."""
-        return min(n, 1 + math.floor((self.cascades.shape[1] - 1) * self._growth(n)))
+        n, rng, right = coarse.shape[1], np.random.default_rng(0), relevant.sum(1)
+        _, *near = candidates(coarse, deepest, coarse, fine, relevant)
+        odds = Odds.learned(*near)
+        final = odds.final(coarse, fine)
+        gone = [(rng.permutation(n) < n // 2) & ~relevant for _ in range(_DRAWS)]
+        scan = scan_hits(final, relevant)
+        halves = np.mean([scan_hits(np.where(out, -np.inf, final), relevant) for out in gone], 0)
+        forgone = odds.forgone(final, odds.final(*near[:2]), right).mean(0)
+        return Measured(n, scan, halves, forgone, float(right.mean()), odds.weight)
 
     def forgone_in(self, n: int) -> np.ndarray:
-        """What 1, 2, ... candidates of ``n`` are expected to stay below both scores over all: ``(deepest(n),)``.
+        """What 1, 2, ... candidates of ``n`` are expected to forgo, for as many as this can say something of.
 
         A candidate's rank among wrong pictures grows with their number: ``k`` of ``n`` are ``1 + (k - 1) (n' - 1) /
-        (n - 1)`` of ``n'``, and between two whole numbers lies what is between theirs.
+        (n - 1)`` of ``n'``, and between two whole numbers lies what is between theirs. Of rarer hits less is forgone.
         """
-        return _between(self.forgone[None], np.arange(self.deepest(n)) / self._growth(n))[0]
+        growth = (n - 1) / (self.n - 1) if n > 1 and self.n > 1 else 1.0
+        places = np.arange(min(n, 1 + math.floor((len(self.forgone) - 1) * growth + 1e-9))) / growth
+        return self._kept(n) * np.interp(places, np.arange(len(self.forgone)), self.forgone)
 
-    def foreseen(self, k: int, n: int) -> tuple[float, tuple[float, float]]:
-        """Share of queries with a right picture first, by ``k`` candidates of ``n``; and its 95% interval.
+    def found_in(self, n: int) -> tuple[float, tuple[float, float]]:
+        """The share of hits of both scores over all of ``n`` pictures, and its 95% interval.
 
         It is rarer among more wrong pictures: each doubling costs as much, in log odds, as the last one did. The
         interval is of the queries measured, moved with the share; it knows nothing of errors of that law.
         """
-        place = (k - 1) / self._growth(n)
-        own = _between(self.cascades, place)
-        cost = self._cost(n, own, _between(self.cascades_of_half, place / 2))
-        low, high = interval(own)
-        return _moved(own.mean(), cost), (_moved(low, cost), _moved(high, cost))
+        low, high = interval(self.scan.astype(float))
+        return self._moved(self.scan.mean(), n), (self._moved(low, n), self._moved(high, n))
 
-    def foreseen_scan(self, n: int) -> float:
-        """The same of both scores over all of ``n`` pictures."""
-        return _moved(self.scan.mean(), self._cost(n, self.scan, self.scan_of_half))
+    def _kept(self, n: int) -> float:
+        """The share of hits in a gallery of ``n`` over that in this one."""
+        found = self.scan.mean()
+        return self._moved(found, n) / found if found else 1.0
 
-    def _cost(self, n: int, whole: np.ndarray, half: np.ndarray) -> float:
-        """What a gallery of ``n`` takes from the log odds of hits, ``whole`` here and ``half`` in half of it."""
-        least = 0.5 / len(whole)  # a share of none or all has no odds
-        before, after = (_log_odds(min(max(part.mean(), least), 1 - least)) for part in (half, whole))
-        return math.log2(n / self.n) * max(before - after, 0.0)
-
-    def _growth(self, n: int) -> float:
-        return (n - 1) / (self.n - 1) if n > 1 and self.n > 1 else 1.0
+    def _moved(self, share: float, n: int) -> float:
+        """A share of hits in this gallery, in one of ``n``; none and all have no odds and stay."""
+        least = 0.5 / len(self.scan)
+        before, after = (_log_odds(min(max(part.mean(), least), 1 - least)) for part in (self.scan_of_half, self.scan))
+        cost = math.log2(n / self.n) * max(before - after, 0.0)
+        return 1 / (1 + math.exp(cost - _log_odds(share))) if cost and 0 < share < 1 else float(share)
 
 
-def _between(hits: np.ndarray, place: float | np.ndarray) -> np.ndarray:
-    """Columns of hits ``(Q, K)`` by place, the first's is 0; interpolated where a place is not whole."""
-    place = np.clip(place, 0, hits.shape[1] - 1)
-    low = np.floor(place + 1e-9).astype(int)
-    share = np.maximum(place - low, 0)
-    high = np.minimum(low + 1, hits.shape[1] - 1)
-    between: np.ndarray = (1 - share) * hits[:, low] + share * hits[:, high]
-    return between
-
-
-def _first(coarse: np.ndarray, final: np.ndarray, relevant: np.ndarray, deepest: int) -> tuple[np.ndarray, np.ndarray]:
-    return hits_by_k(*candidates(coarse, deepest, final, relevant)[1:]), scan_hits(final, relevant)
+def _log_odds(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
 @dataclass(frozen=True)
@@ -172,7 +137,7 @@ class Plan:
 
     Attributes:
         weight: of the coarse score beside the fine one.
-        hit: expected share of queries whose first picture is right, and its 95% interval (`Measured.foreseen`).
+        hit: expected share of queries whose first picture is right, and its 95% interval (`Measured.found_in`).
         scan_hit: the same of both scores over the whole gallery.
         milliseconds, scan_milliseconds: a query, by the cascade and by the fine model over the whole gallery.
         binding: what decided: ``accuracy``, ``latency``, or ``nothing`` if no k reaches the accuracy.
@@ -236,17 +201,6 @@ def plan(
     if forgone[affordable - 1] > aim:
         aim, binding = forgone[affordable - 1], "latency"
     k = int(np.argmax(forgone <= aim)) + 1  # the fewest of those as good
-    hit, ends = measured.foreseen(like if k == n else k, like)  # all of a gallery are all of one as hard
-    scan_hit = measured.foreseen_scan(like)
-    return Plan(k, n, measured.weight, hit, ends, scan_hit, times.cascade(n, k), times.scan(n), binding)
-
-
-def _moved(share: float, cost: float) -> float:
-    """``share`` with ``cost`` taken from its log odds; none and all have no odds and stay."""
-    if cost == 0 or not 0 < share < 1:
-        return float(share)
-    return 1 / (1 + math.exp(cost - _log_odds(share)))
-
-
-def _log_odds(share: float) -> float:
-    return math.log(share / (1 - share))
+    scan_hit, ends = measured.found_in(like)
+    hit, low, high = (max(share - float(forgone[k - 1]), 0.0) for share in (scan_hit, *ends))
+    return Plan(k, n, measured.weight, hit, (low, high), scan_hit, times.cascade(n, k), times.scan(n), binding)

@@ -72,10 +72,10 @@ def test_the_final_table_has_every_system(run, capsys):
     assert len(json.loads((run / "manifest.json").read_text())["test_opened"]) == 1
     assert main(["evaluate", str(run), "--split", "search"]) == 0
     assert "planned k = " in capsys.readouterr().out
-    # On the split where it was made a plan is what was measured.
+    # On the split where it was made a plan knows what all pictures find.
     result = json.loads((run / "evaluation.search.json").read_text())
     by_name = {system["name"]: system["scores"]["hit@1"] for system in result["systems"]}
-    assert result["plan"]["hit"] == pytest.approx(result["plan"]["measured_hit"])
+    assert 0 <= result["plan"]["hit"] <= result["plan"]["scan_hit"]
     assert result["plan"]["scan_hit"] == pytest.approx(by_name["both" if result["plan"]["weight"] else "fine"])
 
 

@@ -8,7 +8,7 @@ import pytest
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval import GalleryIndex
 from cmpnas.retrieval.cascade import Cascade, Encoded, candidates, cascade_table
-from cmpnas.retrieval.planner import Measured, Times, hits_by_k, plan, scan_hits
+from cmpnas.retrieval.planner import Measured, Times, plan, scan_hits
 
 N, Q, D = 60, 8, 6
 
@@ -98,17 +98,15 @@ def test_what_a_cascade_cannot_be(arguments, message):
         Cascade(None, None, *arguments)
 
 
-def test_hits_by_k_are_those_of_every_cascade(tables):
+def test_candidates_are_the_nearest_and_hits_those_of_the_best(tables):
     coarse, fine = tables
-    relevant = np.random.default_rng(2).random((Q, N)) < 0.08
-    nearest, scores, right = candidates(coarse, 30, fine, relevant)
+    relevant = np.random.default_rng(2).random((Q, N)) < 0.2
+    nearest, scores = candidates(coarse, 30, fine)
     assert (nearest == np.argsort(-coarse, axis=1)[:, :30]).all()
-    hits = hits_by_k(scores, right)
+    assert (scores == np.take_along_axis(fine, nearest, 1)).all()
+    assert candidates(coarse, 2 * N)[0].shape == (Q, N)
     assert (scan_hits(fine, relevant) == [relevant[q, np.argmax(fine[q])] for q in range(Q)]).all()
-    for k in range(1, 31):
-        for q in range(Q):
-            rows = by_hand(coarse[q], fine[q], k, "weighted", 0)
-            assert hits[q, k - 1] == relevant[q, rows[0]]
+    assert not scan_hits(np.zeros((1, 3)), np.array([[True, True, False]]))[0]  # who is not right wins a tie
 
 
 TIMES = Times(text=0.5, dot=0.0001, base=1.0, fine=0.02)
@@ -122,62 +120,62 @@ def test_times_are_fitted_and_add_up():
     assert fitted.scan(1000) == pytest.approx(21)
 
 
-def curve(reached: list[float], queries: int = 1000) -> np.ndarray:
-    return np.arange(queries)[:, None] < np.array(reached)[None] * queries
+def found(share: float, queries: int = 1000) -> np.ndarray:
+    return np.arange(queries) < share * queries
 
 
-def found_in(n: int, hits: np.ndarray, scan: np.ndarray) -> Measured:
-    """As if half of a gallery were as hard as all of it, and expected what was measured."""
-    return Measured(n, hits, scan, hits, scan, scan.mean() - hits.mean(0), 1.0, 0.0)
+def measured(n: int, *forgone: float, share: float = 0.5, of_half: float = 0.5) -> Measured:
+    """In all of a gallery, by default as in half of it."""
+    return Measured(n, found(share), found(of_half).astype(float), np.array(forgone), 1.0, 0.3)
 
 
 def test_the_smallest_k_near_enough_is_planned():
-    hits = curve([0.3, 0.4, 0.45, 0.496, 0.5, 0.5])
-    scan = curve([0.5])[:, 0]
-    found = plan(found_in(1000, hits, scan), TIMES, 1000, within=0.005)
-    assert (found.k, found.binding, found.hit, found.scan_hit) == (4, "accuracy", 0.496, 0.5)
-    assert found.milliseconds == pytest.approx(0.5 + 0.1 + 1 + 0.08)
-    assert found.speedup == pytest.approx(21 / found.milliseconds)
-    assert plan(found_in(1000, hits, scan), TIMES, 1000, within=0).k == 5
-    short = plan(found_in(1000, hits[:, :3], scan), TIMES, 1000, within=0.005)
+    few = measured(1000, 0.2, 0.1, 0.05, 0.004, 0.0, 0.0)
+    planned = plan(few, TIMES, 1000, within=0.005)
+    assert (planned.k, planned.binding, planned.scan_hit, planned.weight) == (4, "accuracy", 0.5, 0.3)
+    assert planned.hit == pytest.approx(0.496)
+    assert planned.interval[0] < planned.hit < planned.interval[1]
+    assert planned.milliseconds == pytest.approx(0.5 + 0.1 + 1 + 0.08)
+    assert planned.speedup == pytest.approx(21 / planned.milliseconds)
+    assert plan(few, TIMES, 1000, within=0).k == 5
+    short = plan(measured(1000, 0.2, 0.1, 0.05), TIMES, 1000, within=0.005)
     assert (short.k, short.binding) == (3, "nothing")
 
 
-def test_what_is_expected_decides_and_not_what_was_lucky():
-    hits, scan = curve([0.3, 0.5, 0.45, 0.49, 0.5, 0.5]), curve([0.5])[:, 0]
-    expected = np.array([0.2, 0.1, 0.05, 0.01, 0.004, 0.0])
-    found = plan(Measured(1000, hits, scan, hits, scan, expected, 1.0, 0.3), TIMES, 1000, within=0.005)
-    assert (found.k, found.hit, found.weight) == (5, 0.5, 0.3)
-
-
 def test_a_larger_gallery_needs_proportionally_more_candidates():
-    hits, scan = curve([0.1] * 9 + [0.5] * 91), curve([0.5])[:, 0]
-    assert plan(found_in(101, hits, scan), TIMES, 101, within=0.005).k == 10
-    assert plan(found_in(101, hits, scan), TIMES, 1001, within=0.005).k == 1 + 9 * 10
-    assert plan(found_in(101, hits, scan), TIMES, 251, within=0.005).k == 24  # 1 + 9 * 2.5, whole
-    small = plan(found_in(101, hits, scan), TIMES, 51, within=0.005)
-    assert 5 <= small.k <= 6
+    of_101 = measured(101, *[0.4] * 9, *[0.0] * 91)
+    assert plan(of_101, TIMES, 101, within=0.005).k == 10
+    assert plan(of_101, TIMES, 1001, within=0.005).k == 1 + 9 * 10
+    assert plan(of_101, TIMES, 251, within=0.005).k == 24  # 1 + 9 * 2.5, whole
+    assert 5 <= plan(of_101, TIMES, 51, within=0.005).k <= 6
 
 
 def test_more_pictures_of_the_same_things_are_no_harder_and_take_longer():
-    hits, scan = curve([0.1] * 9 + [0.5] * 91), curve([0.5])[:, 0]
-    easier = curve([0.6] * 100)  # in half of the gallery
-    measured = Measured(101, hits, scan, easier, curve([0.6])[:, 0], scan.mean() - hits.mean(0), 1.0, 0.0)
-    same = plan(measured, TIMES, 101, within=0.005)
-    more = plan(measured, TIMES, 1001, within=0.005, right=1001 / 101)
+    of_101 = measured(101, *[0.4] * 9, *[0.0] * 91, of_half=0.6)
+    same = plan(of_101, TIMES, 101, within=0.005)
+    more = plan(of_101, TIMES, 1001, within=0.005, right=1001 / 101)
     assert (more.k, more.hit, more.scan_hit, more.n) == (same.k, same.hit, same.scan_hit, 1001)
     assert more.milliseconds == pytest.approx(same.milliseconds + 900 * TIMES.dot)
-    assert plan(measured, TIMES, 1001, within=0.005).hit < more.hit - 0.1
-    whole = plan(measured, TIMES, 40, within=0.005, right=40 / (101 * 20))
+    assert plan(of_101, TIMES, 1001, within=0.005).hit < more.hit - 0.1
+    whole = plan(of_101, TIMES, 40, within=0.005, right=40 / (101 * 20))
     assert (whole.k, whole.hit) == (40, whole.scan_hit)
 
 
 def test_time_limits_the_candidates_or_is_refused():
-    hits, scan = curve([0.3, 0.4, 0.4, 0.45, 0.5]), curve([0.5])[:, 0]
-    found = plan(found_in(1000, hits, scan), TIMES, 1000, within=0, max_milliseconds=1.6 + 0.061)
-    assert (found.k, found.binding) == (2, "latency")  # 3 would fit and bring nothing
+    few = measured(1000, 0.2, 0.1, 0.1, 0.05, 0.0)
+    planned = plan(few, TIMES, 1000, within=0, max_milliseconds=1.6 + 0.061)
+    assert (planned.k, planned.binding) == (2, "latency")  # 3 would fit and bring nothing
     with pytest.raises(CmpnasError, match=r"takes 1.62 ms with a single candidate of 1000; the limit is 1.5 ms"):
-        plan(found_in(1000, hits, scan), TIMES, 1000, within=0, max_milliseconds=1.5)
+        plan(few, TIMES, 1000, within=0, max_milliseconds=1.5)
+
+
+def counted(coarse: np.ndarray, final: np.ndarray, relevant: np.ndarray, k: int) -> float:
+    """The share of hits of a cascade, query by query."""
+    hits = 0
+    for c, f, r in zip(coarse, final, relevant, strict=True):
+        nearest = np.argpartition(-c, k - 1)[:k]
+        hits += bool(r[nearest[np.argmax(f[nearest])]])
+    return hits / len(coarse)
 
 
 @pytest.mark.parametrize("noise", [0.5, 1.0])
@@ -192,17 +190,14 @@ def test_what_is_found_first_in_a_larger_gallery_is_foreseen(noise):
         relevant[:, 0] = True
         return fine + rng.normal(0, noise, fine.shape), fine, relevant
 
-    measured = Measured.of(*gallery(n), 16)
+    known = Measured.of(*gallery(n), 16)
     for size in (n // 2, n, more):
         coarse, fine, relevant = gallery(size)
-        first = hits_by_k(*candidates(coarse, measured.deepest(size), fine, relevant)[1:])
-        foreseen = [measured.foreseen(k, size)[0] for k in range(1, measured.deepest(size) + 1)]
-        assert np.diff(foreseen).min() > -0.005
-        assert np.abs(np.array(foreseen) - first.mean(0)).max() < (0.06 if size == more else 0.03)
-    places = np.arange(measured.deepest(more)) * (n - 1) / (more - 1)
-    without = np.interp(places, np.arange(16), measured.cascades.mean(0))
-    assert (without - first.mean(0)).min() > 0.075
-    _, fine, relevant = gallery(more)
-    scan = scan_hits(fine, relevant).mean()
-    assert measured.foreseen_scan(more) == pytest.approx(scan, abs=0.04)
-    assert measured.scan.mean() - scan > 0.1
+        final = fine + known.weight * coarse
+        scan, forgone = known.found_in(size)[0], known.forgone_in(size)
+        assert np.diff(forgone).max() < 1e-6
+        assert scan == pytest.approx(scan_hits(final, relevant).mean(), abs=0.04)
+        for k in (1, 2, 4, 8, 16, len(forgone)):
+            if k <= len(forgone):
+                assert scan - forgone[k - 1] == pytest.approx(counted(coarse, final, relevant, k), abs=0.06)
+    assert known.scan.mean() - scan_hits(final, relevant).mean() > 0.1  # without foresight

@@ -41,7 +41,7 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         parts = before.parts(stages.pairs("search").captions)
         with one_thread():
             times = parts.times(milliseconds(parts.works()))
-        measured = search_hits(stages, before)
+        measured, _ = search_hits(stages, before)
         stages.run.note_opened(split)
         pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)
         n = len(pairs)
@@ -49,7 +49,7 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
             measured, times, n, within=settings.within, max_milliseconds=settings.budget_latency_ms,
             right=float(relevant(pairs).sum(1).mean()),
         )  # fmt: skip
-        coarse, fine = searcher.encoder(pairs.captions) @ searcher.vectors.T, fine_table(stages, split)
+        coarse, fine = searcher.table(pairs.captions), fine_table(stages, split)
         costs = QueryCosts.of(stages, n)
         own = stages.space.cost(arch).macs
         tables = {"coarse": coarse, "fine": fine}

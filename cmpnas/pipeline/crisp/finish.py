@@ -21,7 +21,7 @@ from cmpnas.pipeline.once import once
 from cmpnas.pipeline.stages import Say
 from cmpnas.retrieval.cascade import Cascade, Encoded
 from cmpnas.retrieval.index import GalleryIndex
-from cmpnas.retrieval.planner import Measured, plan
+from cmpnas.retrieval.planner import Measured, plan, scan_hits
 from cmpnas.run import TextRunFolder
 from cmpnas.search.front import pick
 from cmpnas.space import Arch
@@ -101,6 +101,10 @@ class Searcher:
         vectors = indexed(stages, split, arch, pool)
         return Searcher(encoder, vectors, GalleryIndex.build(vectors), fine_session(stages, split))
 
+    def table(self, captions: Sequence[str]) -> np.ndarray:
+        """Coarse scores of texts and all pictures: float32 ``(Q, N)``."""
+        return self.encoder(captions) @ self.vectors.T
+
     def cascade(self, k: int, weight: float) -> Cascade[list[str]]:
         """Both stages together."""
         return Cascade(Encoded(self.encoder, self.index), self.fine, k, weight=weight)
@@ -123,16 +127,16 @@ def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: PictureP
     parts = searcher.parts(stages.pairs("search").captions)
     with one_thread():
         times = parts.times(milliseconds(parts.works()))
-    measured = search_hits(stages, searcher)
+    measured, alone = search_hits(stages, searcher)
     found = plan(measured, times, measured.n, within=settings.within, max_milliseconds=settings.budget_latency_ms)
-    return {"coarse_hit@1": float(measured.cascades[:, 0].mean()), "times": times.to_json(), "plan": found.to_json()}
+    return {"coarse_hit@1": alone, "times": times.to_json(), "plan": found.to_json()}
 
 
-def search_hits(stages: TextStages, searcher: Searcher) -> Measured:
-    """Hits on the search split: of cascades, of which that of one candidate is the coarse model, and of the scan."""
+def search_hits(stages: TextStages, searcher: Searcher) -> tuple[Measured, float]:
+    """What cascades find on the search split, and the share of hits of the coarse model alone."""
     pairs = stages.pairs("search")
-    table = searcher.encoder(pairs.captions) @ searcher.vectors.T
-    return Measured.of(table, fine_table(stages), relevant(pairs), _DEEPEST)
+    table, right = searcher.table(pairs.captions), relevant(pairs)
+    return Measured.of(table, fine_table(stages), right, _DEEPEST), float(scan_hits(table, right).mean())
 
 
 def picked(stages: TextStages) -> tuple[Arch, Network, PicturePool, dict[str, Any]]:
