@@ -89,11 +89,10 @@ class Measured:
         _, *near = candidates(coarse, deepest, coarse, fine, relevant)
         odds = Odds.learned(*near)
         final = odds.final(coarse, fine)
-        gone = [(rng.permutation(n) < n // 2) & ~relevant for _ in range(_DRAWS)]
-        scan = scan_hits(final, relevant)
+        gone = ((rng.permutation(n) < n // 2) & ~relevant for _ in range(_DRAWS))
         halves = np.mean([scan_hits(np.where(out, -np.inf, final), relevant) for out in gone], 0)
         forgone = odds.forgone(final, odds.final(*near[:2]), right).mean(0)
-        return Measured(n, scan, halves, forgone, float(right.mean()), odds.weight)
+        return Measured(n, scan_hits(final, relevant), halves, forgone, float(right.mean()), odds.weight)
 
     def forgone_in(self, n: int) -> np.ndarray:
         """What 1, 2, ... candidates of ``n`` are expected to forgo, for as many as this can say something of.
