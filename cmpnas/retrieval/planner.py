@@ -15,8 +15,7 @@ import numpy as np
 
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval.bootstrap import interval
-from cmpnas.retrieval.cascade import candidates
-from cmpnas.retrieval.weighing import Odds
+from cmpnas.retrieval.weighing import weigh
 
 _DRAWS = 4  # of half a gallery
 
@@ -85,14 +84,12 @@ class Measured:
     @staticmethod
     def of(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> Measured:
         """From tables of scores ``(Q, N)``, and bool ``(Q, N)``: who is right. Draws always the same halves."""
-        n, rng, right = coarse.shape[1], np.random.default_rng(0), relevant.sum(1)
-        _, *near = candidates(coarse, deepest, coarse, fine, relevant)
-        odds = Odds.learned(*near)
-        final = odds.final(coarse, fine)
+        n, rng = coarse.shape[1], np.random.default_rng(0)
+        odds, final, forgone = weigh(coarse, fine, relevant, deepest)
         gone = ((rng.permutation(n) < n // 2) & ~relevant for _ in range(_DRAWS))
         halves = np.mean([scan_hits(np.where(out, -np.inf, final), relevant) for out in gone], 0)
-        forgone = odds.forgone(final, odds.final(*near[:2]), right).mean(0)
-        return Measured(n, scan_hits(final, relevant), halves, forgone, float(right.mean()), odds.weight)
+        right = float(relevant.sum(1).mean())
+        return Measured(n, scan_hits(final, relevant), halves, forgone.mean(0), right, odds.weight)
 
     def forgone_in(self, n: int) -> np.ndarray:
         """What 1, 2, ... candidates of ``n`` are expected to forgo, for as many as this can say something of.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmpnas.retrieval.cascade import mixed
+from cmpnas.retrieval.cascade import candidates, mixed
 
-_ITERATIONS, _RIDGE = 50, 1e-4
+_ITERATIONS, _HALVINGS, _RIDGE = 50, 40, 1e-4
 _LEAST = 1e-3  # of the fine score, in spreads, where it says nothing
 
 
@@ -51,7 +51,7 @@ class Odds:
         """Both scores as one, of any shape."""
         return mixed(coarse, fine, weight=self.weight)
 
-    def forgone(self, final: np.ndarray, candidates: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def forgone(self, final: np.ndarray, near: np.ndarray, right: np.ndarray) -> np.ndarray:
         """What cascades of 1 to K candidates are expected to forgo of each query's hit, ``(Q, K)``: of fewer no less.
 
         A cascade misses what the best picture of all is likelier to be right than the best candidate. Chances vary
@@ -59,14 +59,28 @@ class Odds:
 
         Args:
             final: of the whole gallery, ``(Q, N)``.
-            candidates: the same of candidates, nearest first, ``(Q, K)``.
+            near: the same of candidates, nearest first, ``(Q, K)``.
             right: how many pictures of the gallery are right, ``(Q,)``.
         """
         best = final.max(1, keepdims=True)
         chances = (right / np.exp(self.scale * (final - best)).sum(1))[:, None]
-        of_cascades = chances * np.exp(self.scale * (np.maximum.accumulate(candidates, 1) - best))
+        of_cascades = chances * np.exp(self.scale * (np.maximum.accumulate(near, 1) - best))
         forgone: np.ndarray = np.minimum(chances, 1) - np.minimum(of_cascades, 1)
         return forgone
+
+
+def weigh(
+    coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int
+) -> tuple[Odds, np.ndarray, np.ndarray]:
+    """The odds of whole tables ``(Q, N)`` by their ``deepest`` best candidates, and what they make of the tables.
+
+    Returns:
+        The odds; both scores as one, ``(Q, N)``; and what cascades are expected to forgo (`Odds.forgone`).
+    """
+    _, *near = candidates(coarse, deepest, coarse, fine, relevant)
+    odds = Odds.learned(*near)
+    final = odds.final(coarse, fine)
+    return odds, final, odds.forgone(final, odds.final(*near[:2]), relevant.sum(1))
 
 
 def _logit(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -87,11 +101,13 @@ def _logit(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         slope = -means.mean(0) - _RIDGE * weights
         curvature = np.einsum("qk,qkf,qkg->fg", chances, scores, scores, optimize=True) - means.T @ means
         step = np.linalg.solve(curvature / len(scores) + _RIDGE * np.eye(len(weights)), slope)
-        while True:  # of a concave function, half of a step gains sooner or later
+        for _ in range(_HALVINGS):  # of a concave function, half of a step gains sooner or later
             after, of = worth(weights + step)
-            if after >= value or np.abs(step).max() < 1e-9:
+            if after >= value:
                 break
             step = step / 2
+        else:
+            break  # as near as numbers go, or none
         weights, gained, value, chances = weights + step, after - value, after, of
         if gained < 1e-10:
             break

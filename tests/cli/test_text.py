@@ -84,6 +84,7 @@ def test_both_scores_make_the_order_and_the_records(run, capsys, monkeypatch):
     from cmpnas.pipeline.crisp import search
     from cmpnas.pipeline.crisp.finish import Searcher, picked
     from cmpnas.pipeline.crisp.stages import TextStages
+    from cmpnas.retrieval.weighing import Odds
 
     stages = TextStages.of_run(run, None, print)
     arch, network, pool, _ = picked(stages)
@@ -100,7 +101,7 @@ def test_both_scores_make_the_order_and_the_records(run, capsys, monkeypatch):
     (run / "picked.json").write_text(kept)
     assert orders[1e6] == np.argsort(-similarity, kind="stable")[:10].tolist() != orders[0.0]
     assert sorted(orders[0.0]) == sorted(orders[1e6])
-    monkeypatch.setattr(search.Odds, "learned", lambda *_: search.Odds(1.0, 1e6))
+    monkeypatch.setattr(Odds, "learned", lambda *_: Odds(1.0, 1e6))
     record = search.TextEvaluator(stages)(0, arch)
     assert {score.heterogeneous for score in record.galleries.values()} == {record.homogeneous}
 

@@ -197,7 +197,8 @@ def test_what_is_found_first_in_a_larger_gallery_is_foreseen(noise):
         scan, forgone = known.found_in(size)[0], known.forgone_in(size)
         assert np.diff(forgone).max() < 1e-6
         assert scan == pytest.approx(scan_hits(final, relevant).mean(), abs=0.04)
-        for k in (1, 2, 4, 8, 16, len(forgone)):
-            if k <= len(forgone):
-                assert scan - forgone[k - 1] == pytest.approx(counted(coarse, final, relevant, k), abs=0.06)
+        for k in range(1, len(forgone) + 1):
+            # One candidate is one of any gallery, and of a smaller one it forgoes less than is thought.
+            off = 0.06 if size == more or (size < n and k == 1) else 0.03
+            assert scan - forgone[k - 1] == pytest.approx(counted(coarse, final, relevant, k), abs=off)
     assert known.scan.mean() - scan_hits(final, relevant).mean() > 0.1  # without foresight

@@ -140,3 +140,9 @@ def test_where_the_fine_model_knows_nothing_one_candidate_is_planned():
     found = plan(Measured.of(coarse, fine, right, N), Times(1, 0, 1, 1), N, within=0.005)
     assert found.k == 1
     assert scan_hits(fine, right).mean() < found.hit
+
+
+def test_scores_that_are_no_numbers_end_in_no_endless_search():
+    coarse, fine, right = (table[:20] for table in chosen(0.4, 8.0))
+    fine[3, 4] = np.nan
+    assert Odds.learned(coarse, fine, right).weight == 0

@@ -20,9 +20,8 @@ from cmpnas.pipeline.stages import Say
 from cmpnas.progress import track
 from cmpnas.recipe import TextRecipe
 from cmpnas.retrieval.bootstrap import interval
-from cmpnas.retrieval.cascade import candidates
 from cmpnas.retrieval.planner import scan_hits
-from cmpnas.retrieval.weighing import Odds
+from cmpnas.retrieval.weighing import weigh
 from cmpnas.run import TextRunFolder
 from cmpnas.search import rounds
 from cmpnas.search.controllers import make_controller
@@ -137,15 +136,12 @@ class TextEvaluator:
         """``arch`` with the supernet's weights, as record number ``n``."""
         encode = TextEncoder(self.supernet.carve(arch).eval(), self.stages.tokeniser.limited(vocabulary_of(arch)))
         table = encode(self.pairs.captions) @ self.pictures.T
-        _, coarse, fine, right = candidates(table, max(self.ks), table, self.fine, self.relevant)
-        odds = Odds.learned(coarse, fine, right)
-        final = odds.final(table, self.fine)
-        forgone = odds.forgone(final, odds.final(coarse, fine), self.relevant.sum(1))
+        _, final, forgone = weigh(table, self.fine, self.relevant, max(self.ks))
         expected = scan_hits(final, self.relevant)[:, None] - forgone
         hits = {f"k{k}": expected[:, k - 1] for k in self.ks}
         cost = self.stages.space.cost(arch)
         scores = {name: PairScore(float(values.mean()), interval(values)) for name, values in hits.items()}
-        return Record(n, arch, cost.mflops, cost.params_m, scores, float(right[:, 0].mean()))
+        return Record(n, arch, cost.mflops, cost.params_m, scores, float(scan_hits(table, self.relevant).mean()))
 
 
 def relevant(pairs: Captioned) -> np.ndarray:
