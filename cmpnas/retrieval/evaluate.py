@@ -57,6 +57,14 @@ class Scores:
         """float64, one value for each query that counts."""
         return self._values[metric]
 
+    def median_rank(self, reciprocal: str) -> float:
+        """Median of the 1-based rank of the first relevant item, a half rounded down as in published tables.
+
+        Args:
+            reciprocal: a metric asked for that saw the whole gallery: ``mrr@N`` of N items.
+        """
+        return float(np.floor(np.median(np.rint(1 / self._values[reciprocal]) - 1)) + 1)
+
     def interval(self, metric: str) -> tuple[float, float]:
         """95% bootstrap interval of the mean over queries."""
         return self._intervals[metric]

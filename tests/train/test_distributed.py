@@ -176,3 +176,10 @@ def test_other_commands_are_of_one_process(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["evaluate", "somewhere"]) == 2
     assert "search and train work in several processes; start this command without torchrun" in capsys.readouterr().err
+
+
+def test_texts_are_of_one_process(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["search", "--recipe", "shop_text", "--run", str(tmp_path / "run")]) == 2
+    assert "text recipes train in one process; start this command without torchrun" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -75,7 +75,7 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
             "mflops": spent[name] / 1e6,
             "scores": {metric: score[metric] for metric in _METRICS},
             "intervals": {metric: list(score.interval(metric)) for metric in _METRICS},
-            "medr": _median_rank(score, n),
+            "medr": score.median_rank(f"mrr@{n}"),
             "milliseconds": taken[name],
             "bytes": stored.get(name, vector + region),
         }
@@ -97,11 +97,6 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
 
 def _scores(table: np.ndarray, pairs) -> Scores:  # type: ignore[no-untyped-def]
     return evaluate_scores(table, pairs.caption_labels, pairs.labels, [*_METRICS, f"mrr@{table.shape[1]}"])
-
-
-def _median_rank(scores: Scores, n: int) -> float:
-    """Median of the 1-based rank of the first right picture, a half rounded down as in published tables."""
-    return float(np.floor(np.median(np.rint(1 / scores.per_query(f"mrr@{n}")) - 1)) + 1)
 
 
 def _paired(first: Scores, second: Scores) -> dict[str, Any]:

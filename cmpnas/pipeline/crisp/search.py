@@ -14,7 +14,7 @@ from cmpnas.errors import BudgetError
 from cmpnas.export.cascade import FineSession, write_fine
 from cmpnas.files import hash_of, write_json
 from cmpnas.models.supernet import Supernet
-from cmpnas.pipeline.crisp.stages import TextStages, load_text_splits
+from cmpnas.pipeline.crisp.stages import TextStages, load_text_splits, must_be_alone
 from cmpnas.pipeline.once import once
 from cmpnas.pipeline.stages import Say
 from cmpnas.progress import track
@@ -48,7 +48,6 @@ def search_text(
     splits = load_text_splits(recipe, data)
     for plan in (recipe.fine.train, recipe.coarse.supernet, recipe.coarse.train):
         plan.must_fit(len(splits.train))
-    stages = TextStages(TextRunFolder(path, recipe), splits, data, say)
     run = TextRunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
     stages = TextStages(run, splits, data, say)
     with run.locked(), run.adopted():
@@ -263,6 +262,7 @@ def _front(stages: TextStages, costs: QueryCosts, records: list[Record]) -> dict
 
 def check_text(recipe: TextRecipe) -> None:
     """Raise at once what can be known to be wrong without reading data."""
+    must_be_alone()
     if recipe.search.controller.startswith("nni:"):
         require_nni()
     recipe.space().require_reachable(Budget(params_m=recipe.search.budget_params_m))

@@ -41,6 +41,12 @@ _ORIENTED_BY = 10_000  # pictures say what their main directions are
 _SAMPLED = 64  # pictures by which a split is known
 
 
+def must_be_alone() -> None:
+    """Raise a `RecipeError` under torchrun."""
+    if world_size() > 1:
+        raise RecipeError("text recipes train in one process; start this command without torchrun.")
+
+
 def load_text_splits(recipe: TextRecipe, data: str | None) -> CaptionedSplits:
     """Captions and pictures of ``recipe``, whatever reads them."""
     if isinstance(recipe.data, KarpathySettings):
@@ -57,10 +63,6 @@ class TextStages:
     data: str | None
     say: Say
 
-    def __post_init__(self) -> None:
-        if world_size() > 1:
-            raise RecipeError("text recipes train in one process; start this command without torchrun.")
-
     @staticmethod
     def of_run(path: Path, data: str | None, say: Say) -> TextStages:
         """The stages of a run that exists.
@@ -68,6 +70,7 @@ class TextStages:
         Raises:
             CmpnasError: ``path`` is no text run, or the data are not those it was made from.
         """
+        must_be_alone()
         run = TextRunFolder.open(path)
         splits = load_text_splits(run.recipe, data)
         run.must_be_of(splits.fingerprint, "name the right folder with --data")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cmpnas.errors import DataError
-from cmpnas.retrieval.evaluate import Scores, score
+from cmpnas.retrieval.evaluate import score
 from cmpnas.retrieval.protocols.result import Result, results
 from cmpnas.retrieval.protocols.vectors import must_be_unique
 from cmpnas.retrieval.relevance import Neighbours, Relevance
@@ -119,13 +119,8 @@ class Captions:
             scores = score(similarity, Relevance(relevant), (*METRICS, first))
             own = results(prefix + part, scores, METRICS)
             total += sum(line.value for line in own)
-            lines += [*own, Result(prefix + part, "medr", _median_rank(scores, first), None, len(queries))]
+            lines += [*own, Result(prefix + part, "medr", scores.median_rank(first), None, len(queries))]
         return [*lines, Result(prefix + "both", "rsum", 100 * total, None, n_images + n_captions)]
-
-
-def _median_rank(scores: Scores, reciprocal: str) -> float:
-    """Median of the 1-based rank of the first relevant item, a half rounded down as in published tables."""
-    return float(np.floor(np.median(np.rint(1 / scores.per_query(reciprocal)) - 1)) + 1)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
