@@ -188,14 +188,15 @@ def by_mix(coarse: np.ndarray, stages: TextStages) -> dict[str, Any]:
 
 def by_few(coarse: np.ndarray, stages: TextStages) -> list[dict[str, Any]]:
     """How many candidates some of the queries plan, ``k`` (tenth percentile, median, ninetieth), by two estimates."""
-    fine, right = fine_table(stages), relevant(stages.pairs("search"))
+    fine, pairs = fine_table(stages), stages.pairs("search")
+    right = relevant(pairs)
     rng, truth = np.random.default_rng(0), counted(coarse, fine, right)
     lines = []
     for queries in (size for size in _FEW if 2 * size <= len(coarse)):
         lost = []
         for _ in range(_DRAWS):
             own = rng.choice(len(coarse), queries, replace=False)
-            few = Measured.of(coarse[own], fine[own], right[own], _DEEPEST)
+            few = Measured.of(coarse[own], fine[own], right[own], pairs.labels, _DEEPEST)
             lost.append((few.forgone, counted(coarse[own], fine[own], right[own])))
         for within in (0.005, 0.0025):
             for by, curves in zip(("chances", "hits"), zip(*lost, strict=True), strict=True):

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from cmpnas.export.graph import open_onnx_file, write_free_onnx
 from cmpnas.export.pictures import UnitEncoder
 from cmpnas.files import whole
-from cmpnas.progress import track
 from cmpnas.text.blocks import Gru, Words
 from cmpnas.text.fine import FineModel
 from cmpnas.text.tokeniser import PAD, Tokeniser
@@ -91,7 +90,7 @@ class FineSession:
         n = len(self.stored)
         table = np.empty((len(texts), n), np.float32)
         every = [slice(first, first + _CANDIDATES) for first in range(0, n, _CANDIDATES)]
-        for scores, text in zip(table, track(texts, "fine scan", total=len(texts)), strict=True):
+        for scores, text in zip(table, texts, strict=True):
             scores[:] = self._scores(text, every)
         return table
 
@@ -111,7 +110,7 @@ def write_fine(fine: FineModel, tokens: int, regions: int, folder: Path) -> None
     with whole(folder) as partial:
         partial.mkdir(parents=True, exist_ok=True)
         _write_reader(_Reading(fine), tokens, partial / _READ)
-        words, pictures = np.ones((1, 3, fine.dim), np.float32), np.ones((3, regions, fine.dim), np.float16)
+        words, pictures = np.ones((1, 2, fine.dim), np.float32), np.ones((3, regions, fine.dim), np.float16)
         examples: dict[str, np.ndarray] = {"words": words, "regions": pictures}
         free = {"words": {1: ("words", 1, tokens)}, "regions": {0: ("candidates", 1, _CANDIDATES)}}
         write_free_onnx(copy.deepcopy(_Judging(fine)).cpu(), examples, free, partial / _JUDGE)

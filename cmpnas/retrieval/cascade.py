@@ -6,7 +6,7 @@ stages know.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
@@ -15,6 +15,7 @@ import numpy as np
 from cmpnas.errors import CmpnasError, unknown
 from cmpnas.retrieval.similarity import NOT_FOUND
 
+_CELLS = 2**22  # of tables of scores at once: 32 MiB of places
 Q = TypeVar("Q", contravariant=True)
 #: The final score of a candidate: ``fine + weight * coarse``; or the mean of both ranks, whose ties the fine one breaks
 #: (Geigle et al., "Retrieve Fast, Rerank Smart").
@@ -64,7 +65,7 @@ class Cascade(Generic[Q]):
     Args:
         k: how many candidates are looked at again.
         mix: how the two scores make one.
-        weight: of the coarse score in a ``weighted`` mix, from 0, the fine score alone; `learned_weight` finds it.
+        weight: of the coarse score in a ``weighted`` mix, from 0, the fine score alone; `Odds.learned` finds it.
 
     Raises:
         CmpnasError: ``k`` is below 1, or there is no such mix or weight.
@@ -112,9 +113,11 @@ def candidates(coarse: np.ndarray, k: int, *tables: np.ndarray) -> tuple[np.ndar
         coarse, tables: ``(Q, N)`` each.
     """
     k = min(k, coarse.shape[1])
-    rows = np.argpartition(-coarse, k - 1, axis=1)[:, :k]
-    nearest = np.argsort(-np.take_along_axis(coarse, rows, 1), axis=1, kind="stable")
-    rows = np.take_along_axis(rows, nearest, 1)
+    rows = np.empty((len(coarse), k), np.int64)
+    for some in some_rows(coarse):
+        near = np.argpartition(-coarse[some], k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(coarse[some], near, 1), axis=1, kind="stable")
+        rows[some] = np.take_along_axis(near, order, 1)
     return rows, *(np.take_along_axis(table, rows, 1) for table in tables)
 
 
@@ -123,14 +126,24 @@ def cascade_table(
 ) -> np.ndarray:
     """What a cascade of ``k`` candidates makes of two whole tables of scores ``(Q, N)``: scores of the same shape.
 
-    Candidates come first, by their mixed scores; the others follow in their coarse order.
+    Candidates come first, by their mixed scores; the others follow by their coarse ones. Equal scores stay equal.
     """
-    n = coarse.shape[1]
-    order = np.argsort(-coarse, axis=1, kind="stable")
-    front = order[:, :k]
-    first, second = (np.take_along_axis(table, front, 1) for table in (coarse, fine))
-    again = np.argsort(-mixed(first, second, mix, weight), axis=1, kind="stable")
-    order[:, :k] = np.take_along_axis(front, again, 1)
     final = np.empty(coarse.shape, np.float32)
-    np.put_along_axis(final, order, np.arange(n, 0, -1, dtype=np.float32)[None], 1)
+    for some in some_rows(coarse):
+        order = np.argsort(-coarse[some], axis=1, kind="stable")
+        scores = np.take_along_axis(coarse[some], order, 1)
+        judged = mixed(scores[:, :k], np.take_along_axis(fine[some], order[:, :k], 1), mix, weight)
+        again = np.argsort(-judged, axis=1, kind="stable")
+        order[:, :k] = np.take_along_axis(order[:, :k], again, 1)
+        judged = np.take_along_axis(judged, again, 1)
+        lower = np.ones(order.shape, bool)  # than the one before it
+        lower[:, 1:k] = judged[:, 1:] < judged[:, :-1]
+        lower[:, k + 1 :] = scores[:, k + 1 :] < scores[:, k:-1]
+        np.put_along_axis(final[some], order, -lower.cumsum(1, dtype=np.float32), 1)
     return final
+
+
+def some_rows(table: np.ndarray) -> Iterator[slice]:
+    """The rows of a table of scores, as many at a time as sorting them has room for."""
+    at_once = max(1, _CELLS // table.shape[1])
+    return (slice(first, first + at_once) for first in range(0, len(table), at_once))

@@ -15,6 +15,7 @@ import numpy as np
 
 from cmpnas.errors import CmpnasError
 from cmpnas.retrieval.bootstrap import interval
+from cmpnas.retrieval.cascade import some_rows
 from cmpnas.retrieval.weighing import weigh
 
 _DRAWS = 4  # of half a gallery
@@ -55,20 +56,24 @@ class Times:
         return asdict(self)
 
 
-def scan_hits(final: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+def scan_hits(final: np.ndarray, relevant: np.ndarray, gone: np.ndarray | None = None) -> np.ndarray:
     """Which queries find a right picture first among all: bool ``(Q,)``, of scores and bool ``(Q, N)``; a picture that
-    is not right wins a tie."""
-    hits: np.ndarray = np.where(relevant, final, -np.inf).max(1) > np.where(relevant, -np.inf, final).max(1)
+    is not right wins a tie. Wrong pictures that are ``gone``, bool ``(N,)``, are left out."""
+    hits = np.empty(len(final), bool)
+    for some in some_rows(final):
+        scores, right = final[some], relevant[some]
+        out = right if gone is None else right | gone
+        hits[some] = np.where(right, scores, -np.inf).max(1) > np.where(out, -np.inf, scores).max(1)
     return hits
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is found first in a gallery of ``n`` pictures, and in one with half of those that are wrong.
+    """What is found first in a gallery of ``n`` pictures, and in one of half of the wrong things.
 
     Attributes:
         scan: ``(Q,)``, whether both scores over the whole gallery find a right picture first.
-        scan_of_half: the same with half of the wrong pictures, 0 to 1: means over draws of them.
+        scan_of_half: the same with the pictures of half of what is wrong, 0 to 1: means over draws.
         forgone: ``(K,)``, the share of these hits that cascades of 1 to K candidates are expected to miss.
         right: how many right pictures a query has, on average.
         weight: of the coarse score beside the fine one.
@@ -82,14 +87,19 @@ class Measured:
     weight: float
 
     @staticmethod
-    def of(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, deepest: int) -> Measured:
-        """From tables of scores ``(Q, N)``, and bool ``(Q, N)``: who is right. Draws always the same halves."""
-        n, rng = coarse.shape[1], np.random.default_rng(0)
+    def of(coarse: np.ndarray, fine: np.ndarray, relevant: np.ndarray, things: np.ndarray, deepest: int) -> Measured:
+        """From tables of scores ``(Q, N)`` and who is right, bool ``(Q, N)``. Draws always the same halves.
+
+        Args:
+            things: what each picture shows, ``(N,)``: pictures of a thing come and go together, as it is more things
+                that make a gallery harder, not more pictures of the same.
+        """
         odds, final, forgone = weigh(coarse, fine, relevant, deepest)
-        gone = ((rng.permutation(n) < n // 2) & ~relevant for _ in range(_DRAWS))
-        halves = np.mean([scan_hits(np.where(out, -np.inf, final), relevant) for out in gone], 0)
+        rng, (names, shown) = np.random.default_rng(0), np.unique(things, return_inverse=True)
+        gone = (rng.permutation(len(names))[shown] < len(names) // 2 for _ in range(_DRAWS))
+        halves = np.mean([scan_hits(final, relevant, out) for out in gone], 0)
         right = float(relevant.sum(1).mean())
-        return Measured(n, scan_hits(final, relevant), halves, forgone.mean(0), right, odds.weight)
+        return Measured(coarse.shape[1], scan_hits(final, relevant), halves, forgone.mean(0), right, odds.weight)
 
     def forgone_in(self, n: int) -> np.ndarray:
         """What 1, 2, ... candidates of ``n`` are expected to forgo, for as many as this can say something of.
@@ -136,7 +146,7 @@ class Plan:
         hit: expected share of queries whose first picture is right, and its 95% interval (`Measured.found_in`).
         scan_hit: the same of both scores over the whole gallery.
         milliseconds, scan_milliseconds: a query, by the cascade and by the fine model over the whole gallery.
-        binding: what decided: ``accuracy``, ``latency``, or ``nothing`` if no k reaches the accuracy.
+        binding: what decided: ``accuracy``, ``latency``, ``mflops``, or ``nothing`` if no k reaches the accuracy.
     """
 
     k: int
@@ -166,6 +176,7 @@ def plan(
     *,
     within: float,
     max_milliseconds: float | None = None,
+    most: int | None = None,
     right: float | None = None,
 ) -> Plan:
     """The smallest number of candidates expected to come as close to the whole scan as wanted, in a limited time.
@@ -174,28 +185,37 @@ def plan(
         n: pictures of the gallery planned for.
         within: how far below the share of hits of both scores over all pictures is near enough, as 0.0025.
         max_milliseconds: a query may take.
+        most: candidates that a query's budget of multiply-adds has room for.
         right: how many right pictures a query has in that gallery, on average; by default as many as where hits were
             measured. Twice the pictures of the same things are no harder.
 
     Raises:
-        CmpnasError: not even one candidate meets the limit of time.
+        CmpnasError: not even one candidate is within a limit.
     """
     # A gallery as hard, in which a query has as many right pictures as where hits were measured.
     like = n if right is None else max(1, round(n * measured.right / right))
     forgone = measured.forgone_in(like)[:n]
     if len(forgone) == n:
         forgone[-1] = 0  # nobody is left out
-    affordable = len(forgone)
+    affordable, limit = len(forgone), "accuracy"
+    if most is not None and most < affordable:
+        affordable, limit = most, "mflops"
+        if most < 1:
+            raise CmpnasError(
+                f"a query's MFLOPs are spent before one candidate of {n} is looked at; raise search.budget_mflops, "
+                "or take a cheaper encoder."
+            )
     if max_milliseconds is not None:
-        affordable = min(affordable, math.floor((max_milliseconds - times.cascade(n, 0)) / max(times.fine, 1e-12)))
-        if affordable < 1:
+        in_time = math.floor((max_milliseconds - times.cascade(n, 0)) / max(times.fine, 1e-12))
+        affordable, limit = min((affordable, limit), (in_time, "latency"))
+        if in_time < 1:
             raise CmpnasError(
                 f"a query takes {times.cascade(n, 1):.3g} ms with a single candidate of {n}; the limit is "
                 f"{max_milliseconds:g} ms: raise it, or take a cheaper encoder."
             )
     aim, binding = max(within, forgone[-1]), "accuracy" if forgone[-1] <= within else "nothing"
     if forgone[affordable - 1] > aim:
-        aim, binding = forgone[affordable - 1], "latency"
+        aim, binding = forgone[affordable - 1], limit
     k = int(np.argmax(forgone <= aim)) + 1  # the fewest of those as good
     scan_hit, ends = measured.found_in(like)
     hit, low, high = (max(share - float(forgone[k - 1]), 0.0) for share in (scan_hit, *ends))

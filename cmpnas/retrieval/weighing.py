@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmpnas.retrieval.cascade import candidates, mixed
+from cmpnas.retrieval.cascade import candidates, mixed, some_rows
 
 _ITERATIONS, _HALVINGS, _RIDGE = 50, 40, 1e-4
 _LEAST = 1e-3  # of the fine score, in spreads, where it says nothing
+_CONSTANT = 1e-9  # a spread of so little of a score is rounding
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Odds:
         if not says.any():
             return Odds(0.0, 0.0)
         scores = np.stack([fine[says], coarse[says]], -1).astype(np.float64)
-        spreads = scores.std((0, 1)) + 1e-12
+        spreads = scores.std((0, 1))
+        spreads = np.where(spreads > _CONSTANT * np.abs(scores).max((0, 1)), spreads, 1.0)
         scores, wanted = scores / spreads, right[says] / right[says].sum(1, keepdims=True)
         of_fine, of_coarse = _logit(scores, wanted)
         if of_coarse <= 0:
@@ -63,7 +65,8 @@ class Odds:
             right: how many pictures of the gallery are right, ``(Q,)``.
         """
         best = final.max(1, keepdims=True)
-        chances = (right / np.exp(self.scale * (final - best)).sum(1))[:, None]
+        totals = [np.exp(self.scale * (final[some] - best[some])).sum(1) for some in some_rows(final)]
+        chances = (right / np.concatenate(totals))[:, None]
         of_cascades = chances * np.exp(self.scale * (np.maximum.accumulate(near, 1) - best))
         forgone: np.ndarray = np.minimum(chances, 1) - np.minimum(of_cascades, 1)
         return forgone
@@ -74,11 +77,15 @@ def weigh(
 ) -> tuple[Odds, np.ndarray, np.ndarray]:
     """The odds of whole tables ``(Q, N)`` by their ``deepest`` best candidates, and what they make of the tables.
 
+    A coarse score that puts no right picture among them is judged by all pictures, for some queries: it is no better.
+
     Returns:
         The odds; both scores as one, ``(Q, N)``; and what cascades are expected to forgo (`Odds.forgone`).
     """
     _, *near = candidates(coarse, deepest, coarse, fine, relevant)
-    odds = Odds.learned(*near)
+    told = near[2].any(1) & ~near[2].all(1)
+    some = next(some_rows(coarse))
+    odds = Odds.learned(*(near if told.any() else (coarse[some], fine[some], relevant[some])))
     final = odds.final(coarse, fine)
     return odds, final, odds.forgone(final, odds.final(*near[:2]), relevant.sum(1))
 

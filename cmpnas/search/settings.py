@@ -123,5 +123,5 @@ class TextSearchSettings(ControllerSettings):
 
     @property
     def budget(self) -> Budget:
-        """The limit that encoders are searched under; the plan keeps to the milliseconds."""
+        """The limit that encoders are searched under; the plan keeps to MFLOPs and milliseconds of its own gallery."""
         return Budget(self.budget_mflops, self.budget_params_m)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
+from itertools import combinations
 from string import Formatter
 
 import numpy as np
@@ -96,7 +97,8 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
     picture is read before it is needed.
 
     Raises:
-        DataError: data are missing or damaged, splits share labels, or a template names no column.
+        DataError: data are missing or damaged, splits share pictures, a template names no column, or captions describe
+            no picture of their split.
     """
     root = data_folder(data, given) if not isinstance(data, ShopSettings) else None
     table: Table = import_module(f"cmpnas.data.readers.{data.reader}").read(data, root)
@@ -105,7 +107,10 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
     for name, task in (("search", data.search), ("test", data.test)):
         rows[name] = table.select(task.gallery, f"{name}.gallery")
         rows[f"{name} query"] = table.select(task.query, f"{name}.query")
-    _must_not_mix(rows, labels)
+    _must_not_mix(rows)
+    # What can be known of the test split before it is opened, when everything will have been trained.
+    if lost := (~np.isin(labels[rows["test query"]], labels[rows["test"]])).sum():
+        raise DataError(f"{lost} captions of the test split describe no picture of it; change data.test.")
     texts = {template: _texts(table, template) for template in {*how.train, how.query}}
 
     def captioned(part: str, asking: np.ndarray, templates: tuple[str, ...]) -> Captioned:
@@ -126,10 +131,12 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
     )
 
 
-def _must_not_mix(rows: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
-    """Pictures are in one split alone; a label may be in several where classes are closed."""
-    for first, second in (("train", "search"), ("train", "test"), ("search", "test")):
-        if len(both := np.intersect1d(rows[first], rows[second])):
+def _must_not_mix(rows: Mapping[str, np.ndarray]) -> None:
+    """Pictures, and those that captions are of, are in one split alone; a label may be in several."""
+    used = {"train": rows["train"]}
+    used |= {name: np.union1d(rows[name], rows[f"{name} query"]) for name in ("search", "test")}
+    for first, second in combinations(used, 2):
+        if len(both := np.intersect1d(used[first], used[second])):
             raise DataError(f"{len(both)} pictures are in both {first} and {second}; the splits must not share any.")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cmpnas.progress import track
 from cmpnas.text.blocks import Words
 from cmpnas.text.fine import FineModel
 from cmpnas.text.regions import read_regions
@@ -37,13 +37,14 @@ class TextEncoder:
 
 
 @torch.inference_mode()
-def store_regions(fine: FineModel, regions: np.ndarray) -> np.ndarray:
-    """What the fine model keeps of pictures: float16 ``(N, R, D)`` of regions ``(N, R, C)``."""
-    stored = np.empty((len(regions), regions.shape[1], fine.dim), np.float16)
+def store_regions(fine: FineModel, regions: np.ndarray, path: Path) -> None:
+    """Save what the fine model keeps of pictures: float16 ``(N, R, D)`` of regions ``(N, R, C)``."""
+    shape = len(regions), regions.shape[1], fine.dim
+    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     for first in range(0, len(regions), _PICTURES):
         rows = np.arange(first, min(first + _PICTURES, len(regions)))
         stored[rows] = fine.regions(read_regions(regions, rows).to(_where(fine))).cpu().numpy()
-    return stored
+    stored.flush()
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ class FineScorer:
     def scan(self, texts: Sequence[str]) -> np.ndarray:
         """Scores of every text against every picture: float32 ``(Q, N)``."""
         words, table = self._words(texts), np.empty((len(texts), len(self.stored)), np.float32)
-        starts = range(0, len(self.stored), _SHARED)
-        for first in track(starts, "fine scan", total=len(starts)):
+        for first in range(0, len(self.stored), _SHARED):
             last = min(first + _SHARED, len(self.stored))
             pictures = read_regions(self.stored, np.arange(first, last)).to(_where(self.fine))[None]
             for query in range(0, len(texts), _QUERIES):

@@ -25,6 +25,9 @@ def load_karpathy(settings: KarpathySettings, given: str | None = None) -> Capti
     """
     # data_folder asks for no more of its settings than their folder
     root = data_folder(settings, given)  # type: ignore[arg-type]
+    for name in (settings.test.captions, settings.test.regions):
+        if not (root / name).is_file():  # read when the split is opened, which is too late to miss it
+            raise DataError(f"{root / name} does not exist; name the folder that holds it with --data.")
     train, search = _read(settings.train, root), _read(settings.search, root)
     digest = hashlib.sha256("\n".join([*train.captions, *search.captions]).encode())
     digest.update(np.ascontiguousarray(train.regions[:: max(1, len(train) // 16)]).tobytes())  # type: ignore[index]

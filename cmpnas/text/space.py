@@ -80,9 +80,8 @@ class TextSpace:
                 _join(lattice, node, mixed[mixer], position, (("mixer", mixer),))
             for mixer, first in mixed.items():
                 ends += [(first, width)] if mixer == "bag" else self._layers(lattice, first, width, mixer, size)
-        pools = [(node, width) for node, width in ends]
         end = lattice.add()
-        for node, width in pools:
+        for node, width in ends:
             for pool in spec.pool:
                 _join(lattice, node, end, _layer("pool", width, embedding_dim, size, pool=pool), (("pool", pool),))
         return lattice

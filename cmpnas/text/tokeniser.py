@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -42,9 +42,15 @@ class Tokeniser:
         tokenizer = Tokenizer(models.BPE(unk_token=_SPECIAL[UNKNOWN]))
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=_SPECIAL, show_progress=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=_SPECIAL,
+            limit_alphabet=vocabulary - len(_SPECIAL),
+            show_progress=False,
+        )
         tokenizer.train_from_iterator(captions, trainer)
-        return Tokeniser(tokenizer, max_tokens)
+        content = json.loads(tokenizer.to_str()) | {"added_tokens": []}  # a text that says [PAD] means the word
+        return Tokeniser(Tokenizer.from_str(json.dumps(content)), max_tokens)
 
     def __len__(self) -> int:
         return int(self._tokenizer.get_vocab_size())
@@ -92,8 +98,7 @@ class Tokeniser:
 
     def save(self, path: Path) -> None:
         """Write a file that plain ``tokenizers`` reads, with cutting and padding in it."""
-        content: dict[str, Any] = json.loads(self._tokenizer.to_str())
-        ready = type(self._tokenizer).from_str(json.dumps(content))
+        ready = type(self._tokenizer).from_str(self._tokenizer.to_str())
         ready.enable_truncation(self.max_tokens)
         ready.enable_padding(length=self.max_tokens, pad_id=PAD, pad_token=_SPECIAL[PAD])
         ready.save(str(path))

@@ -81,6 +81,7 @@ def test_the_final_table_has_every_system(run, capsys):
 
 def test_both_scores_make_the_order_and_the_records(run, capsys, monkeypatch):
     """With all weight on the coarse score a cascade's order, and what the search scores, are the coarse model's."""
+    (run / "evaluation.search.json").unlink(missing_ok=True)
     from cmpnas.pipeline.crisp import search
     from cmpnas.pipeline.crisp.finish import Searcher, picked
     from cmpnas.pipeline.crisp.stages import TextStages
@@ -174,6 +175,55 @@ def test_pictures_that_were_put_right_are_looked_at_again(run):
     stages.splits.search = replace(stages.splits.search, items=replace(items, images=ArrayImages(images)))
     assert stages.split_key("search") != before
     assert TextStages.of_run(run, None, print).split_key("search") == before
+
+
+def test_an_interrupted_scan_goes_on_where_it_was(run, monkeypatch):
+    from cmpnas.export.cascade import FineSession
+    from cmpnas.pipeline.crisp.search import fine_table
+    from cmpnas.pipeline.crisp.stages import TextStages
+
+    stages, asked, scan = TextStages.of_run(run, None, print), [], FineSession.scan
+    before = np.array(fine_table(stages))
+    (run / "index" / "search.scores.json").unlink()
+
+    def killed(session, texts):
+        if asked:
+            raise KeyboardInterrupt
+        asked.extend(texts)
+        return scan(session, texts)
+
+    monkeypatch.setattr(FineSession, "scan", killed)
+    monkeypatch.setattr("cmpnas.pipeline.crisp.search._AT_ONCE", {True: 4, False: 4})
+    with pytest.raises(KeyboardInterrupt):
+        fine_table(stages)
+    monkeypatch.setattr(FineSession, "scan", lambda session, texts: asked.extend(texts) or scan(session, texts))
+    assert (fine_table(stages) == before).all()
+    assert sorted(asked) == sorted(stages.pairs("search").captions)  # none twice
+    assert not list((run / "index").glob("search.scores.*.npy"))
+
+
+def test_other_processes_wait_for_what_makes_files(run, capsys, tmp_path):
+    from cmpnas.run import TextRunFolder
+
+    with TextRunFolder.open(run).locked():
+        for command in (["retrieve", str(run), "a red mug"], ["export", str(run), "--out", str(tmp_path / "bundle")]):
+            assert main(command) == 2
+            assert "another process is working on" in capsys.readouterr().err
+
+
+def test_a_split_that_was_evaluated_has_its_own_plan(run, capsys):
+    assert main(["evaluate", str(run), "--split", "search"]) == 0
+    kept = (run / "evaluation.search.json").read_text()
+    content = json.loads(kept)
+    content["plan"]["k"] = 23
+    (run / "evaluation.search.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["retrieve", str(run), "a red mug", "--split", "search", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["k"] == 23
+    (run / "evaluation.search.json").unlink()
+    assert main(["retrieve", str(run), "a red mug", "--split", "search", "--json"]) == 0
+    planned = json.loads((run / "picked.json").read_text())["plan"]["plan"]["k"]
+    assert json.loads(capsys.readouterr().out)["k"] == max(planned, 10)
 
 
 def test_commands_for_pictures_say_so(run, capsys):

@@ -59,6 +59,13 @@ def test_scores_are_the_model_s_own_whoever_is_scored_with_them(mixer, tmp_path)
         np.testing.assert_allclose(session(TEXTS, rows), np.take_along_axis(expected, rows, 1), atol=1e-5 * 14)
 
 
+def test_texts_of_two_words_at_most(tmp_path):
+    torch.manual_seed(0)
+    fine = FineModel(FineSettings(text=spec("transformer"), dim=10, similarity=6, train=PLAN), 2, CHANNELS).eval()
+    write_fine(fine, 2, REGIONS, tmp_path / "fine")
+    assert (tmp_path / "fine" / "judge.onnx").exists()
+
+
 def test_a_damaged_file_is_one_line(tmp_path):
     (tmp_path / "query.onnx").write_bytes(b"not a graph")
     with pytest.raises(RunError, match=r"query\.onnx cannot be run .* export it again"):

@@ -61,6 +61,14 @@ def test_pictures_re_ranked_for_pictures_as_by_hand(vectors, tables, mix, weight
     assert (order[:, k:] == rest).all()
 
 
+def test_equal_scores_stay_equal():
+    coarse = np.array([[0.9, 0.9, 0.7, 0.5, 0.5, 0.1]])
+    fine = np.array([[1.0, 3.0, 3.0, 9.0, 9.0, 9.0]])
+    table = cascade_table(coarse, fine, 3)[0]
+    assert table[1] == table[2] > table[0] > table[3] == table[4] > table[5]
+    assert (np.argsort(-cascade_table(coarse, fine, 6)[0], kind="stable") == [3, 4, 5, 1, 2, 0]).all()
+
+
 def test_texts_are_encoded_first(vectors, tables):
     names = [f"query {n}" for n in range(Q)]
     coarse = Encoded(lambda texts: vectors[0][[names.index(text) for text in texts]], GalleryIndex.build(vectors[1]))
@@ -169,6 +177,16 @@ def test_time_limits_the_candidates_or_is_refused():
         plan(few, TIMES, 1000, within=0, max_milliseconds=1.5)
 
 
+def test_a_budget_of_multiply_adds_limits_the_candidates_or_is_refused():
+    few = measured(1000, 0.2, 0.1, 0.1, 0.05, 0.0)
+    planned = plan(few, TIMES, 1000, within=0, most=3)
+    assert (planned.k, planned.binding) == (2, "mflops")  # 3 would fit and bring nothing
+    assert plan(few, TIMES, 1000, within=0, most=2, max_milliseconds=1.6 + 0.021).binding == "latency"
+    assert plan(few, TIMES, 1000, within=0, most=10).binding == "accuracy"
+    with pytest.raises(CmpnasError, match=r"spent before one candidate of 1000 is looked at; raise search.budget_"):
+        plan(few, TIMES, 1000, within=0, most=0)
+
+
 def counted(coarse: np.ndarray, final: np.ndarray, relevant: np.ndarray, k: int) -> float:
     """The share of hits of a cascade, query by query."""
     hits = 0
@@ -190,7 +208,7 @@ def test_what_is_found_first_in_a_larger_gallery_is_foreseen(noise):
         relevant[:, 0] = True
         return fine + rng.normal(0, noise, fine.shape), fine, relevant
 
-    known = Measured.of(*gallery(n), 16)
+    known = Measured.of(*gallery(n), np.arange(n), 16)
     for size in (n // 2, n, more):
         coarse, fine, relevant = gallery(size)
         final = fine + known.weight * coarse
@@ -202,3 +220,22 @@ def test_what_is_found_first_in_a_larger_gallery_is_foreseen(noise):
             off = 0.06 if size == more or (size < n and k == 1) else 0.03
             assert scan - forgone[k - 1] == pytest.approx(counted(coarse, final, relevant, k), abs=off)
     assert known.scan.mean() - scan_hits(final, relevant).mean() > 0.1  # without foresight
+
+
+def test_it_is_more_things_that_make_a_gallery_harder():
+    """130 things of seven pictures each foretell 1,040 of them; as pictures that come and go alone they do not."""
+    rng, each, few, many, queries = np.random.default_rng(1), 7, 130, 1040, 1500
+
+    def gallery(things):
+        of = np.repeat(np.arange(things), each)
+        wanted = rng.integers(things, size=queries)
+        ease = rng.normal(3.0, 1.0, (queries, 1))
+        alike = rng.normal(size=(queries, things)) + ease * (np.arange(things) == wanted[:, None])
+        fine = alike[:, of] + rng.normal(0, 0.2, (queries, len(of)))
+        return fine, fine, wanted[:, None] == of[None], of
+
+    known, (fine, _, relevant, of) = Measured.of(*gallery(few), 20), gallery(many)
+    truth = scan_hits(fine, relevant).mean()
+    assert known.found_in(len(of))[0] == pytest.approx(truth, abs=0.08)
+    alone = Measured.of(*gallery(few)[:3], np.arange(few * each), 20)
+    assert alone.found_in(len(of))[0] > truth + 0.1

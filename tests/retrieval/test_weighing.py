@@ -77,7 +77,7 @@ def test_a_fine_score_that_says_nothing_leaves_the_order_to_the_coarse_one():
 
 def test_plans_are_made_of_both_scores():
     coarse, fine, right = chosen(0.4, 8.0)
-    measured = Measured.of(coarse, fine, right, 10)
+    measured = Measured.of(coarse, fine, right, np.arange(N), 10)
     assert measured.weight == Odds.learned(*candidates(coarse, 10, coarse, fine, right)[1:]).weight > 10
     both = fine + measured.weight * coarse
     assert measured.scan.tolist() == np.take_along_axis(right, both.argmax(1)[:, None], 1)[:, 0].tolist()
@@ -124,11 +124,11 @@ def test_few_queries_say_what_is_forgone_better_than_they_count_it():
     coarse, fine, right = chosen(0.4, 8.0)
     odds = Odds.learned(coarse, fine, right)
     truth = counted(odds, coarse, fine, right)
-    assert Measured.of(coarse, fine, right, N).forgone == pytest.approx(truth, abs=0.01)
+    assert Measured.of(coarse, fine, right, np.arange(N), N).forgone == pytest.approx(truth, abs=0.01)
     errors = []
     for own in np.split(np.arange(Q), 10):
         few = coarse[own], fine[own], right[own]
-        errors.append([Measured.of(*few, N).forgone - truth, counted(odds, *few) - truth])
+        errors.append([Measured.of(*few, np.arange(N), N).forgone - truth, counted(odds, *few) - truth])
     of_chances, of_hits = (np.square(errors).mean(0) ** 0.5)[:, :12].mean(1)
     assert of_chances < 0.7 * of_hits
 
@@ -137,7 +137,7 @@ def test_where_the_fine_model_knows_nothing_one_candidate_is_planned():
     from cmpnas.retrieval.planner import Times
 
     coarse, fine, right = chosen(-0.2, 25.0)
-    found = plan(Measured.of(coarse, fine, right, N), Times(1, 0, 1, 1), N, within=0.005)
+    found = plan(Measured.of(coarse, fine, right, np.arange(N), N), Times(1, 0, 1, 1), N, within=0.005)
     assert found.k == 1
     assert scan_hits(fine, right).mean() < found.hit
 
@@ -146,3 +146,23 @@ def test_scores_that_are_no_numbers_end_in_no_endless_search():
     coarse, fine, right = (table[:20] for table in chosen(0.4, 8.0))
     fine[3, 4] = np.nan
     assert Odds.learned(coarse, fine, right).weight == 0
+
+
+@pytest.mark.parametrize("deepest", [1, 10])
+def test_a_coarse_score_without_a_right_candidate_forgoes_everything(deepest):
+    """None of what it proposes is right, so nothing can be learned from that; it is no perfect one for it."""
+    rng, n = np.random.default_rng(3), 400
+    right = np.zeros((60, n), bool)
+    right[np.arange(60), rng.integers(n, size=60)] = True
+    fine = (rng.normal(size=right.shape) + 6 * right).astype(np.float32)
+    coarse = (rng.normal(size=right.shape) - 6 * right).astype(np.float32)
+    measured = Measured.of(coarse, fine, right, np.arange(n), deepest)
+    assert measured.scan.mean() > 0.9
+    assert measured.scan.mean() - measured.forgone[-1] < 0.05
+
+
+def test_a_constant_fine_score_leaves_the_order_to_the_coarse_one():
+    coarse, _, right = chosen(0.0, 25.0)
+    fine = np.full_like(coarse, 14.3)
+    final = Odds.learned(coarse, fine, right).final(coarse, fine)
+    assert np.mean(final.argmax(1) == coarse.argmax(1)) > 0.98

@@ -77,10 +77,18 @@ def test_splits_of_emoji_are_of_other_emoji(data_root):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (
+            ["data.search={query: {split: test}, gallery: {split: search}}"],
+            "pictures are in both search and test; the splits must not share any",
+        ),
+        (
+            ["data.test={query: {index: {from: 112, below: 113}}, gallery: {index: {from: 130}}}"],
+            "1 captions of the test split describe no picture of it; change data.test",
+        ),
         (["captions.query='{captoin}'"], "unknown column 'captoin'. Did you mean 'caption'"),
         (["captions.query=shirt"], "names no column"),
         (
-            ["data.search={query: {split: test}, gallery: {split: search}}"],
+            ["data.search={query: {index: {from: 80, below: 81}}, gallery: {index: {from: 90, below: 112}}}"],
             "captions describe no picture of their split",
         ),
         (["data.search={query: {split: test}, gallery: {split: test}}"], "are in both search and test"),
@@ -140,6 +148,10 @@ def test_files_that_do_not_fit_are_told(published):
     np.save(published / "train.npy", np.zeros((7, 36, 8), np.float32))
     with pytest.raises(DataError, match="regions of 7 images, the captions are of 6; captions without images"):
         load_karpathy(files("dataset.json", "{}.npy"), str(published))
+    settings = files("dataset.json", "{}.npy")
+    lacking = settings.model_copy(update={"test": settings.test.model_copy(update={"regions": "nowhere.npy"})})
+    with pytest.raises(DataError, match=r"nowhere.npy does not exist"):  # at once, though it is opened in the end
+        load_karpathy(lacking, str(published))
     np.save(published / "train.npy", np.zeros((6, 8), np.float32))
     with pytest.raises(DataError, match=r"region features are floats \(N, R, C\)"):
         load_karpathy(files("dataset.json", "{}.npy"), str(published))

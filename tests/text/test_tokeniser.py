@@ -67,3 +67,13 @@ def test_bad_queries_are_told(tokeniser, query, message):
     with pytest.raises(DataError, match=message):
         tokeniser.encode_query(query)
     assert (tokeniser.encode_query("red mug 日本")[0, 2] == UNKNOWN).all()
+
+
+def test_a_padding_token_that_somebody_types_is_a_word(tokeniser):
+    assert (tokeniser.encode(["[PAD] red mug"]) == tokeniser.encode(["[pad] red mug"])).all()
+    assert PAD not in tokeniser.encode_query("[PAD] mug")[0, :3]
+
+
+def test_a_vocabulary_is_no_larger_than_asked():
+    ideographs = [chr(0x4E00 + n) for n in range(300)]
+    assert len(Tokeniser.train([*CAPTIONS, *ideographs], 120, 12)) == 120

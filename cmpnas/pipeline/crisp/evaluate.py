@@ -45,30 +45,28 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
         stages.run.note_opened(split)
         pairs, searcher = stages.pairs(split), Searcher.over(stages, split, arch, network, pool)
         n = len(pairs)
+        costs, own = QueryCosts.of(stages, n), stages.space.cost(arch).macs
         planned = plan(
             measured, times, n, within=settings.within, max_milliseconds=settings.budget_latency_ms,
-            right=float(relevant(pairs).sum(1).mean()),
+            most=costs.most(own, stages.recipe), right=float(relevant(pairs).sum(1).mean()),
         )  # fmt: skip
         coarse, fine = searcher.table(pairs.captions), fine_table(stages, split)
-        costs = QueryCosts.of(stages, n)
-        own = stages.space.cost(arch).macs
-        tables = {"coarse": coarse, "fine": fine}
+        scores = {"coarse": _scores(coarse, pairs), "fine": _scores(fine, pairs)}
         spent = {"coarse": own + costs.index, "fine": costs.scan}
         if planned.weight:
-            tables["both"] = mixed(coarse, fine, weight=planned.weight)
+            scores["both"] = _scores(mixed(coarse, fine, weight=planned.weight), pairs)
             spent["both"] = costs.total(own, n)
         for k in sorted({*(k for k in KS if k <= n), planned.k}):
-            tables[f"cascade {k}"] = cascade_table(coarse, fine, k, weight=planned.weight)
+            scores[f"cascade {k}"] = _scores(cascade_table(coarse, fine, k, weight=planned.weight), pairs)
             spent[f"cascade {k}"] = costs.total(own, k)
-        say(f"evaluate: timing {len(tables)} systems, one query and one thread at a time")
+        say(f"evaluate: timing {len(scores)} systems, one query and one thread at a time")
         with one_thread():
-            taken = milliseconds(parts.works() | _works(searcher, pairs.captions, tables, planned.weight))
+            taken = milliseconds(parts.works() | _works(searcher, pairs.captions, scores, planned.weight))
         # A machine's pace changes: what the plan expects is measured in turns with what it is held against.
         times = parts.times(taken)
         planned = replace(planned, milliseconds=times.cascade(n, planned.k), scan_milliseconds=times.scan(n))
     vector, region = 4 * stages.recipe.coarse.dim, 2 * int(np.prod(searcher.fine.stored.shape[1:]))
     stored = {"coarse": vector, "fine": region}
-    scores = {name: _scores(table, pairs) for name, table in tables.items()}
     systems = [
         {
             "name": name,

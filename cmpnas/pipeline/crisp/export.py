@@ -24,21 +24,22 @@ def export_text_run(
         CmpnasError: none is finished, or the files fail their check.
     """
     stages = TextStages.of_run(path, data, say)
-    arch, network, pool, plan = picked(stages)
-    pairs, folder = stages.pairs("search"), out or path / "export" / arch.id
-    cost = stages.space.cost(arch)
-    manifest = {
-        "schema": 1,
-        "task": "text",
-        "query": {"id": arch.id, "arch": arch.to_json(), "mflops": cost.mflops, "params_m": cost.params_m},
-        "embedding_dim": stages.space.embedding_dim,
-        "metric": "cosine",
-        "input": {"name": "ids", "dtype": "int64", "shape": ["batch", stages.space.size], "by": "tokeniser.json"},
-        "output": {"name": "vector", "dtype": "float32", "norm": 1},
-        "plan": plan["plan"],
-        "versions": stages.run.manifest()["versions"],
-    }
-    tokeniser = stages.tokeniser.limited(vocabulary_of(arch))
-    pictures = indexed(stages, "search", arch, pool)
-    check = export_text(network, tokeniser, pairs.captions[:64], pictures, pairs.names, manifest, folder)
+    with stages.run.locked():
+        arch, network, pool, plan = picked(stages)
+        pairs, folder = stages.pairs("search"), out or path / "export" / arch.id
+        cost = stages.space.cost(arch)
+        manifest = {
+            "schema": 1,
+            "task": "text",
+            "query": {"id": arch.id, "arch": arch.to_json(), "mflops": cost.mflops, "params_m": cost.params_m},
+            "embedding_dim": stages.space.embedding_dim,
+            "metric": "cosine",
+            "input": {"name": "ids", "dtype": "int64", "shape": ["batch", stages.space.size], "by": "tokeniser.json"},
+            "output": {"name": "vector", "dtype": "float32", "norm": 1},
+            "plan": plan["plan"],
+            "versions": stages.run.manifest()["versions"],
+        }
+        tokeniser = stages.tokeniser.limited(vocabulary_of(arch))
+        pictures = indexed(stages, "search", arch, pool)
+        check = export_text(network, tokeniser, pairs.captions[:64], pictures, pairs.names, manifest, folder)
     return {"out": str(folder), "id": arch.id, "check": check}

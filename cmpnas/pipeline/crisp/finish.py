@@ -12,9 +12,9 @@ from torch import nn
 
 from cmpnas.errors import RunError
 from cmpnas.export.cascade import FineSession, TextSession, write_text
-from cmpnas.files import hash_of, read_json, write_json
+from cmpnas.files import hash_of, read_json, whole, write_json
 from cmpnas.models.network import Network, build_network
-from cmpnas.pipeline.crisp.search import fine_session, fine_table, relevant
+from cmpnas.pipeline.crisp.search import QueryCosts, fine_session, fine_table, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.crisp.times import Parts, asked, milliseconds, one_thread
 from cmpnas.pipeline.once import once
@@ -67,7 +67,6 @@ def finish(stages: TextStages, arch: Arch) -> tuple[Network, PicturePool]:
             pool.load_state_dict(shared.state_dict())
             stages.training().network(network, arch, pool, stages.recipe.coarse.train, saved)
         checkpoint.save({"key": key, "network": network.state_dict(), "pool": pool.state_dict()}, path)
-        write_json(folder / "arch.json", arch.to_json())
         saved.unlink()
     state = checkpoint.load_of(key, path, checkpoint.FINISHED)
     network, pool = build_network(stages.space, arch), stages.fresh_pool()
@@ -96,7 +95,8 @@ class Searcher:
         keep_freed_memory()
         path = stages.run.trained(arch.id) / f"query.{_key(stages, arch)}.onnx"
         if not path.exists():
-            write_text(network, stages.tokeniser.max_tokens, path)
+            with whole(path) as partial:
+                write_text(network, stages.tokeniser.max_tokens, partial)
         encoder = TextSession.open(path, stages.tokeniser.limited(vocabulary_of(arch)))
         vectors = indexed(stages, split, arch, pool)
         return Searcher(encoder, vectors, GalleryIndex.build(vectors), fine_session(stages, split))
@@ -128,7 +128,10 @@ def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: PictureP
     with one_thread():
         times = parts.times(milliseconds(parts.works()))
     measured, alone = search_hits(stages, searcher)
-    found = plan(measured, times, measured.n, within=settings.within, max_milliseconds=settings.budget_latency_ms)
+    most = QueryCosts.of(stages, measured.n).most(stages.space.cost(arch).macs, stages.recipe)
+    found = plan(
+        measured, times, measured.n, within=settings.within, max_milliseconds=settings.budget_latency_ms, most=most
+    )
     return {"coarse_hit@1": alone, "times": times.to_json(), "plan": found.to_json()}
 
 
@@ -136,7 +139,7 @@ def search_hits(stages: TextStages, searcher: Searcher) -> tuple[Measured, float
     """What cascades find on the search split, and the share of hits of the coarse model alone."""
     pairs = stages.pairs("search")
     table, right = searcher.table(pairs.captions), relevant(pairs)
-    return Measured.of(table, fine_table(stages), right, _DEEPEST), float(scan_hits(table, right).mean())
+    return Measured.of(table, fine_table(stages), right, pairs.labels, _DEEPEST), float(scan_hits(table, right).mean())
 
 
 def picked(stages: TextStages) -> tuple[Arch, Network, PicturePool, dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmpnas.errors import RunError
+from cmpnas.files import read_json
 from cmpnas.pipeline.crisp.finish import Searcher, picked
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.stages import Say
@@ -29,22 +30,26 @@ def retrieve(
 ) -> dict[str, Any]:
     """The best pictures for ``query``, by the cascade that was planned or with ``k`` candidates, at least ``show``.
 
+    The plan is that of the split's own gallery, once the split was evaluated; before, that of the search split's.
+
     Returns:
         ``{"query", "k", "found": [{"rank", "row", "name", "score"}], "sheet"}``; ``sheet`` is null where the data
         have region features and no pictures.
 
     Raises:
         DataError: the query is empty, too long, or nothing in it is known.
-        RunError: no encoder is finished.
+        RunError: no encoder is finished, or another process works on the run.
     """
     stages = TextStages.of_run(path, data, say)
-    arch, network, pool, plan = picked(stages)
-    stages.tokeniser.limited(vocabulary_of(arch)).encode_query(query)
-    stages.run.note_opened(split)
-    searcher = Searcher.over(stages, split, arch, network, pool)
+    with stages.run.locked():
+        arch, network, pool, content = picked(stages)
+        plan = _planned_for(stages.run.path / f"evaluation.{split}.json", arch.id) or content["plan"]
+        stages.tokeniser.limited(vocabulary_of(arch)).encode_query(query)
+        stages.run.note_opened(split)
+        searcher = Searcher.over(stages, split, arch, network, pool)
     pairs = stages.pairs(split)
-    k = min(max(k or plan["plan"]["k"], show), len(pairs))
-    found = searcher.cascade(k, plan["plan"]["weight"]).search([query])
+    k = min(max(k or plan["k"], show), len(pairs))
+    found = searcher.cascade(k, plan["weight"]).search([query])
     rows, scores = found.rows[0][:show], found.scores[0][:show]
     lines = [
         {"rank": rank, "row": int(row), "name": pairs.names[row], "score": float(score)}
@@ -55,6 +60,12 @@ def retrieve(
         drawn = sheet or path / "retrieved.png"
         _draw(pairs.items.images.read(rows).permute(0, 2, 3, 1).numpy(), drawn)
     return {"query": query, "k": k, "found": lines, "sheet": None if drawn is None else str(drawn)}
+
+
+def _planned_for(evaluation: Path, encoder: str) -> dict[str, Any] | None:
+    """The plan that an evaluation made, where it is of this encoder."""
+    content = read_json(evaluation) if evaluation.exists() else {}
+    return content["plan"] if content.get("id") == encoder else None
 
 
 def _draw(pictures: np.ndarray, path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from cmpnas.cost import Budget
 from cmpnas.errors import BudgetError
 from cmpnas.export.cascade import FineSession, write_fine
-from cmpnas.files import hash_of, write_json
+from cmpnas.files import hash_of, whole, write_json
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.crisp.stages import TextStages, load_text_splits, must_be_alone
 from cmpnas.pipeline.once import once
@@ -34,6 +34,8 @@ from cmpnas.text.encoding import FineScorer, TextEncoder, store_regions
 from cmpnas.text.tokeniser import Tokeniser
 from cmpnas.text.train import vocabulary_of
 from cmpnas.train.device import device
+
+_AT_ONCE = {True: 1024, False: 16}  # texts scanned between two savings, on a GPU or not
 
 
 def search_text(
@@ -96,6 +98,11 @@ class QueryCosts:
         """Of the fine model over all pictures."""
         return self.read + self.n * self.score
 
+    def most(self, encoder: int, recipe: TextRecipe) -> int | None:
+        """Candidates, from 0, that a query's budget leaves room for beside an encoder; None if there is no budget."""
+        whole = recipe.search.budget_mflops
+        return None if whole is None else max(0, int((whole * 1e6 - self.total(encoder, 0)) // self.score))
+
     def encoder_budget(self, recipe: TextRecipe) -> Budget:
         """What a query's budget leaves for the coarse encoder with the fewest candidates.
 
@@ -139,8 +146,14 @@ class TextEvaluator:
         expected = scan_hits(final, self.relevant)[:, None] - forgone
         hits = {f"k{k}": expected[:, k - 1] for k in self.ks}
         cost = self.stages.space.cost(arch)
-        scores = {name: PairScore(float(values.mean()), interval(values)) for name, values in hits.items()}
+        scores = {name: _share(values) for name, values in hits.items()}
         return Record(n, arch, cost.mflops, cost.params_m, scores, float(scan_hits(table, self.relevant).mean()))
+
+
+def _share(expected: np.ndarray) -> PairScore:
+    """The mean of what each query is expected to find; where odds are read off few, that may be less than nothing."""
+    low, high = interval(expected)
+    return PairScore(max(float(expected.mean()), 0.0), (max(low, 0.0), max(high, 0.0)))
 
 
 def relevant(pairs: Captioned) -> np.ndarray:
@@ -164,12 +177,17 @@ def _stored(stages: TextStages, split: str) -> np.ndarray:
     """What the fine model keeps of the pictures of ``split``, computed once: float16 ``(N, R, D)`` on disk."""
     path = stages.run.index / f"{split}.fine.npy"
     key = hash_of(stages.fine_key, stages.split_key(split))
-    return once(path, key, lambda: np.save(path, store_regions(stages.fine, stages.regions(split))))
+    return once(path, key, lambda: store_regions(stages.fine, stages.regions(split), path))
 
 
 def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
-    """Fine scores of all captions and pictures of ``split``, computed once: float32 ``(C, N)`` on disk."""
+    """Fine scores of all captions and pictures of ``split``, computed once: float32 ``(C, N)`` on disk.
+
+    A scan that was interrupted goes on: a caption whose last score is there is done.
+    """
     path, pairs = stages.run.index / f"{split}.scores.npy", stages.pairs(split)
+    key = hash_of(stages.fine_key, stages.split_key(split), pairs.captions)
+    begun = path.with_name(f"{split}.scores.{key}.npy")
 
     def make() -> None:
         # A GPU likes many texts at once, a processor what stays in its cache.
@@ -181,9 +199,25 @@ def fine_table(stages: TextStages, split: str = "search") -> np.ndarray:
         )
         stages.say(f"fine: scoring {len(pairs.captions):,} captions against {len(pairs):,} pictures ({split})")
         with stages.run.timed(f"fine scores {split}"):
-            np.save(path, scorer.scan(pairs.captions))
+            table = _begun(begun, (len(pairs.captions), len(pairs)))
+            todo = np.flatnonzero(np.isnan(table[:, -1]))
+            parts = np.array_split(todo, -(-len(todo) // _AT_ONCE[on_gpu]) or 1)
+            for some in track(parts, "fine scan", total=len(parts)):
+                table[some] = scorer.scan([pairs.captions[row] for row in some])
+            table.flush()
+        begun.replace(path)
 
-    return once(path, hash_of(stages.fine_key, stages.split_key(split), pairs.captions), make)
+    return once(path, key, make)
+
+
+def _begun(path: Path, shape: tuple[int, int]) -> np.memmap[Any, Any]:
+    """A table of scores on disk, NaN where there are none yet: float32."""
+    if not path.exists():
+        with whole(path) as partial:
+            table = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+            table[:] = np.nan
+            table.flush()
+    return np.lib.format.open_memmap(path, mode="r+")
 
 
 def _search(stages: TextStages, costs: QueryCosts, budget: Budget) -> list[Record]:

@@ -113,8 +113,8 @@ class TextStages:
 
     @cached_property
     def scores_key(self) -> str:
-        """Of what scores encoders: the supernet, and the odds that a cascade is judged by."""
-        return hash_of(self.supernet_key, "odds")
+        """Of what scores encoders: the supernet, what it is asked, and the odds that a cascade is judged by."""
+        return hash_of(self.supernet_key, self.split_key("search"), "odds")
 
     def split_key(self, split: str) -> str:
         """Of some pictures of one split, or of the features that came for them."""
