@@ -32,6 +32,8 @@ def command(
     from cmpnas.retrieval import compatibility_matrix
     from cmpnas.retrieval.similarity import as_matrix
 
+    called: dict[str, Path] = {}
+
     def side(files: _Files, role: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:
         embeddings: dict[str, np.ndarray] = {}
         known: dict[str, np.ndarray] = {}
@@ -42,8 +44,11 @@ def command(
                 if not np.array_equal(own.get(name, ()), known.get(name, ())):
                     raise DataError(f"{file} has other {name} than {files[0]}; all must embed the same items.")
             known = own
-            if file.stem in embeddings:
-                raise DataError(f"two {role} files are called {file.stem!r}; give them different names.")
+            if called.setdefault(file.stem, file.resolve()) != file.resolve() or file.stem in embeddings:
+                raise DataError(
+                    f"two files are called {file.stem!r}, which names an encoder; give them different names (one file "
+                    "may hold queries and gallery)."
+                )
             embeddings[file.stem] = as_matrix(arrays[f"{role}_embeddings"], f"{role}_embeddings of {file}")
         return embeddings, known[f"{role}_labels"], known.get(f"{role}_sources")
 

@@ -137,8 +137,9 @@ def _together(decode, indices: np.ndarray) -> Tensor:  # type: ignore[no-untyped
 
 
 def _decode(source: io.BytesIO | Path, name: str, size: int, box: Sequence[float] | None = None) -> np.ndarray:
-    """uint8 ``(size, size, 3)`` of the picture, or of as much of ``box`` as is in it."""
-    from PIL import Image, UnidentifiedImageError
+    """uint8 ``(size, size, 3)`` of the picture, upright and on white, or of as much of ``box``, in pixels as they are
+    stored, as is in it."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(source) as picture:
@@ -152,7 +153,14 @@ def _decode(source: io.BytesIO | Path, name: str, size: int, box: Sequence[float
             picture.draft("RGB", (ceil(size * width / (right - left)), ceil(size * height / (bottom - top))))
             across, down = picture.size[0] / width, picture.size[1] / height
             part = (left * across, top * down, right * across, bottom * down)
-            return np.asarray(picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, part))
+            shown: Image.Image = picture
+            if box is None:  # phones store what they see, and how it has to be turned
+                shown = ImageOps.exif_transpose(picture)
+                part = (0, 0, *shown.size)
+            if shown.has_transparency_data:
+                ground = Image.new("RGBA", shown.size, "white")
+                shown = Image.alpha_composite(ground, shown.convert("RGBA"))
+            return np.asarray(shown.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, part))
     except DataError:
         raise
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,10 @@ def read_csv(path: Path, columns: Sequence[str], *, others: bool = False) -> dic
     try:
         csv.field_size_limit(_LONGEST_FIELD)
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, skipinitialspace=True)
+            lines = csv.reader(file, skipinitialspace=True, strict=True)
             header = next(lines, [])
+            if twice := sorted({name for name in header if header.count(name) > 1}):
+                raise DataError(f"{path} has two columns {twice[0]!r}; give each a name of its own.")
             missing = [name for name in columns if name not in header]
             if missing:
                 has = ", ".join(header) or "nothing"
@@ -48,9 +50,29 @@ def read_csv(path: Path, columns: Sequence[str], *, others: bool = False) -> dic
         raise DataError(
             f"{path} does not exist; check the path, or name the folder that holds it with --data."
         ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+    except csv.Error as fault:
+        raise DataError(f"{path}, up to line {lines.line_num}, is no CSV ({fault}); mend or fetch it again.") from None
+    except (OSError, UnicodeDecodeError) as fault:
         raise DataError(f"{path} cannot be read as CSV ({fault}); fetch it again.") from None
     return {header[place]: column for column, place in zip(fields, wanted, strict=True)}
+
+
+class Columns(Mapping[str, np.ndarray]):
+    """Fields as columns, each made when it is asked for: one long text makes a whole column long."""
+
+    def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
+        self._fields, self._made = fields, dict[str, np.ndarray]()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._made:
+            self._made[name] = as_column(self._fields[name])
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
 
 
 def as_column(texts: Sequence[str]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from cmpnas.errors import DataError, unknown
@@ -53,6 +54,8 @@ def get(name: str, root: Path) -> Path:
         raise DataError(f"cannot make {folder} ({fault.strerror}); name another folder with --data.") from None
     for file, sha256 in known.files.items():
         place = folder / file
+        if place.is_dir():
+            raise DataError(f"{place} is a folder, not the file of that name in {name!r}; move it away.")
         if not place.exists():
             _load(file, sha256, known.mirrors, place)
         elif _sha256(place) != sha256:
@@ -69,7 +72,7 @@ def _load(file: str, sha256: str, mirrors: tuple[str, ...], place: Path) -> None
         try:
             download_url_to_file(mirror + file, str(place), hash_prefix=sha256, progress=sys.stderr.isatty())
             return
-        except (OSError, RuntimeError) as fault:  # what urllib raises is an OSError; RuntimeError: other content
+        except (OSError, HTTPException, RuntimeError) as fault:  # RuntimeError: other content
             faults.append(f"{mirror + file}: {fault}")
     raise DataError(f"cannot load {file} ({'; '.join(faults)}); repeat the command, or put it at {place} yourself.")
 

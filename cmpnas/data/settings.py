@@ -66,6 +66,7 @@ class ShopSettings(DataSettings):
     """
 
     reader: Literal["shop"]
+    size: Annotated[int, Field(ge=8, le=512)]
     seed: int = 0
     train_identities: Count = 480
     unlabelled_identities: Count = 480

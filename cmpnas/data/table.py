@@ -19,22 +19,24 @@ class Table:
     """``N`` pictures and columns of length ``N``, numbers or strings.
 
     ``index`` is the row number where no column is called so.
+
+    Attributes:
+        same: int64 ``(N,)``, the first row that shows the same picture, where rows may repeat one.
     """
 
     images: Images
     columns: Mapping[str, np.ndarray]
-
-    def __post_init__(self) -> None:
-        for name, column in self.columns.items():
-            if len(column) != len(self.images):
-                raise DataError(
-                    f"{len(self.images)} images but {len(column)} values of {name!r}; they must be as many."
-                )
+    same: np.ndarray | None = None
 
     def column(self, name: str) -> np.ndarray:
         """The column called ``name``, or a `DataError` that lists what there is."""
         if name in self.columns:
-            return self.columns[name]
+            column = self.columns[name]
+            if len(column) != len(self.images):
+                raise DataError(
+                    f"{len(self.images)} images but {len(column)} values of {name!r}; they must be as many."
+                )
+            return column
         if name == "index":
             return np.arange(len(self.images))
         raise DataError(unknown("column", name, [*self.columns, "index"]))
@@ -49,6 +51,22 @@ class Table:
             raise DataError(f"no item is in {what}: nothing meets {dict(where)}.")
         return rows
 
+    def labels(self, name: str, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The column called ``name`` as classes: int64 ``(N,)``; items of ``rows``, by what they are for, need one."""
+        column = self.column(name)
+        lacking = _empty(column)
+        for what, own in rows.items():
+            if lacking[own].any():
+                raise DataError(
+                    f"item {own[lacking[own]][0]} of {what} has no {name!r}; fill it in, or leave the item out "
+                    "(pictures of data.pool alone need none)."
+                )
+        return _codes(column)
+
+    def pictures(self, rows: np.ndarray) -> np.ndarray:
+        """Which pictures ``rows`` show: numbers that are equal where pictures are."""
+        return rows if self.same is None else self.same[rows]
+
 
 def split(table: Table, settings: DataSettings) -> Splits:
     """Divide ``table`` as the recipe says.
@@ -56,8 +74,7 @@ def split(table: Table, settings: DataSettings) -> Splits:
     Raises:
         DataError: a split is empty, or splits share items, or a query is in its own gallery.
     """
-    labels = _codes(table.column(settings.label))
-    sources = None if settings.source is None else _codes(table.column(settings.source))
+    sources = None if settings.source is None else _sources(table.column(settings.source))
     rows = {
         "train": table.select(settings.train, "train"),
         "pool": table.select(settings.pool or settings.train, "pool"),
@@ -66,9 +83,11 @@ def split(table: Table, settings: DataSettings) -> Splits:
         "test query": table.select(settings.test.query, "test.query"),
         "test gallery": table.select(settings.test.gallery, "test.gallery"),
     }
-    _must_not_mix(rows)
+    labels = table.labels(settings.label, {part: own for part, own in rows.items() if part != "pool"})
+    shown = {part: table.pictures(own) for part, own in rows.items()}
+    _must_not_mix(shown)
     if sources is None:
-        _must_not_find_itself(rows)
+        _must_not_find_itself(shown)
 
     def items(part: str, pictures: Images, own_labels: np.ndarray) -> Items:
         own = None if sources is None else sources[rows[part]]
@@ -144,17 +163,32 @@ def _meets(column: np.ndarray, condition: Condition, name: str) -> np.ndarray:
     if isinstance(condition, Range):
         if column.dtype.kind not in "iuf":
             raise DataError(f"column {name!r} holds text; 'from' and 'below' need numbers.")
+        known = ~_empty(column)
         low = column >= condition.from_ if condition.from_ is not None else True
         high = column < condition.below if condition.below is not None else True
-        block = column.astype(np.int64) // condition.block
+        block = np.where(known, column, 0).astype(np.int64) // condition.block
         step = block % condition.every == 0 if condition.every is not None else True
         if condition.but_every is not None:
             step = step & (block % condition.but_every != 0)
-        return np.asarray(low & high & step)
+        return np.asarray(known & low & high & step)
     wanted = condition if isinstance(condition, list) else [condition]
     if column.dtype.kind in "US":
         return np.isin(column, [str(value) for value in wanted])
     return np.isin(column, wanted)
+
+
+def _sources(column: np.ndarray) -> np.ndarray:
+    """Numbers of sources, int64 ``(N,)``; an item without one has its own."""
+    codes, lacking = _codes(column), _empty(column)
+    codes[lacking] = len(codes) + np.arange(lacking.sum())
+    return codes
+
+
+def _empty(column: np.ndarray) -> np.ndarray:
+    """Where nothing stands: bool ``(N,)``."""
+    if column.dtype.kind == "f":
+        return np.isnan(column)
+    return column == "" if column.dtype.kind == "U" else np.zeros(len(column), bool)
 
 
 def _codes(column: np.ndarray) -> np.ndarray:

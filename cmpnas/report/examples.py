@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmpnas.data.items import Items, Protocol
+from cmpnas.retrieval.relevance import NOBODY, Relevance
 
 _BLOCK = 2**22  # similarities at once
 _SIDE = 96  # pixels
@@ -55,7 +56,7 @@ class Group:
 
 
 def nearest(query: np.ndarray, gallery: np.ndarray, task: Protocol, rows: np.ndarray, k: int) -> np.ndarray:
-    """Gallery rows of the ``k`` most similar to each query, best first; those of a query's own source are left out.
+    """Gallery rows of the ``k`` most similar to each query, best first; in place of those of its own source, -1.
 
     Args:
         query: unit embeddings ``(len(rows), D)`` of the queries ``rows`` of ``task``.
@@ -70,11 +71,13 @@ def nearest(query: np.ndarray, gallery: np.ndarray, task: Protocol, rows: np.nda
     for start in range(0, len(query), step):
         part = slice(start, start + step)
         similarity = query[part] @ gallery.T
-        if task.query.sources is not None and task.gallery.sources is not None:
-            similarity[task.query.sources[rows[part], None] == task.gallery.sources[None]] = -np.inf
+        if task.own_sources is not None:
+            own, others = task.own_sources
+            similarity[own[rows[part], None] == others[None]] = -np.inf
         best = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
         order = np.argsort(-np.take_along_axis(similarity, best, 1), axis=1, kind="stable")
-        found[part] = np.take_along_axis(best, order, 1)
+        best = np.take_along_axis(best, order, 1)
+        found[part] = np.where(np.isneginf(np.take_along_axis(similarity, best, 1)), -1, best)
     return found
 
 
@@ -86,8 +89,11 @@ def choose(task: Protocol, rows: np.ndarray, found: Mapping[str, np.ndarray]) ->
         found: of the paragon and the pair, in this order, what `nearest` gives, by the name to show.
     """
     labels = task.query.labels[rows]
-    known = np.isin(labels, task.gallery.labels)
-    first, second = (task.gallery.labels[hits[:, 0]] == labels for hits in found.values())
+    relevance = Relevance.of_labels(
+        task.query.labels, task.gallery.labels, task.own_sources, len(task.query), len(task.gallery)
+    )
+    known = (relevance.padded(rows)[0] != NOBODY).any(1)
+    first, second = ((task.gallery.labels[hits[:, 0]] == labels) & (hits[:, 0] >= 0) for hits in found.values())
     groups, counts = [], []
     for left, right, title, most in _GROUPS:
         members = np.flatnonzero(known & (first == left) & (second == right))
@@ -101,7 +107,8 @@ def choose(task: Protocol, rows: np.ndarray, found: Mapping[str, np.ndarray]) ->
 def _example(task: Protocol, rows: np.ndarray, n: int, found: Mapping[str, np.ndarray]) -> Example:
     label = int(task.query.labels[rows[n]])
     query = _pictures(task.query, rows[n : n + 1], label)[0]
-    return Example(query, [Retrieved(name, _pictures(task.gallery, hits[n], label)) for name, hits in found.items()])
+    systems = {name: hits[n][hits[n] >= 0] for name, hits in found.items()}
+    return Example(query, [Retrieved(name, _pictures(task.gallery, hits, label)) for name, hits in systems.items()])
 
 
 def _pictures(items: Items, rows: np.ndarray, label: int) -> list[Picture]:

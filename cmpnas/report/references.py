@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cmpnas.errors import RunError
 from cmpnas.files import read_json
@@ -25,6 +25,12 @@ class Point(Strict):
     mflops: Positive | None = None
     params_m: Positive | None = None
     latency_ms: Positive | None = None
+
+    @model_validator(mode="after")
+    def _within(self) -> Point:
+        if self.interval is not None and not self.interval[0] <= self.score <= self.interval[1]:
+            raise ValueError(f"score {self.score} is not within its interval {list(self.interval)}")
+        return self
 
 
 class References(Strict):

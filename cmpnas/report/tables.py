@@ -13,8 +13,8 @@ _UNSEEN = 160  # columns where nobody's terminal sets them
 
 def console() -> Console:
     """stdout, as wide as the terminal, or wide enough for a log."""
-    probe = Console()
-    return probe if probe.is_terminal else Console(width=_UNSEEN)
+    probe = Console(markup=False, emoji=False)  # names of files and runs are shown as they are
+    return probe if probe.is_terminal else Console(markup=False, emoji=False, width=_UNSEEN)
 
 
 def begin(*names: str) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from typing import Protocol
 
@@ -100,20 +101,27 @@ class Given:
 
 
 class Retrieved:
-    """What an index found: similarities and rows ``(Q, k)`` of a gallery of ``n`` items; row -1 is no item.
+    """What an index finds, asked for some queries at a time.
 
-    Items not found are less similar than all that were, and equal among themselves.
+    Items not found are less similar than all that are, and equal among themselves.
+
+    Args:
+        search: from numbers of queries, int64 ``(B,)``, to similarities and gallery rows ``(B, k)``; row -1 is no item.
+        shape: queries and gallery items.
     """
 
-    def __init__(self, similarity: np.ndarray, rows: np.ndarray, n: int) -> None:
-        self._similarity, self._rows, self._n = similarity, rows, n
+    def __init__(self, search: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], shape: tuple[int, int]) -> None:
+        self._search, self._shape = search, shape
+        self._asked: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
-        return len(self._rows), self._n
+        return self._shape
 
     def block(self, queries: np.ndarray, first: int, last: int) -> np.ndarray:
-        rows, similarity = self._rows[queries], self._similarity[queries]
+        if self._asked is None or not np.array_equal(self._asked, queries):  # parts of a gallery come one by one
+            self._asked, self._found = queries.copy(), self._search(queries)
+        similarity, rows = self._found
         part = np.full((len(queries), last - first), NOT_FOUND, np.float32)
         row, column = np.nonzero((rows >= first) & (rows < last))
         part[row, rows[row, column] - first] = similarity[row, column]

@@ -102,12 +102,12 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
     """
     root = data_folder(data, given) if not isinstance(data, ShopSettings) else None
     table: Table = import_module(f"cmpnas.data.readers.{data.reader}").read(data, root)
-    labels = np.unique(table.column(data.label), return_inverse=True)[1].astype(np.int64)
     rows = {"train": table.select(data.train, "train")}
     for name, task in (("search", data.search), ("test", data.test)):
         rows[name] = table.select(task.gallery, f"{name}.gallery")
         rows[f"{name} query"] = table.select(task.query, f"{name}.query")
-    _must_not_mix(rows)
+    labels = table.labels(data.label, rows)
+    _must_not_mix({part: table.pictures(own) for part, own in rows.items()})
     # What can be known of the test split before it is opened, when everything will have been trained.
     if lost := (~np.isin(labels[rows["test query"]], labels[rows["test"]])).sum():
         raise DataError(f"{lost} captions of the test split describe no picture of it; change data.test.")

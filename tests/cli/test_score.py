@@ -155,6 +155,18 @@ def test_matrix_of_files(encoders, capsys):
     assert "60 queries (0 excluded)" in text
 
 
+def test_two_files_of_one_name_are_not_one_encoder(encoders, tmp_path, capsys):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "small.npz").rename(tmp_path / "old" / "large.npz")
+    assert main(["matrix", "--query", "large.npz", "--gallery", "old/large.npz"]) == 2
+    assert "two files are called 'large', which names an encoder" in capsys.readouterr().err
+    assert main(["matrix", "--query", "large.npz", "--gallery", "./large.npz"]) == 0
+    (tmp_path / "large.npz").rename(tmp_path / "r50[b].npz")
+    capsys.readouterr()
+    assert main(["matrix", "--query", "r50[b].npz", "--gallery", "r50[b].npz"]) == 0
+    assert "M(r50[b], r50[b])" in capsys.readouterr().out
+
+
 def test_files_of_other_items_are_named(encoders, capsys):
     arrays = dict(np.load("small.npz"))
     np.savez("small.npz", **arrays | {"gallery_labels": arrays["gallery_labels"][::-1]})

@@ -34,6 +34,9 @@ def test_byte_order_mark_spaces_and_windows_lines(path):
         (b"a,b\n1,2,3\n", "line 2: 3 fields where the header has 2"),
         (b'a,b\n"1\n2",3\n4\n', "line 4: 1 fields"),
         (b"a\n\xff\n", "cannot be read as CSV"),
+        (b'a,b\n1,"2\n3,4\n', "up to line 3, is no CSV"),
+        (b'a,b\n"12" tablet,2\n', "up to line 2, is no CSV"),
+        (b"a,b,b\n1,2,3\n", "has two columns 'b'; give each a name of its own"),
     ],
 )
 def test_damage_is_named(path, content, message):

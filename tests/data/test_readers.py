@@ -49,7 +49,15 @@ def encoded(kind: str = "PNG") -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def npz(tmp_path):
-    np.savez(tmp_path / "set.npz", images=PIXELS, labels=LABELS, part=PART, role=ROLE, classes=np.arange(6) // 2)
+    np.savez(
+        tmp_path / "set.npz",
+        images=PIXELS,
+        labels=LABELS,
+        part=PART,
+        role=ROLE,
+        classes=np.arange(6) // 2,
+        one=np.array(3),
+    )
     return {"reader": "npz", "file": "set.npz", "images": "images", "label": "labels", **PARTS}
 
 
@@ -228,6 +236,77 @@ def test_folder_and_sources(folder, tmp_path):
     assert len(np.unique(splits.search.query.labels)) == 2
 
 
+@pytest.mark.parametrize("size", [16, 96])
+def test_pictures_of_phones_stand_upright(folder, tmp_path, size):
+    """A phone stores what its sensor saw, and how to turn it."""
+    gradient = np.linspace(0, 255, 64 * 48 * 3).reshape(64, 48, 3).astype(np.uint8)
+    upright = Image.fromarray(gradient)
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # shown turned by 270 degrees
+    upright.save(tmp_path / "0.png")
+    turned.save(tmp_path / "1.png", exif=orientation)
+    turned.save(tmp_path / "2.png")
+    read = load(folder | {"size": size}, tmp_path).train.images.read(np.arange(3)).float()
+    assert (read[0] - read[1]).abs().max() <= 1
+    assert (read[0] - read[2]).abs().mean() > 20
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(folder, tmp_path, mode):
+    pixels = np.zeros((20, 20, 4), np.uint8)
+    pixels[..., 1] = 255  # the editor left green behind
+    pixels[5:15, 5:15] = (200, 0, 0, 255)
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "0.png")
+    picture = load(folder | {"size": 20}, tmp_path).train.images.read(np.array([0]))[0]
+    assert (picture[:, 0, 0] >= 254).all()
+    assert not (picture[:, 10, 10] >= 254).all()
+
+
+def test_missing_labels_are_no_class(folder, npz, tmp_path):
+    lines = (tmp_path / "list.csv").read_text().splitlines()
+    lines[10] = lines[10].replace(f"thing {LABELS[9]}", "")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"item 9 of search query has no 'label'; fill it in, or leave the item out"):
+        load(folder, tmp_path)
+    arrays = dict(np.load(tmp_path / "set.npz"))
+    np.savez(tmp_path / "set.npz", **arrays | {"labels": np.where(LABELS == 0, np.nan, LABELS)})
+    with pytest.raises(DataError, match=r"item 0 of train has no 'labels'"):
+        load(npz, tmp_path)
+    some = load(npz | {"train": {"part": 0, "labels": {"from": 0}}, "pool": {"part": 0}}, tmp_path)
+    assert (some.train.rows.tolist(), len(some.pool)) == ([4, 5, 6, 7], 8)  # no number is within no range
+
+
+def test_unknown_sources_are_not_one_source(folder, tmp_path):
+    text = (tmp_path / "list.csv").read_text().splitlines()
+    (tmp_path / "list.csv").write_text("\n".join([text[0], *(line.rsplit(",", 1)[0] + "," for line in text[1:])]))
+    own, others = load(folder, tmp_path).search.own_sources
+    assert not np.isin(own, others).any()
+    assert len(np.unique(own)) == len(own)
+
+
+@pytest.mark.parametrize(("row", "as_row", "message"), [
+    (17, 1, "items are in both train or pool and test"), (10, 8, "items are both query and gallery of search"),
+])  # fmt: skip
+def test_a_picture_listed_twice_is_one(folder, tmp_path, row, as_row, message):
+    text = (tmp_path / "list.csv").read_text()
+    (tmp_path / "list.csv").write_text(text.replace(f"\n{row}.png", f"\n./{as_row}.png"))
+    with pytest.raises(DataError, match=message):
+        load({key: value for key, value in folder.items() if key != "source"}, tmp_path)
+
+
+def test_columns_that_nobody_asks_for_take_no_room(folder, tmp_path):
+    import tracemalloc
+
+    lines = (tmp_path / "list.csv").read_text().splitlines()
+    told = [f"{line},{'description' if n == 0 else 'x' * (500_000 if n == 3 else 9)}" for n, line in enumerate(lines)]
+    (tmp_path / "list.csv").write_text("\n".join(told))
+    tracemalloc.start()
+    load(folder, tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 24 * 500_000 * 4 / 8
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("keep", [0, 3, 20, 100])
 def test_truncated_idx(idx, tmp_path, keep):
     whole = (tmp_path / "a.gz").read_bytes()
@@ -278,6 +357,8 @@ def test_damaged_picture_names_the_file(folder, tmp_path, damage):
         ({"file": "other.npz"}, r"other\.npz does not exist; check the path, or name the folder"),
         ({"images": "pixels"}, "unknown array 'pixels'"),
         ({"images": "labels"}, "pictures are uint8"),
+        ({"offsets": "role", "images": "part"}, "strings are bytes"),
+        ({"label": "one"}, "24 images but 1 'one'; they must be as many"),
         ({"train": {"prt": 0}}, "unknown column 'prt'. Did you mean 'part'"),
         ({"train": {"part": 9}}, "no item is in train"),
         ({"train": {"part": [0, 1]}}, "8 items are in both train or pool and search"),

@@ -157,6 +157,19 @@ def test_nearest_is_a_naive_search_that_skips_the_own_source():
         assert found.tolist() == sorted(allowed, key=lambda g: -query[q] @ gallery[g])[:4]
 
 
+def test_examples_of_nothing_but_the_own_source():
+    task = Protocol(items([0, 0], [0, 1]), items([0, 0, 5], [0, 0, 3]))
+    rows, query, gallery = np.arange(2), np.ones((2, 4)), np.ones((3, 4))
+    found = nearest(query, gallery, task, rows, 3)
+    assert found[0].tolist() == [2, -1, -1]
+    groups, about = choose(task, rows, {"paragon": found, "pair": found})
+    assert about.startswith("1 queries of the search split")  # the other has nothing to find
+    task = Protocol(items([5], [0]), items([5, 5], [0, 1]))
+    found = np.array([[1, -1]])
+    (group,), _ = choose(task, np.arange(1), {"paragon": found, "pair": np.array([[-1, 1]])})
+    assert [len(system.items) for system in group.examples[0].systems] == [1, 1]
+
+
 def test_examples_are_of_every_kind_and_counted():
     task = Protocol(items([0, 0, 0, 1, 9]), items([0, 1, 1]))
     rows = np.arange(5)

@@ -125,7 +125,7 @@ def test_what_an_index_did_not_find_comes_last_whatever_decides_ties(ties, block
     scores = rng.permuted(np.tile(np.arange(29.0), (17, 1)), axis=1)
     order = np.argsort(-scores, axis=1)[:, :7]
     got = score_of(
-        Retrieved(np.take_along_axis(scores, order, 1).astype(np.float32), order, 29),
+        Retrieved(lambda q: (np.take_along_axis(scores, order, 1).astype(np.float32)[q], order[q]), (17, 29)),
         Relevance.of_labels(q_labels, g_labels, None, 17, 29), METRICS, ties=ties,
     )  # fmt: skip
     least = np.where(q_labels[:, None] == g_labels, -2.0, -1.0)

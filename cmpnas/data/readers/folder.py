@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from cmpnas.data.images import FileImages
-from cmpnas.data.lists import as_column, read_csv
+from cmpnas.data.lists import Columns, read_csv
 from cmpnas.data.settings import FolderSettings
 from cmpnas.data.table import Table
 from cmpnas.errors import DataError
@@ -24,4 +25,5 @@ def read(settings: FolderSettings, root: Path) -> Table:
     if not len(names):
         raise DataError(f"{path} lists no pictures.")
     images = FileImages.that_exist(path.parent, names, settings.size)
-    return Table(images, {name: as_column(texts) for name, texts in fields.items()})
+    _, first, same = np.unique([os.path.normpath(name) for name in names], return_index=True, return_inverse=True)
+    return Table(images, Columns(fields), first[same])

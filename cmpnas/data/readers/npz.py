@@ -27,20 +27,27 @@ def read(settings: NpzSettings, root: Path) -> Table:
     pixels = array(settings.images)
     images: Images
     if settings.offsets is not None:
-        offsets = array(settings.offsets).astype(np.int64)
+        offsets = array(settings.offsets)
+        if offsets.dtype.kind not in "iu" or offsets.ndim != 1 or pixels.ndim != 1:
+            raise DataError(
+                f"{settings.offsets!r} is {offsets.dtype}{offsets.shape} and {settings.images!r} {pixels.shape}; "
+                "strings are bytes (B,) with whole numbers (N + 1,)."
+            )
+        offsets = offsets.astype(np.int64)
         if len(offsets) < 2 or (np.diff(offsets) <= 0).any() or offsets[-1] > len(pixels):
             raise DataError(f"{settings.offsets!r} must rise and end within {settings.images!r} ({len(pixels)} bytes).")
         images = EncodedImages(pixels, offsets, settings.size)
     else:
-        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] != 3):
+        shape = pixels.shape
+        if pixels.dtype != np.uint8 or len(shape) not in (3, 4) or shape[3:] not in ((), (3,)) or 0 in shape[1:]:
             raise DataError(
                 f"array {settings.images!r} is {pixels.dtype}{pixels.shape}; pictures are uint8 (N, H, W) or "
                 "(N, H, W, 3), or strings with offsets."
             )
         images = RawImages(pixels, settings.size)
     labels = array(settings.label)
-    if len(labels) != len(images):
-        raise DataError(f"{len(images)} images but {len(labels)} {settings.label!r}; they must be as many.")
+    if labels.shape[:1] != (len(images),):
+        raise DataError(f"{len(images)} images but {labels.size} {settings.label!r}; they must be as many.")
     skipped = {settings.images, settings.offsets, *settings.per_class}
     columns = {k: _text(v) for k, v in arrays.items() if k not in skipped and v.shape == (len(images),)}
     most = int(labels.max()) if len(labels) and labels.dtype.kind in "iu" else -1
@@ -58,8 +65,8 @@ def read(settings: NpzSettings, root: Path) -> Table:
 
 
 def _text(column: np.ndarray) -> np.ndarray:
-    """Bytes as the text that conditions are compared with."""
-    return np.char.decode(column, "utf-8") if column.dtype.kind == "S" else column
+    """Bytes as the text that conditions are compared with; what is no UTF-8 shows as such."""
+    return np.char.decode(column, "utf-8", "backslashreplace") if column.dtype.kind == "S" else column
 
 
 def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:

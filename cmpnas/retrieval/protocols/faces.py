@@ -218,8 +218,8 @@ def _templates(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path} lists no template; fetch it again.")
     try:
         ids = [[int(text) for text in rows[name]] for name in ("TEMPLATE_ID", "SUBJECT_ID")]
-        both = np.unique(np.transpose(ids), axis=0)
-    except ValueError as fault:
+        both = np.unique(np.transpose(np.array(ids, np.int64)), axis=0)
+    except (ValueError, OverflowError) as fault:
         raise DataError(f"{path} holds an id that is no number ({fault}).") from None
     if len(np.unique(both[:, 0])) != len(both):
         raise DataError(f"{path} lists a template with two subjects; fetch it again.")

@@ -59,5 +59,5 @@ class Labels:
             reaches = [get_metric(name).reach for name in metrics]
             most = 0 if relevance.removed is None else int(relevance.removed.counts.max())
             wanted = len(gallery) if None in reaches else max(reach or 0 for reach in reaches) + most
-            similarity = Retrieved(*index.search(query, wanted), len(gallery))
+            similarity = Retrieved(lambda rows: index.search(query[rows], wanted), (len(query), len(gallery)))
         return score(similarity, relevance, metrics, ties=ties, empty=empty)
