@@ -32,8 +32,9 @@ from command import as_command
 
 from cmpnas.files import read_json, write_json
 from cmpnas.models.network import build_network
+from cmpnas.pipeline.crisp.fine import fine_table
 from cmpnas.pipeline.crisp.finish import Searcher, picked
-from cmpnas.pipeline.crisp.search import fine_table, relevant
+from cmpnas.pipeline.crisp.search import relevant
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.retrieval.cascade import Mix, candidates, cascade_table
 from cmpnas.retrieval.compare import Comparison

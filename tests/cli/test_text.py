@@ -179,7 +179,7 @@ def test_pictures_that_were_put_right_are_looked_at_again(run):
 
 def test_an_interrupted_scan_goes_on_where_it_was(run, monkeypatch):
     from cmpnas.export.cascade import FineSession
-    from cmpnas.pipeline.crisp.search import fine_table
+    from cmpnas.pipeline.crisp.fine import fine_table
     from cmpnas.pipeline.crisp.stages import TextStages
 
     stages, asked, scan = TextStages.of_run(run, None, print), [], FineSession.scan
@@ -193,7 +193,7 @@ def test_an_interrupted_scan_goes_on_where_it_was(run, monkeypatch):
         return scan(session, texts)
 
     monkeypatch.setattr(FineSession, "scan", killed)
-    monkeypatch.setattr("cmpnas.pipeline.crisp.search._AT_ONCE", {True: 4, False: 4})
+    monkeypatch.setattr("cmpnas.pipeline.crisp.fine._AT_ONCE", {True: 4, False: 4})
     with pytest.raises(KeyboardInterrupt):
         fine_table(stages)
     monkeypatch.setattr(FineSession, "scan", lambda session, texts: asked.extend(texts) or scan(session, texts))

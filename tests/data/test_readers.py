@@ -49,15 +49,8 @@ def encoded(kind: str = "PNG") -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def npz(tmp_path):
-    np.savez(
-        tmp_path / "set.npz",
-        images=PIXELS,
-        labels=LABELS,
-        part=PART,
-        role=ROLE,
-        classes=np.arange(6) // 2,
-        one=np.array(3),
-    )
+    arrays = {"images": PIXELS, "labels": LABELS, "part": PART, "role": ROLE, "classes": np.arange(6) // 2}
+    np.savez(tmp_path / "set.npz", **arrays, one=np.array(3))
     return {"reader": "npz", "file": "set.npz", "images": "images", "label": "labels", **PARTS}
 
 

@@ -162,7 +162,7 @@ def test_examples_of_nothing_but_the_own_source():
     rows, query, gallery = np.arange(2), np.ones((2, 4)), np.ones((3, 4))
     found = nearest(query, gallery, task, rows, 3)
     assert found[0].tolist() == [2, -1, -1]
-    groups, about = choose(task, rows, {"paragon": found, "pair": found})
+    about = choose(task, rows, {"paragon": found, "pair": found})[1]
     assert about.startswith("1 queries of the search split")  # the other has nothing to find
     task = Protocol(items([5], [0]), items([5, 5], [0, 1]))
     found = np.array([[1, -1]])

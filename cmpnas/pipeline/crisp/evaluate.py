@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from cmpnas.files import write_json
+from cmpnas.pipeline.crisp.fine import fine_table
 from cmpnas.pipeline.crisp.finish import Searcher, picked, search_hits
-from cmpnas.pipeline.crisp.search import QueryCosts, fine_table, relevant
+from cmpnas.pipeline.crisp.search import QueryCosts, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.crisp.times import Work, ask, asked, milliseconds, one_thread
 from cmpnas.pipeline.stages import Say

@@ -14,7 +14,8 @@ from cmpnas.errors import RunError
 from cmpnas.export.cascade import FineSession, TextSession, write_text
 from cmpnas.files import hash_of, read_json, whole, write_json
 from cmpnas.models.network import Network, build_network
-from cmpnas.pipeline.crisp.search import QueryCosts, fine_session, fine_table, relevant
+from cmpnas.pipeline.crisp.fine import fine_session, fine_table
+from cmpnas.pipeline.crisp.search import QueryCosts, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.crisp.times import Parts, asked, milliseconds, one_thread
 from cmpnas.pipeline.once import once
