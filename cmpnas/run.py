@@ -35,9 +35,9 @@ class Folder:
     def supernet(self) -> Path:
         return self.path / "supernet.pt"
 
-    @property
-    def supernet_checkpoint(self) -> Path:
-        return self.path / "supernet.checkpoint.pt"
+    def supernet_checkpoint(self, key: str) -> Path:
+        """Of a supernet made of what ``key`` names; one that was begun of something else is not gone on with."""
+        return self.path / f"supernet.checkpoint.{key}.pt"
 
     @property
     def records(self) -> Path:

@@ -22,7 +22,14 @@ GALLERY, PARTS = "gallery.onnx", "gallery.parts.onnx"
 ALIGN = "index.align.onnx"
 MANIFEST = "manifest.json"
 _PARTIAL = ".partial."
-_NEEDED = ("files", "input", "gallery", "data", "scores", "proof")
+#: Parts of a manifest, and what each is read for.
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "input": (),
+    "gallery": ("index", "key"),
+    "data": ("settings", "fingerprint"),
+    "scores": ("metric", "heterogeneous"),
+    "proof": (),
+}
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,16 @@ class Bundle:
                 f"{path} has no {MANIFEST}, it is not a bundle; make one with: cmpnas export RUN --out {path}"
             )
         manifest = read_json(path / MANIFEST)
-        missing = [key for key in _NEEDED if not isinstance(manifest, dict) or key not in manifest]
+        files = _listed(manifest)
+        missing = ["files"] if files is None else [name for name in _NEEDED if not _has(manifest, name)]
         if missing:
             raise RunError(
                 f"{path / MANIFEST} has no {missing[0]!r}; it is damaged or of another program. Export again."
             )
-        for name, known in manifest["files"].items():
+        for name, known in (files or {}).items():
             found = hash_file(path / name)
-            if found != known["hash"]:
-                what = "is missing" if found is None else f"is damaged (hash {found}, the manifest has {known['hash']})"
+            if found != known:
+                what = "is missing" if found is None else f"is damaged (hash {found}, the manifest has {known})"
                 raise RunError(f"{path / name} {what}; export again.")
         return Bundle(path, manifest)
 
@@ -98,10 +106,13 @@ def whole_or_absent(out: Path) -> Iterator[Path]:
         yield folder
         files = [file for file in folder.iterdir() if file.is_file()]
         files.sort(key=lambda file: file.name == MANIFEST)  # the last: with it the bundle is whole
+        if folders := [file.name for file in files if (out / file.name).is_dir()]:
+            raise RunError(f"{out / folders[0]} is a folder, where a file of the bundle has to go; move it away.")
         for file in files:
             file.replace(out / file.name)
-        for name in before - {file.name for file in files}:
-            (out / name).unlink(missing_ok=True)
+        for name in before.keys() - {file.name for file in files}:
+            if hash_file(out / name) == before[name]:  # what somebody changed is theirs
+                (out / name).unlink()
     except RunError as fault:
         raise RunError(f"{fault} Nothing was exported.") from None
     finally:
@@ -111,12 +122,31 @@ def whole_or_absent(out: Path) -> Iterator[Path]:
                 own.rmdir()
 
 
-def _files_of(out: Path) -> set[str]:
-    """Names of the files of the bundle that is in ``out``, which a new one takes the place of."""
+def _files_of(out: Path) -> dict[str, str]:
+    """Names and hashes of the files of the bundle that is in ``out``, which a new one takes the place of."""
     there = [file for file in out.iterdir() if not file.name.startswith(_PARTIAL)] if out.is_dir() else []
     if not there:
-        return set()
-    manifest = read_json(out / MANIFEST) if (out / MANIFEST).is_file() else None
-    if not isinstance(manifest, dict) or not {"files", "schema"} & manifest.keys():
+        return {}
+    files = _listed(read_json(out / MANIFEST)) if (out / MANIFEST).is_file() else None
+    if files is None:
         raise RunError(f"{out} is not empty and no bundle; name another --out, or empty it.")
-    return set(manifest.get("files", ()))
+    return files
+
+
+def _listed(manifest: Any) -> dict[str, str] | None:
+    """Names and hashes of the files that a manifest lists, as `describe_files` has them; None if it lists none so."""
+    files = manifest.get("files") if isinstance(manifest, dict) and "schema" in manifest else None
+    if not isinstance(files, dict) or not files:
+        return None
+    known: dict[str, str] = {}
+    for name, about in files.items():
+        own = about.get("hash") if isinstance(about, dict) else None
+        if not isinstance(own, str) or Path(name).name != name:
+            return None
+        known[name] = own
+    return known
+
+
+def _has(manifest: dict[str, Any], name: str) -> bool:
+    part = manifest.get(name)
+    return isinstance(part, dict) and all(key in part for key in _NEEDED[name])

@@ -55,9 +55,12 @@ def plan_single(settings: SingleSettings, size: int) -> tuple[SearchSpace, Arch]
 
 
 def train_single(
-    settings: SingleSettings, train: Items, size: int, folder: Path, *, seed: int, workers: int = 0
+    settings: SingleSettings, train: Items, size: int, folder: Path, key: str, *, seed: int, workers: int = 0
 ) -> None:
-    """Train to the end and leave ``model.pt`` in ``folder``; continues from a checkpoint there."""
+    """Train to the end and leave ``model.pt`` in ``folder``; continues from a checkpoint there.
+
+    ``key`` is of all that the model is made of: what was begun of something else is not gone on with.
+    """
     space, arch = plan_single(settings, size)
     classes, codes = np.unique(train.labels, return_inverse=True)
     torch.manual_seed(seed)
@@ -72,27 +75,27 @@ def train_single(
         return head(embeddings, labels[indices].to(images.device))
 
     both = nn.ModuleDict({"network": network, "head": head})
-    saved = folder / "checkpoint.pt"
+    saved = folder / f"checkpoint.{key}.pt"
     fit(
         f"gallery {settings.name}", both, loss_at, train, settings.train,
         augmentation=settings.augment, seed=seed, saved=saved, workers=workers,
     )  # fmt: skip
     with first_alone() as first:
         if first:
-            state = {"network": network.state_dict(), "classifier": head.weight.detach().cpu()}
+            state = {"key": key, "network": network.state_dict(), "classifier": head.weight.detach().cpu()}
             checkpoint.save(state, folder / "model.pt")
             saved.unlink()
 
 
-def load_single(settings: SingleSettings, size: int, folder: Path) -> SingleGallery:
+def load_single(settings: SingleSettings, size: int, folder: Path, key: str) -> SingleGallery:
     """Read back what `train_single` left.
 
     Raises:
-        RunError: it is missing, damaged, or of another architecture.
+        RunError: it is missing, damaged, of another architecture, or made of something else than ``key``.
     """
     space, arch = plan_single(settings, size)
     path = folder / "model.pt"
-    state = checkpoint.load(path)
+    state = checkpoint.load_of(key, path)
     network = build_network(space, arch)
     checkpoint.restore(network, state, "network", path, arch.id)
     if not isinstance(state.get("classifier"), Tensor):

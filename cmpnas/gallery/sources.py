@@ -108,7 +108,7 @@ def of_brought(
 
 
 def of_single(option: SingleGallery, local: LocalSettings | None, made_of: str) -> FeatureSource:
-    """A gallery model trained here; ``made_of`` is the key of its training."""
+    """A gallery model trained here; ``made_of`` is the hash of its weights."""
     *_, last = option.network.children()
 
     @torch.no_grad()

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from cmpnas.data.items import union
 from cmpnas.distributed import agree, first_alone
-from cmpnas.files import hash_of, read_json, write_json
+from cmpnas.files import hash_file, hash_of, read_json, write_json
 from cmpnas.gallery.audition import hear
 from cmpnas.gallery.bank import Bank
 from cmpnas.gallery.fusion import FusionGallery, begin_mixing, fill_bank, load_fusion, save_mixing
 from cmpnas.gallery.settings import FusionSettings, LocalSettings, PrecomputedSettings, SingleSettings
-from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.sources import FeatureSource, of_brought, of_saved, of_single
-from cmpnas.pipeline.single import single_gallery
+from cmpnas.pipeline.single import lacks_model, single_gallery
 from cmpnas.train.mixing import train_mixer
 
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ def fusion_gallery(stages: Stages, settings: FusionSettings) -> FusionGallery:
             save_mixing(mixing, path)
 
         stages.train_supernet(start, mixing, keep)
-    elif settings.train is not None and agree(not path.exists()):
-        train, saved = stages.splits.train, run.gallery / "checkpoint.pt"
+    elif settings.train is not None and lacks_model(run.gallery):
+        train, saved = stages.splits.train, run.gallery / f"checkpoint.{stages.gallery_key}.pt"
         stages.say(f"gallery: training mixer {settings.name!r} on {len(train):,} images")
         with run.timed("gallery"):
             _, mixing = begin_mixing(settings, bank, train, train, seed)
@@ -86,10 +85,9 @@ def _that_say_something(stages: Stages, bank: Bank) -> list[FeatureSource]:
 
 def _trained(stages: Stages, source: SingleSettings, local: LocalSettings | None) -> FeatureSource:
     """A source that is trained here, if it is not there yet."""
-    recipe, folder = stages.recipe, stages.run.gallery / source.name
+    folder = stages.run.gallery / source.name
     option = single_gallery(stages, source, folder, f"source {source.name!r}")
-    made_of = hash_of(plan_single(source, recipe.data.size)[0].fingerprint, stages.splits.fingerprint, recipe.seed)
-    return of_single(option, local, made_of)
+    return of_single(option, local, hash_file(folder / "model.pt") or "")
 
 
 def _bank(stages: Stages, settings: FusionSettings, sources: list[FeatureSource]) -> Bank:

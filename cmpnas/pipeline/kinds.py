@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cmpnas.data.load import data_file
-from cmpnas.distributed import agree
 from cmpnas.files import hash_file
 from cmpnas.gallery.base import Gallery
 from cmpnas.gallery.brought import as_it_is
@@ -14,7 +13,7 @@ from cmpnas.gallery.projection import load_projected, make_projection
 from cmpnas.gallery.settings import AnyBrought, FusionSettings, PrecomputedSettings, SingleSettings
 from cmpnas.gallery.single import plan_single
 from cmpnas.pipeline.fusion import fusion_gallery, fusion_key
-from cmpnas.pipeline.single import single_gallery
+from cmpnas.pipeline.single import lacks_model, single_gallery
 
 if TYPE_CHECKING:
     from cmpnas.pipeline.stages import Stages
@@ -49,7 +48,7 @@ def _brought(stages: Stages, settings: AnyBrought) -> Gallery:
     plan, folder, train = settings.projection, stages.run.gallery, stages.splits.train
     if plan is None:
         return as_it_is(settings, stages.brought)
-    if agree(not (folder / "model.pt").exists()):
+    if lacks_model(folder):
         stages.say(f"gallery: a projection of {settings.name!r} on {len(train):,} images")
         with stages.run.timed("gallery"):
             make_projection(settings, plan, stages.brought, train, folder, seed=stages.recipe.seed)

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmpnas.distributed import agree
+from cmpnas.errors import RunError
+from cmpnas.files import hash_of
 from cmpnas.gallery.settings import SingleSettings
-from cmpnas.gallery.single import SingleGallery, load_single, train_single
+from cmpnas.gallery.single import SingleGallery, load_single, plan_single, train_single
 
 if TYPE_CHECKING:
     from cmpnas.pipeline.stages import Stages
@@ -16,8 +18,26 @@ if TYPE_CHECKING:
 def single_gallery(stages: Stages, settings: SingleSettings, folder: Path, called: str) -> SingleGallery:
     """A model of one architecture, trained in ``folder`` if it is not there yet."""
     recipe, train = stages.recipe, stages.splits.train
-    if agree(not (folder / "model.pt").exists()):
+    content = settings.model_dump(mode="json", exclude={"transform"})
+    space, _ = plan_single(settings, recipe.data.size)
+    key = hash_of(content, space.fingerprint, stages.splits.fingerprint, recipe.seed)
+    if lacks_model(folder):
         stages.say(f"gallery: training {called} on {len(train):,} images")
         with stages.run.timed("gallery"):
-            train_single(settings, train, recipe.data.size, folder, seed=recipe.seed, workers=recipe.workers)
-    return load_single(settings, recipe.data.size, folder)
+            train_single(settings, train, recipe.data.size, folder, key, seed=recipe.seed, workers=recipe.workers)
+    return load_single(settings, recipe.data.size, folder, key)
+
+
+def lacks_model(folder: Path) -> bool:
+    """Whether a gallery model is still to be made in ``folder``.
+
+    Raises:
+        RunError: it was made and is gone, and embeddings of it are there: those of another one would not fit them.
+    """
+    if agree((folder / "model.pt").exists()):
+        return False
+    if agree((folder / "key.json").exists()):
+        raise RunError(
+            f"{folder / 'model.pt'} is gone, with which the run was made; put it back, or name another --run."
+        )
+    return True

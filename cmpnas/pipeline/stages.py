@@ -192,7 +192,7 @@ class Stages:
         self, anchor: Anchor, mixing: Mixing | None = None, keep: Callable[[], None] | None = None
     ) -> Supernet:
         """Train the supernet and keep it; ``keep`` writes what is left of a ``mixing`` before the checkpoint goes."""
-        recipe = self.recipe
+        recipe, saved = self.recipe, self.run.supernet_checkpoint(self.supernet_key)
         self.say(f"supernet: training {self.space.name!r} against {recipe.gallery.name!r}")
         with self.run.timed("supernet"):
             supernet = train_supernet(
@@ -205,7 +205,7 @@ class Stages:
                 augmentation=recipe.query.augment,
                 seed=recipe.seed,
                 weights=read_pretrained(recipe, self.data),
-                saved=self.run.supernet_checkpoint,
+                saved=saved,
                 workers=recipe.workers,
                 mixing=mixing,
             )
@@ -214,7 +214,7 @@ class Stages:
                     if keep is not None:
                         keep()
                     checkpoint.save({"key": self.supernet_key, "shared": supernet.state_dict()}, self.run.supernet)
-                    self.run.supernet_checkpoint.unlink()
+                    saved.unlink()
         return supernet.eval()
 
     def evaluator(

@@ -91,14 +91,50 @@ def test_a_bundle_takes_its_place_at_once(tmp_path):
     with whole_or_absent(out) as folder:
         (folder / "query.onnx").write_bytes(b"1")
         (folder / "query.int8.onnx").write_bytes(b"1")
-        write_json(folder / "manifest.json", {"files": describe_files(folder)})
+        write_json(folder / "manifest.json", {"schema": 1, "files": describe_files(folder)})
     (out / "mine.txt").write_text("keep")
     with whole_or_absent(out) as folder:
         (folder / "query.onnx").write_bytes(b"2")
         (folder / "scratch").mkdir()
-        write_json(folder / "manifest.json", {"files": describe_files(folder)})
+        write_json(folder / "manifest.json", {"schema": 1, "files": describe_files(folder)})
     assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "mine.txt", "query.onnx"]
     assert (out / "query.onnx").read_bytes() == b"2"
+
+
+def test_what_somebody_put_into_a_bundle_is_theirs(tmp_path):
+    with whole_or_absent(tmp_path / "out") as folder:
+        for name in ("query.onnx", "query.int8.onnx", "gallery.onnx"):
+            (folder / name).write_bytes(b"1")
+        write_json(folder / "manifest.json", {"schema": 1, "files": describe_files(folder)})
+    (tmp_path / "out" / "gallery.onnx").write_bytes(b"mine")
+    with whole_or_absent(tmp_path / "out") as folder:
+        (folder / "query.onnx").write_bytes(b"2")
+        write_json(folder / "manifest.json", {"schema": 1, "files": describe_files(folder)})
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["gallery.onnx", "manifest.json", "query.onnx"]
+    (tmp_path / "out" / "query.onnx").unlink()
+    (tmp_path / "out" / "query.onnx").mkdir()
+    in_the_way = pytest.raises(RunError, match=r"query.onnx is a folder, .* Nothing was exported")
+    with in_the_way, whole_or_absent(tmp_path / "out") as folder:
+        (folder / "query.onnx").write_bytes(b"3")
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"name": "my-paper", "files": ["thesis.tex", "../notes.txt"]},
+        {"schema": 1, "files": {"../notes.txt": {"hash": "x", "bytes": 1}}},
+        {"schema": 1, "files": {"thesis.tex": "x"}},
+        {"schema": 2},
+    ],
+)
+def test_manifests_of_others_are_left_alone(tmp_path, manifest):
+    (tmp_path / "out").mkdir()
+    for name in ("thesis.tex", "../notes.txt", "README.md"):
+        (tmp_path / "out" / name).write_text("mine")
+    write_json(tmp_path / "out" / "manifest.json", manifest)
+    with pytest.raises(RunError, match="is not empty and no bundle"), whole_or_absent(tmp_path / "out"):
+        pass
+    assert (tmp_path / "notes.txt").read_text() == (tmp_path / "out" / "README.md").read_text() == "mine"
 
 
 @pytest.mark.parametrize("files", [["gallery.onnx", "README.md"], ["manifest.json", "records.jsonl"]])
@@ -123,8 +159,14 @@ def test_a_place_that_cannot_be_written(tmp_path):
 @pytest.fixture
 def opened(tmp_path):
     (tmp_path / "query.onnx").write_bytes(b"whole")
-    content = {key: {} for key in ("input", "gallery", "data", "scores", "proof")}
-    write_json(tmp_path / "manifest.json", content | {"files": describe_files(tmp_path)})
+    content = {
+        "input": {},
+        "gallery": {"index": "", "key": ""},
+        "data": {"settings": {}, "fingerprint": ""},
+        "proof": {},
+    }
+    content |= {"scores": {"metric": "map_full", "heterogeneous": {}}, "schema": 1, "files": describe_files(tmp_path)}
+    write_json(tmp_path / "manifest.json", content)
     return tmp_path
 
 
@@ -142,6 +184,7 @@ def test_a_bundle_is_read_back(opened):
         ("manifest.json", None, "has no manifest.json, it is not a bundle; make one with: cmpnas export RUN"),
         ("manifest.json", b"{", "manifest.json cannot be read"),
         ("manifest.json", b"[]", "manifest.json has no 'files'; it is damaged"),
+        ("manifest.json", b'{"schema": 1, "files": {"query.onnx": {"hash": "x"}}, "input": []}', "has no 'input'"),
         ("query.onnx", b"other", "query.onnx is damaged .hash [0-9a-f]{12}, the manifest has [0-9a-f]{12}.; export"),
         ("query.onnx", None, "query.onnx is missing; export again"),
     ],

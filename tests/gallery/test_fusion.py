@@ -135,8 +135,8 @@ def test_the_map_of_a_model_trained_here(tmp_path):
     plan = Plan(epochs=1, batch_size=20, lr=0.001, precision="fp32")
     single = SingleSettings(kind="single", name="r", space="resnet_small", arch="smallest", embedding_dim=8, train=plan)
     items = pictures()
-    train_single(single, items, SIDE, tmp_path, seed=0)
-    option = load_single(single, SIDE, tmp_path)
+    train_single(single, items, SIDE, tmp_path, "key", seed=0)
+    option = load_single(single, SIDE, tmp_path, "key")
     source = of_single(option, LocalSettings(tokens=4, by="grid"), "key")
     images = to_float(items.images.pixels[:5])
     with torch.no_grad():

@@ -61,7 +61,7 @@ def learn(folder: Path) -> None:
         kind="single", name="g", space="resnet_small", arch="smallest", embedding_dim=8, augment=AUGMENT,
         train=Plan(epochs=1, batch_size=16, lr=1e-3, precision="fp32"),
     )  # fmt: skip
-    train_single(settings, items(), 16, folder / "gallery", seed=0)
+    train_single(settings, items(), 16, folder / "gallery", "key", seed=0)
     torch.save(supernet.state_dict(), f"{own}.pt")
     features = [torch.randn(48, 2, 5, generator=generator), torch.randn(48, 1, 3, generator=generator)]
     start = Anchor(torch.empty(0, 8), torch.arange(48) % 5 - 1, centres, "arcface", 8.0, 0.1)  # some have no label
@@ -143,7 +143,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, monkeypatch):
         kind="single", name="g", space="resnet_small", arch="smallest", train=Plan(epochs=1, batch_size=16, lr=1e-3)
     )
     with pytest.raises(RecipeError, match="batch_size 16 cannot be cut into equal shares for 3 processes"):
-        train_single(settings, items(), 16, tmp_path, seed=0)
+        train_single(settings, items(), 16, tmp_path, "key", seed=0)
 
 
 def test_torchrun_searches_and_trains_once_and_finds_its_own_work_again(tmp_path):

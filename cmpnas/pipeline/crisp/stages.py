@@ -176,7 +176,7 @@ class TextStages:
         return fine.to(device()).eval(), encoder
 
     def _train_fine(self, fine: FineModel, encoder: MapEncoder | None, path: Path) -> None:
-        recipe, saved, pairs = self.recipe, path.with_name("fine.checkpoint.pt"), self.splits.train
+        recipe, saved, pairs = self.recipe, path.with_name(f"fine.checkpoint.{self.fine_key}.pt"), self.splits.train
         if encoder is not None and pairs.items is not None:
             images = in_memory(pairs.items.images, recipe.data.size)  # type: ignore[union-attr]
             pairs = replace(pairs, items=replace(pairs.items, images=images))
@@ -245,7 +245,7 @@ class TextStages:
         pool = self.fresh_pool()
         supernet = Supernet(self.space)
         if not path.exists():
-            plan, saved = recipe.coarse.supernet, self.run.supernet_checkpoint
+            plan, saved = recipe.coarse.supernet, self.run.supernet_checkpoint(self.supernet_key)
             self.say(f"coarse: training a supernet of {self.space.count():,} text encoders")
             with self.run.timed("supernet"):
                 if isinstance(pool, SummaryPool):
