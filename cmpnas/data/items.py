@@ -143,16 +143,24 @@ class Steps:
     """Batches of indices by step, a pure function of (seed, step): any step can be resumed at.
 
     Every epoch is a fresh permutation; the last incomplete batch of an epoch is left out. Of several processes
-    number ``share[0]`` of ``share[1]`` takes its part of each batch.
+    number ``share[0]`` of ``share[1]`` takes its share of each batch, and that of each of its ``parts``, which are
+    computed one after the other.
     """
 
     def __init__(
-        self, n: int, batch_size: int, seed: int, start: int, stop: int, share: tuple[int, int] = (0, 1)
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        share: tuple[int, int] = (0, 1),
+        parts: int = 1,
     ) -> None:
         if n < batch_size:
             raise DataError(f"{n} training images are fewer than one batch of {batch_size}; lower the batch.")
         self.n, self.batch_size, self.seed = n, batch_size, seed
-        self.start, self.stop, self.share = start, stop, share
+        self.start, self.stop, self.share, self.parts = start, stop, share, parts
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -160,14 +168,14 @@ class Steps:
     def __iter__(self) -> Iterator[list[int]]:
         per_epoch = self.n // self.batch_size
         epoch, order = -1, np.empty(0, np.int64)
-        part, parts = self.share
-        own = self.batch_size // parts
+        number, processes = self.share
         for step in range(self.start, self.stop):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.n)
-            first = step % per_epoch * self.batch_size + part * own
-            yield order[first : first + own].tolist()
+            first = step % per_epoch * self.batch_size
+            batch = order[first : first + self.batch_size].reshape(self.parts, processes, -1)
+            yield batch[:, number].ravel().tolist()
 
 
 def batches(items: Items, steps: Steps, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -107,10 +107,11 @@ def _brought(option: BroughtGallery, taken: Pictures) -> onnx.ModelProto:
             raise NoGraphError(f"gallery {name!r}: {run.path} takes one picture at a time; export it with more")
         if run.taken.element == onnx.TensorProto.FLOAT16:
             before.append(_Half())
-        own = Branch(onnx.load(str(run.path)), run.taken.name, run.output)
+        own = _levelled(onnx.load(str(run.path)), run.taken.name, run.output, model.width)
     elif isinstance(model.run, torch.jit.ScriptModule):
-        scripted = script_onnx(model.run, np.zeros((2, 3, model.size, model.size), np.float32))
-        own = Branch(scripted, "images", "embedding")
+        scripted = script_onnx(model.run.cpu(), np.zeros((2, 3, model.size, model.size), np.float32))
+        model.run.to(device())
+        own = _levelled(scripted, "images", "embedding", model.width)
     else:
         return _traced(nn.Sequential(before, model.run, after), taken.example(2))  # type: ignore[call-overload]
     last = as_onnx(trace(after.cpu(), np.zeros((2, model.width), np.float32)), (name,))
@@ -119,6 +120,19 @@ def _brought(option: BroughtGallery, taken: Pictures) -> onnx.ModelProto:
 
 def _traced(encoder: nn.Module, example: np.ndarray) -> onnx.ModelProto:
     return as_onnx(trace(encoder.cpu(), example))
+
+
+def _levelled(model: onnx.ModelProto, takes: str, gives: str, width: int) -> Branch:
+    """A model's graph whose output, ``(N, W)`` or ``(N, W, 1, 1)`` of any float type, is float32 ``(N, W)``."""
+    floats, flat = f"{gives}.float32", f"{gives}.flat"
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("Cast", [gives], [floats], to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("Flatten", [floats], [flat], axis=1),
+        ]
+    )
+    model.graph.output.append(onnx.helper.make_tensor_value_info(flat, onnx.TensorProto.FLOAT, [None, width]))
+    return Branch(model, takes, flat)
 
 
 class _Finish(nn.Module):

@@ -159,7 +159,7 @@ def descend(
     state = _State(modules, plan)
     start = state.resume(saved) if agree(saved.exists()) else 0
     last_saved = time.monotonic()
-    order = Steps(n, plan.batch_size, seed, start, steps, share=(rank(), world_size()))
+    order = Steps(n, plan.batch_size, seed, start, steps, share=(rank(), world_size()), parts=plan.accumulate)
     optimiser = state.optimiser
     with shared_statistics():
         for step, batch in track(enumerate(feed(order), start), what, total=steps, done=start):

@@ -57,6 +57,43 @@ def test_a_brought_model_as_it_is(files, tmp_path):
     assert np.abs(run_onnx(tmp_path / "gallery.onnx")(pictures) - expected).max() < 1e-5
 
 
+@pytest.mark.parametrize("kind", ["pooled", "half", "script"])
+def test_maps_of_one_place_and_half_floats(kind, files, tmp_path):
+    """What a model gives may be (N, W, 1, 1), or of half precision."""
+    import onnx
+
+    if kind == "script":
+
+        class Pooled(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.convolution = nn.Conv2d(3, 5, 3, stride=2)
+
+            def forward(self, x):
+                return self.convolution(x).mean((2, 3), keepdim=True)
+
+        torch.jit.trace(Pooled().eval(), torch.zeros(2, 3, 32, 32)).save(tmp_path / "x.pt")
+        settings = TorchscriptSettings(kind="torchscript", name="big", file=str(tmp_path / "x.pt"), mflops=1.0)
+    else:
+        dtype, kept = ("float16", np.float16) if kind == "half" else ("float", np.float32)
+        weights = np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(kept)
+        model = onnx.parser.parse_model(f"""
+            <ir_version: 10, opset_import: ["": 20]>
+            net ({dtype}[n, 3, 32, 32] x) => ({dtype}[n, 5, 1, 1] out) {{
+                seen = Conv<strides = [2, 2]> (x, w)
+                out = GlobalAveragePool (seen)
+            }}""")
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+        onnx.save(model, tmp_path / "x.onnx")
+        settings = OnnxSettings(kind="onnx", name="big", file=str(tmp_path / "x.onnx"))
+    option, taken = as_it_is(settings, open_model(settings, ShopSettings(reader="shop", size=32), None)), Pictures(32)
+    write_gallery(option, taken, tmp_path / "gallery.onnx")
+    pictures = taken.example(3)
+    expected = option.encoder(torch.from_numpy(pictures)).numpy()
+    assert expected.shape == (3, 5)
+    assert np.abs(run_onnx(tmp_path / "gallery.onnx")(pictures) - expected).max() < (2e-3 if kind == "half" else 1e-5)
+
+
 def test_embeddings_are_no_model(tmp_path):
     settings = PrecomputedSettings(kind="precomputed", name="ours", file="x.npz", mflops=1)
     option = PrecomputedGallery(settings, np.eye(3, dtype=np.float32), None)

@@ -59,7 +59,7 @@ def learn(folder: Path) -> None:
     )  # fmt: skip
     settings = SingleSettings(
         kind="single", name="g", space="resnet_small", arch="smallest", embedding_dim=8, augment=AUGMENT,
-        train=Plan(epochs=1, batch_size=16, lr=1e-3, precision="fp32"),
+        train=Plan(epochs=1, batch_size=16, lr=1e-3, precision="fp32", accumulate=2),
     )  # fmt: skip
     train_single(settings, items(), 16, folder / "gallery", "key", seed=0)
     torch.save(supernet.state_dict(), f"{own}.pt")
