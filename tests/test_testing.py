@@ -54,6 +54,26 @@ def test_own_spaces_are_reached_from_the_command_line(examples, capsys):
     assert "has no 'OneRoad'" in capsys.readouterr().err
 
 
+def test_what_cannot_be_built_is_told_before_anything_is_trained(examples, capsys):
+    text = (examples / "grouped.yaml").read_text()
+    (examples / "odd.yaml").write_text(re.sub(r"groups: \[[^\]]*\]", "groups: [1, 7]", text))
+    assert main(["search", "--set", "query.space=odd.yaml", "--dry-run"]) == 2
+    told = capsys.readouterr().err.strip()
+    assert re.search(r"space 'grouped' cannot be built \(ValueError: .*divisible.*change the block or its values", told)
+    (examples / "roads.py").write_text(
+        "from cmpnas.space import Lattice\n"
+        "class Nowhere:\n    name, size, embedding_dim = 'nowhere', 32, 8\n"
+        "    def lattice(self, size, dim):\n        grown = Lattice()\n        grown.add(), grown.add()\n        return grown\n"
+        "class Raises(Nowhere):\n    def lattice(self, size, dim): raise ValueError('no roads')\n"
+    )
+    for name, why in (("Nowhere", "gives no lattice from end to end"), ("Raises", "ValueError: no roads")):
+        assert main(["cost", f"roads:{name}", "--count"]) == 2
+        told = capsys.readouterr().err.strip()
+        assert why in told
+        assert "\n" not in told
+    sys.modules.pop("roads", None)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

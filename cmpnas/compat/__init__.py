@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from torch import Tensor, nn
@@ -44,6 +44,16 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
+def must_have_labels(weights: Iterable[str], labelled: bool) -> None:
+    """Raise a `RecipeError` if a loss by one of these names needs labels and no picture to learn from is labelled."""
+    helpless = [name for name in weights if "labels" in LOSSES[name].needs]
+    if helpless and not labelled:
+        free = ", ".join(name for name, loss in LOSSES.items() if "labels" not in loss.needs)
+        raise RecipeError(
+            f"loss {helpless[0]!r} needs labels and no picture of data.pool has one; without them: {free}."
+        )
+
+
 class CompatLoss(nn.Module):
     """A weighted sum of losses by name, against one anchor.
 
@@ -53,12 +63,7 @@ class CompatLoss(nn.Module):
 
     def __init__(self, weights: Mapping[str, float], anchor: Anchor) -> None:
         super().__init__()
-        helpless = [name for name in weights if "labels" in LOSSES[name].needs]
-        if helpless and not (anchor.labels >= 0).any():
-            free = ", ".join(name for name, loss in LOSSES.items() if "labels" not in loss.needs)
-            raise RecipeError(
-                f"loss {helpless[0]!r} needs labels and no picture of data.pool has one; without them: {free}."
-            )
+        must_have_labels(weights, bool((anchor.labels >= 0).any()))
         self.weights = dict(weights)
         self.parts = nn.ModuleDict({name: LOSSES[name](anchor) for name in weights})
 

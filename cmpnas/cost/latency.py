@@ -103,7 +103,7 @@ def read_latency_table(path: Path) -> LatencyTable:
         LatencyError: it is missing, damaged, or holds something that is not a time.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         raise LatencyError(f"cannot read latency table {path} ({getattr(fault, 'strerror', None) or fault}).") from None
     try:
@@ -130,9 +130,13 @@ def read_latency_table(path: Path) -> LatencyTable:
 
 def _mapping(content: dict[str, Any], key: str, needs: tuple[str, ...]) -> dict[str, Any] | None:
     found = content.get(key)
-    if found is not None and not (isinstance(found, dict) and found.keys() >= set(needs)):
-        raise LatencyError(f'its "{key}" is no mapping{" with " + ", ".join(needs) if needs else ""}')
+    if found is not None and not (isinstance(found, dict) and all(_is_number(found.get(name)) for name in needs)):
+        raise LatencyError(f'its "{key}" is no mapping{" with a number for " + ", ".join(needs) if needs else ""}')
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _rows(text: str) -> dict[str, Any]:
@@ -149,6 +153,6 @@ def _rows(text: str) -> dict[str, Any]:
 
 def _checked(operators: dict[str, Any]) -> dict[str, float]:
     for name, ms in operators.items():
-        if isinstance(ms, bool) or not isinstance(ms, int | float) or not (math.isfinite(ms) and ms >= 0):
+        if not (_is_number(ms) and ms >= 0):
             raise LatencyError(f"operator {name!r} takes {ms!r}, not a number of milliseconds of at least 0")
     return {name: float(ms) for name, ms in operators.items()}

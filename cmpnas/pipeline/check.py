@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from cmpnas.compat import must_have_labels
 from cmpnas.cost import Budget
 from cmpnas.data import Splits
+from cmpnas.data.items import UNLABELLED
 from cmpnas.data.load import data_file, named_folder
 from cmpnas.distributed import world_size
-from cmpnas.errors import BudgetError, RecipeError, unknown
+from cmpnas.errors import BudgetError, CmpnasError, RecipeError, SpaceError, unknown
 from cmpnas.gallery.option_settings import EnsembleSettings, ViewsSettings
 from cmpnas.gallery.settings import (
     AnyGallery,
@@ -26,11 +28,13 @@ from cmpnas.gallery.settings import (
 )
 from cmpnas.gallery.single import plan_single
 from cmpnas.gallery.timm import require_timm
+from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.pretrained import read_pretrained
 from cmpnas.recipe import Recipe
 from cmpnas.search.controllers.by_nni import require_nni
+from cmpnas.search.evaluator import first_queries
 from cmpnas.search.storage import open_storage
-from cmpnas.space import SearchSpace
+from cmpnas.space import SearchSpace, list_spaces
 from cmpnas.space.counting import count
 from cmpnas.train.device import device
 
@@ -55,6 +59,8 @@ def check(recipe: Recipe, data: str | None = None) -> None:
         )
     if isinstance(gallery, FusionSettings) and gallery.training == "joint" and views:
         raise RecipeError(f"query.views is {views}, but what is jointly trained sees unchanged pictures; use 0.")
+    if recipe.query.space not in list_spaces():
+        _must_build(recipe.space())
     if isinstance(gallery, SingleSettings | FusionSettings):
         recipe.space().require_reachable(recipe.search.budget)
     for model in _models(recipe):
@@ -100,8 +106,26 @@ def check_engine(engine: str, workers: int | None, storage: str | None, nni_conf
         open_storage(storage)
 
 
-def check_batches(recipe: Recipe, splits: Splits) -> None:
-    """Raise before anything is trained if a batch is larger than what there is to train on, or cannot be shared."""
+def _must_build(space: SearchSpace) -> None:
+    """Raise a `SpaceError` if the modules of a block, which may be the user's own, cannot be made."""
+    try:
+        with torch.device("meta"):
+            Supernet(space)
+    except CmpnasError:
+        raise
+    except Exception as fault:  # whatever somebody else's code raises
+        raise SpaceError(
+            f"space {space.name!r} cannot be built ({type(fault).__name__}: {fault}); change the block or its values."
+        ) from None
+
+
+def check_data(recipe: Recipe, splits: Splits) -> None:
+    """Raise before anything is trained if a batch is larger than what there is to train on, or cannot be shared; if
+    losses need labels that no picture has; or if racing cannot be."""
+    labelled = bool((splits.pool.labels != UNLABELLED).any())
+    must_have_labels(recipe.query.loss, labelled)
+    if recipe.search.racing is not None:
+        first_queries(splits.search, recipe.search.racing)
     plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
     for model in _models(recipe):
         if isinstance(model, SingleSettings):
@@ -110,6 +134,7 @@ def check_batches(recipe: Recipe, splits: Splits) -> None:
             plans.append((model.projection.train, splits.train))
         if model.transform is not None:
             plans.append((model.transform.train, splits.pool))
+            must_have_labels(model.transform.loss, labelled)
     if isinstance(recipe.gallery, FusionSettings) and recipe.gallery.train is not None:
         plans.append((recipe.gallery.train, splits.train))
     for plan, items in plans:

@@ -16,7 +16,7 @@ from cmpnas.files import write_json
 from cmpnas.gallery.base import Indexed
 from cmpnas.pipeline import nni_engine
 from cmpnas.pipeline import workers as local_workers
-from cmpnas.pipeline.check import check, check_batches, check_engine, describe_budget
+from cmpnas.pipeline.check import check, check_data, check_engine, describe_budget
 from cmpnas.pipeline.options import kept_queries, open_options, summary
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.progress import track
@@ -72,7 +72,7 @@ def search(
     controller = make_controller(
         settings.controller, stages.space, settings.budget, population=settings.population, seed=recipe.seed
     )
-    check_batches(recipe, splits)
+    check_data(recipe, splits)
     with first_alone() as first:
         run = stages.run
         if first:
@@ -136,6 +136,8 @@ def _search(
     log, ahead = RecordLog(run.records, stages.space), Ahead(run.ahead, stages.space)
     kept = kept_queries(stages)
     known = len(_complete(log, kept, stages, galleries))
+    if any(galleries.keys() - record.galleries.keys() for record in ahead.read()):
+        ahead.clear()  # of before an option came: evaluated again, with all options
     stages.say(f"search: {max(0, settings.trials - known)} of {settings.trials} architectures to evaluate")
     if many and settings.batch is None and not hasattr(controller, "independent"):
         stages.say(

@@ -145,9 +145,12 @@ class RecordLog:
             RunError: it has another.
         """
         path = self.path.with_suffix(".key.json")
-        if not self.path.exists() or not path.exists():
+        known = read_json(path) if path.exists() else None
+        if known is None or not self.path.exists():
+            if known != key:  # what was finished ahead is of who knows what
+                self.path.with_suffix(".ahead.jsonl").unlink(missing_ok=True)
             write_json(path, key)
-        elif read_json(path) != key:
+        elif known != key:
             raise RunError(
                 f"{self.path} holds scores by other weights, files or latencies than there are now; name another --run."
             )

@@ -26,7 +26,7 @@ class Recording:
         scores: float64 ``(N,)``.
 
     Raises:
-        RunError: no controller could be told from another, as one architecture is at once the cheapest and the best.
+        RunError: no controller could be told from another, as the front has no area.
     """
 
     space: SearchSpace
@@ -35,9 +35,10 @@ class Recording:
     scores: np.ndarray
 
     def __post_init__(self) -> None:
-        if len(non_dominated(self.scores, self.costs)) < 2:
+        if len(non_dominated(self.scores, self.costs)) < 2 or not self.hypervolume > 0:
             raise RunError(
-                f"of {len(self.archs)} records one is at once the cheapest and the best; there is no front to find."
+                f"of {len(self.archs)} records nothing between the cheapest and the dearest is on the front; there is "
+                "no front to find."
             )
 
     @cached_property

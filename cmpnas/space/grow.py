@@ -127,7 +127,8 @@ def _stage(lattice: Lattice, stage: StageSpec, reached: _Reached, size: int) -> 
     out = halved(size, stage.stride)
     for cin, width in product(reached, stage.width):
         _must_differ(stage, Layer("block1", stage.block, cin, width, stage.stride, size))
-        _must_differ(stage, Layer("block2", stage.block, width, width, 1, out))
+        if max(stage.depth) > 1:
+            _must_differ(stage, Layer("block2", stage.block, width, width, 1, out))
     for (width, depth, look, done), node in inner.items():
         target = inner.get((width, depth, look, done + 1), ends[width])
         _block(lattice, node, target, stage, Layer(f"block{done + 1}", stage.block, width, width, 1, out), look)
@@ -135,7 +136,10 @@ def _stage(lattice: Lattice, stage: StageSpec, reached: _Reached, size: int) -> 
 
 
 def _must_differ(stage: StageSpec, bare: Layer) -> None:
-    """Two values of a number that round to the same network would be one architecture under two ids."""
+    """Two values of a number that round to the same network would be one architecture under two ids.
+
+    Options of a user's own are theirs: networks of one cost may differ, as by a dilation.
+    """
     block = stage_block(stage.block)
     names = block.decisions
     seen: dict[Any, Value] = {}
@@ -143,7 +147,7 @@ def _must_differ(stage: StageSpec, bare: Layer) -> None:
         layer = replace(bare, options=tuple(zip(names, setting, strict=True)))
         cost = block.cost(layer)
         for i, (name, value) in enumerate(zip(names, setting, strict=True)):
-            if isinstance(value, str):
+            if isinstance(value, str) or name in stage.options:
                 continue
             twin = seen.setdefault((name, setting[:i], setting[i + 1 :], cost), value)
             if twin != value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cmpnas.errors import SpaceError, unknown
+from cmpnas.errors import CmpnasError, SpaceError, unknown
 from cmpnas.resources import find, import_object, names
 from cmpnas.space.grow import Declared
 from cmpnas.space.space import SearchSpace
@@ -36,7 +36,17 @@ def load_space(name: str, *, size: int | None = None, embedding_dim: int | None 
             raise SpaceError(f"{name} cannot be called without arguments ({fault}); see docs/spaces.md.") from None
         if missing := [part for part in ("name", "size", "embedding_dim", "lattice") if not hasattr(blueprint, part)]:
             raise SpaceError(f"{name} is no blueprint of a space: it has no {missing[0]!r}; see docs/spaces.md.")
-        return SearchSpace(blueprint, size, embedding_dim)
+        try:
+            space = SearchSpace(blueprint, size, embedding_dim)
+            space.extremes()  # from end to end
+        except CmpnasError:
+            raise
+        except Exception as fault:  # whatever somebody else's code raises
+            raise SpaceError(
+                f"{name} gives no lattice from end to end ({type(fault).__name__}: {fault}); see docs/spaces.md, and "
+                "cmpnas.testing.check_space."
+            ) from None
+        return space
     path = Path(name) if name.endswith((".yaml", ".yml")) else find("search_spaces", name)
     if path is None:
         hint = "Try: cmpnas ls spaces, or give a .yaml file, or package.module:Class."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -46,6 +47,11 @@ class SearchSpace:
         self._sampler = lru_cache(maxsize=8)(self._make_sampler)
         self._walker = lru_cache(maxsize=8)(self._make_walker)
         for decision, values in self.decisions.items():
+            for value in values:
+                if isinstance(value, str) and not re.fullmatch(r"\w+", value, re.ASCII):
+                    raise SpaceError(
+                        f"{decision} has the value {value!r}, and ids are names of files; use letters, digits and _."
+                    )
             if len({short(value) for value in values}) < len(values):
                 raise SpaceError(
                     f"values of {decision} look alike in an id, of which words keep two letters: {values}."

@@ -28,11 +28,12 @@ class Frozen(nn.Module):
 
     def __init__(self, anchor: Anchor) -> None:
         super().__init__()
-        self._anchor = anchor
+        # Not the anchor itself, nor a method of it: a running average of weights would copy all that it knows.
+        self._look = lambda indices, view: anchor.look(indices, view)
 
     def forward(self, indices: Tensor, view: int, where: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Unit embeddings ``(B, D)`` of pictures ``indices``, their labels, and a loss of the teacher's own: 0."""
-        gallery, labels = self._anchor.look(indices, view)
+        gallery, labels = self._look(indices, view)
         return gallery.to(where), labels.to(where), torch.zeros((), device=where)
 
     def lead(self, loss: CompatLoss) -> None:

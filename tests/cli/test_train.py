@@ -122,3 +122,12 @@ def test_a_log_of_queries_that_nobody_labelled(tmp_path, capsys):
     assert main([*log, "--set", "query.loss={bct: 1}"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "loss 'bct' needs labels and no picture of data.pool has one; without them:" in error
+    option = (
+        "galleries=[{kind: single, name: b, space: resnet_small, arch: smallest, transform: {train: {epochs: 1, "
+        "batch_size: 8, lr: 0.1}}, train: {epochs: 1, batch_size: 8, lr: 0.1}}]"
+    )
+    assert main([*log, "--set", option]) == 2
+    assert "loss 'shared_head' needs labels" in capsys.readouterr().err
+    assert main([*log, "--set", "search.racing=0.999"]) == 2
+    assert "set another share, or no racing" in capsys.readouterr().err
+    assert not (tmp_path / "needs labels").exists()  # all of it is told before anything is trained

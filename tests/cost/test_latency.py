@@ -52,6 +52,7 @@ BAD = {
     "correction": '{"schema": 1, "operators": {"a": 1}, "correction": {"nope": 1}}',
     "space": '{"schema": 1, "operators": {"a": 1}, "space": "tiny"}',
     "held out": '{"schema": 1, "operators": {"a": 1}, "held_out": {}}',
+    "held out by words": '{"schema": 1, "operators": {"a": 1}, "held_out": {"mape": "2.7%"}}',
     "negative correction": '{"schema": 1, "operators": {"a": 1}, "correction": {"alone": -1}}',
 }
 
@@ -69,6 +70,11 @@ def test_damaged_csv(tmp_path, text):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(LatencyError, match="is no latency table"):
         read_latency_table(tmp_path / "t.csv")
+
+
+def test_a_csv_of_a_spreadsheet(tmp_path):
+    (tmp_path / "t.csv").write_text("operator,ms\na,1.5\n", encoding="utf-8-sig")
+    assert read_latency_table(tmp_path / "t.csv").operators == {"a": 1.5}
 
 
 def test_units_that_do_not_fit_the_format_are_not_guessed(tmp_path):

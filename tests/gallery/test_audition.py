@@ -68,6 +68,18 @@ def test_hits_are_those_of_a_loop_and_noise_is_silent(mixed, tmp_path):
     assert found["clear"].hit > 0.95
 
 
+def test_a_picture_of_which_a_source_says_nothing_is_missed(tmp_path):
+    rng, labels = np.random.default_rng(0), np.arange(N) % 10
+    values = np.eye(10)[labels] + 0.01 * rng.normal(size=(N, 10))
+    silent = values.copy()
+    silent[: N // 4] = 0
+    items = items_of(labels)
+    bank = bank_of(tmp_path / "bank", items, whole=values, partly=silent, nothing=np.zeros((N, 3)))
+    found = {heard.source: heard for heard in hear(bank, bank.names, items)}
+    assert [found[name].hit for name in ("whole", "partly", "nothing")] == [1, pytest.approx(1 - (N // 4) / N), 0]
+    assert found["nothing"].silent
+
+
 def test_runs_that_share_a_bank_wait_for_each_other(tmp_path):
     """Both begin on an empty folder; the second finds what the first has written."""
     items, at, told = items_of(np.zeros(40)), threading.Barrier(2), []

@@ -16,8 +16,11 @@ from cmpnas.search.controllers import CONTROLLERS, find_controller, make_control
 from cmpnas.search.feasible import Within
 from cmpnas.search.gaussian import GaussianProcess
 from cmpnas.search.hypervolume import Front
-from cmpnas.space import load_space
+from cmpnas.space import SearchSpace, load_space
+from cmpnas.space.grow import Declared
+from cmpnas.space.spec import check_spec
 from cmpnas.testing import check_controller
+from tests.conftest import small_spec
 
 
 @pytest.mark.parametrize("name", [name for name in CONTROLLERS if name != "optuna:gp"])
@@ -113,6 +116,42 @@ def test_own_controller_by_import_path(own):
         find_controller(f"{own}:Mute")
     with pytest.raises(CmpnasError, match="has no 'Nothing'"):
         find_controller(f"{own}:Nothing")
+
+
+@pytest.mark.parametrize(("name", "fault"), [("Repeats", "twice"), ("Exceeds", "exceeds the budget")])
+def test_a_broken_promise_ends_a_search_before_it_is_evaluated(own, name, fault):
+    space = load_space("tiny")
+    controller = make_controller(f"{own}:{name}", space, Budget(0.6), population=8, seed=0)
+
+    def go_on():
+        for _ in range(40):
+            controller.tell(controller.ask(), 0.5, 0.5)
+
+    with pytest.raises(CmpnasError, match=fault):
+        go_on()
+
+
+def test_what_cannot_be_made_or_is_none_of_the_space_is_told(own, tmp_path):
+    (tmp_path / "own_controllers.py").write_text(
+        "class Bare:\n    def __init__(self, feasible): pass\n    def ask(self): return 3\n    tell = ask\n"
+        "class Odd(Bare):\n    def __init__(self, feasible, population, seed): pass\n"
+    )
+    with pytest.raises(CmpnasError, match=r"own_controllers:Bare cannot be made \(.*population.*see docs/controllers"):
+        make_controller(f"{own}:Bare", load_space("tiny"), Budget(), population=8, seed=0)
+    odd = make_controller(f"{own}:Odd", load_space("tiny"), Budget(), population=8, seed=0)
+    with pytest.raises(CmpnasError, match="proposes 3, which is no architecture of 'tiny'"):
+        odd.ask()
+
+
+@pytest.mark.parametrize("name", [name for name in CONTROLLERS if not name.startswith("nni:")])
+def test_a_space_of_one_architecture_is_searched_in_one_step(name):
+    stage = {"name": "a", "block": "mbconv", "width": 8, "depth": 1, "stride": 2, "kernel": 3, "expansion": 2}
+    space = SearchSpace(Declared(check_spec(small_spec(stages=[stage]), "fixed")))
+    controller = make_controller(name, space, Budget(), population=8, seed=0)
+    arch = controller.ask()
+    assert arch.id == "fixed"
+    controller.tell(arch, 0.5, space.cost(arch).mflops)
+    assert controller.ask() is None
 
 
 @pytest.mark.parametrize("name", ["nsga2", "optuna:nsga", "nni:annealing"])

@@ -13,7 +13,7 @@ from cmpnas.errors import RunError
 from cmpnas.files import drop_partial_line
 from cmpnas.search import RecordLog, non_dominated, pick
 from cmpnas.search.front import build_front
-from cmpnas.search.records import PairScore, Record
+from cmpnas.search.records import Ahead, PairScore, Record
 
 
 def records(space, count):
@@ -48,6 +48,20 @@ def test_a_line_cut_short_is_dropped_and_the_next_append_is_clean(small, tmp_pat
     drop_partial_line(log.path)
     log.append(written[2])
     assert log.read() == written
+
+
+def test_what_was_finished_ahead_is_not_of_another_key(small, tmp_path):
+    """A first record may lack when a search is killed; those after it are kept for the same key alone."""
+    log, ahead = RecordLog(tmp_path / "records.jsonl", small), Ahead(tmp_path / "records.ahead.jsonl", small)
+    log.must_be_of("one")
+    ahead.add(records(small, 3)[2])
+    log.must_be_of("one")
+    assert len(ahead.read()) == 1
+    log.must_be_of("two")
+    assert not ahead.read()
+    log.append(records(small, 1)[0])
+    with pytest.raises(RunError, match="by other weights, files or latencies"):
+        log.must_be_of("one")
 
 
 def test_damaged_lines_are_named(small, tmp_path):

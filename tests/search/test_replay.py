@@ -140,11 +140,19 @@ def test_what_was_stopped_early_is_not_replayed(records, recording):
         (["nothing.jsonl", "--controller", "spos"], "neither a run folder nor a file of records"),
         ([".", "--controller", "spos"], "is not a run folder"),
         (["one.jsonl", "--controller", "spos"], "there is no front to find"),
+        (["dear.jsonl", "--controller", "spos"], "nothing between the cheapest and the dearest is on the front"),
     ],
 )
 def test_what_cannot_be_replayed_is_said_in_a_line(records, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(records.parent)
     records.with_name("one.jsonl").write_bytes(records.read_bytes().splitlines(keepends=True)[0])
+    lines = sorted(map(json.loads, records.read_text().splitlines()), key=lambda line: line["query"]["mflops"])
+    chosen = [lines[0], lines[len(lines) // 2], lines[-1]]
+    for n, (line, score) in enumerate(zip(chosen, (0.1, 0.05, 0.2), strict=True)):
+        line["n"] = n
+        for of_gallery in line["galleries"].values():
+            of_gallery |= {"heterogeneous": score, "interval": [score, score]}
+    records.with_name("dear.jsonl").write_text("".join(json.dumps(line) + "\n" for line in chosen))
     assert main(["replay", *[argument.format(records=records) for argument in arguments]]) == 2
     said = capsys.readouterr().err.strip()
     assert message in said

@@ -146,6 +146,24 @@ def test_values_that_round_to_one_network_are_refused(change):
         SearchSpace(Declared(check_spec(small_spec(stages=stages), "rounded")))
 
 
+def test_options_of_one_cost_and_blocks_that_never_are_may_be():
+    stage = {"name": "a", "block": f"{__name__}:WORDS", "width": 8, "depth": 1, "options": {"word": [1, 2]}}
+    assert SearchSpace(Declared(check_spec(small_spec(stages=[stage]), "dilated"))).count() == 2
+    stages = [
+        {"name": "wide", "block": "mbconv", "width": 32, "depth": 1, "kernel": 3, "expansion": 1},
+        {"name": "a", "block": "mbconv", "width": 8, "depth": 1, "kernel": 3, "expansion": [0.3, 0.4]},
+    ]
+    assert SearchSpace(Declared(check_spec(small_spec(stages=stages), "narrow"))).count() == 2
+    with pytest.raises(SpaceError, match="are the same network after rounding, from 8 to 8 channels"):
+        SearchSpace(Declared(check_spec(small_spec(stages=[stages[0], stages[1] | {"depth": [1, 2]}]), "narrow")))
+
+
+def test_words_that_no_file_can_be_called_are_refused():
+    stage = {"name": "a", "block": f"{__name__}:WORDS", "width": 8, "depth": 1, "options": {"word": ["3/4", "5/4"]}}
+    with pytest.raises(SpaceError, match=r"a.block1.word has the value '3/4', and ids are names of files"):
+        SearchSpace(Declared(check_spec(small_spec(stages=[stage]), "words")))
+
+
 def test_values_that_an_id_cannot_tell_apart_are_refused():
     stage = {"name": "a", "block": f"{__name__}:WORDS", "width": 8, "depth": 1,
              "options": {"word": ["alpha", "alter"]}}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from cmpnas.models.mixer import MIXERS
 from cmpnas.space import load_space
 from cmpnas.train import loop
 from cmpnas.train.loop import Plan
-from cmpnas.train.mixing import Mixing, train_mixer
+from cmpnas.train.mixing import Frozen, Mixing, train_mixer
 from cmpnas.train.supernet import SupernetPlan, train_supernet
 
 N, K, D = 48, 6, 8
@@ -163,3 +164,13 @@ def test_two_sources_tell_what_neither_does_alone(tmp_path):
 
     assert hits([0, 1]) > 0.8
     assert max(hits([0]), hits([1])) < 0.65
+
+
+def test_a_copy_of_who_teaches_is_no_copy_of_what_it_knows():
+    """A running average of weights copies all modules; targets of views need not even fit into memory."""
+    anchor = Anchor(torch.randn(4, 8), torch.arange(4), torch.randn(4, 8), "arcface", 8.0, 0.1)
+    looked = []
+    object.__setattr__(anchor, "look", lambda indices, view: looked.append(id(anchor)) or (indices, indices))
+    again = copy.deepcopy(Frozen(anchor))
+    again(torch.arange(2), 0, torch.device("cpu"))
+    assert looked == [id(anchor)]

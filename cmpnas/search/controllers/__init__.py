@@ -10,6 +10,7 @@ from cmpnas.resources import import_object
 from cmpnas.search.controllers.base import Controller, Maker
 from cmpnas.search.controllers.by_nni import NNITPE, NNIEvolution, NNIRandom, NNIRegularizedEvolution
 from cmpnas.search.controllers.by_optuna import OptunaGP, OptunaNSGA2, OptunaNSGA3, OptunaRandom, OptunaTPE
+from cmpnas.search.controllers.checked import Checked
 from cmpnas.search.controllers.exhaustive import Exhaustive
 from cmpnas.search.controllers.predictor import Predictor
 from cmpnas.search.controllers.spos import SPOS
@@ -57,4 +58,13 @@ def make_controller(name: str, space: SearchSpace, budget: Budget, *, population
     Raises:
         CmpnasError: there is none of that name, or it cannot be used here.
     """
-    return find_controller(name)(Within(space, budget), population=population, seed=seed)
+    within = Within(space, budget)
+    if not space.decisions:
+        return Exhaustive(within, population=population, seed=seed)  # one architecture, of which nothing can be learned
+    maker = find_controller(name)
+    if name in CONTROLLERS:
+        return maker(within, population=population, seed=seed)
+    try:
+        return Checked(name, maker(within, population=population, seed=seed), within)
+    except TypeError as fault:
+        raise CmpnasError(f"{name} cannot be made ({fault}); see docs/controllers.md.") from None
