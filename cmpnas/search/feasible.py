@@ -82,8 +82,10 @@ class Within:
         self.decisions = space.decisions
 
     def ends(self) -> tuple[Arch, Arch]:
-        cheapest, dearest = (self.nearest(dict(arch.choices)) for arch in self.space.extremes())
-        return cheapest, dearest
+        cheapest, dearest = self.space.extremes()
+        if self.budget.latency_ms is not None:
+            cheapest = self.space.fastest()
+        return self.nearest(dict(cheapest.choices)), self.nearest(dict(dearest.choices))
 
     def nearest(self, choices: Mapping[str, Value]) -> Arch:
         return self.space.nearest(choices, self.budget)

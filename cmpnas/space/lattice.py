@@ -94,13 +94,14 @@ class Lattice:
             )
         return bound
 
-    def extreme(self, *, largest: bool) -> Path:
-        """The path of most or fewest multiply-adds; parameters break ties."""
+    def extreme(self, *, largest: bool, timed: bool = False) -> Path:
+        """The path of most or fewest multiply-adds, or nanoseconds; parameters break ties."""
         choose = max if largest else min
         best: list[tuple[int, int, Edge | None]] = [(0, 0, None)] * len(self.edges)
         for node, edges in self.backwards():
+            costs = ((edge, (edge.cost.ns or 0) if timed else edge.cost.macs) for edge in edges)
             through = (
-                (edge.cost.macs + best[edge.target][0], edge.cost.params + best[edge.target][1], edge) for edge in edges
+                (own + best[edge.target][0], edge.cost.params + best[edge.target][1], edge) for edge, own in costs
             )
             best[node] = choose(through, key=lambda found: found[:2])
         path, edge = [], best[0][2]

@@ -201,6 +201,10 @@ class SearchSpace:
         least, most = (self.lattice.extreme(largest=largest) for largest in (False, True))
         return self._arch(least), self._arch(most)
 
+    def fastest(self) -> Arch:
+        """The architecture of fewest milliseconds, where a latency table gives any."""
+        return self._arch(self.lattice.extreme(largest=False, timed=True))
+
     def sample(
         self, rng: random.Random, *, max_mflops: Limit = None, max_params_m: Limit = None, max_latency_ms: Limit = None
     ) -> Arch:

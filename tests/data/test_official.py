@@ -119,6 +119,9 @@ def test_identities(tmp_path):
     write_identities(tmp_path, n=3)
     (tmp_path / "empty").mkdir()
     (tmp_path / "n000001" / "notes.txt").write_text("not a face")
+    for hidden in (".thumbnails", "__MACOSX"):
+        (tmp_path / hidden).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / hidden / "1.png")
     faces = table(tmp_path, "identities")
     assert faces.columns["label"].tolist() == ["n000000"] * 6 + ["n000001"] + ["n000002"]
     assert faces.columns["number"].tolist() == [0] * 6 + [1, 2]

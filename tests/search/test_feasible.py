@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,20 @@ def test_all_ways_lead_to_what_fits(timed):
             assert (np.array([within.genes(arch) for arch in archs]) == found.genes).all()
         half = float(np.median(whole.cost))
         assert within.capped(half).everything(960).cost.max() <= half * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_cheapest_end_is_that_of_what_is_lowered(seed):
+    """In milliseconds it need not be the one of fewest multiply-adds."""
+    plain, rng = load_space("tiny"), np.random.default_rng(seed)
+    operators = {name: ms * rng.uniform(0.5, 1.5) for name, ms in table_of(plain).operators.items()}
+    space = plain.timed(replace(table_of(plain), operators=operators))
+    every = space.everything(Budget(), at_most=960)
+    costs = [space.cost(every[n]) for n in range(960)]
+    most = max(cost.latency_ms for cost in costs)
+    fastest, _ = Within(space, Budget(latency_ms=most)).ends()
+    assert space.cost(fastest).latency_ms == min(cost.latency_ms for cost in costs)
+    assert space.cost(Within(space, Budget(2.0)).ends()[0]).macs == min(cost.macs for cost in costs)
 
 
 @pytest.mark.parametrize("name", ["predictor", "optuna:nsga2", "spos"])

@@ -15,12 +15,17 @@ from cmpnas.errors import DataError
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
+def _shown(name: str) -> bool:
+    """Folders that programs hide between those of identities, as .thumbnails and __MACOSX, would be classes."""
+    return not name.startswith((".", "__"))
+
+
 def read(settings: IdentitiesSettings, root: Path) -> Table:
     """Identities and their pictures in the order of their names; other files and empty folders are passed over."""
     names: list[str] = []
     counts: list[int] = []
     identities: list[str] = []
-    for identity in sorted(entry.name for entry in os.scandir(root) if entry.is_dir()):
+    for identity in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and _shown(entry.name)):
         pictures = sorted(name for name in os.listdir(root / identity) if name.lower().endswith(_PICTURES))
         if pictures:
             identities.append(identity)
