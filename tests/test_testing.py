@@ -63,7 +63,8 @@ def test_what_cannot_be_built_is_told_before_anything_is_trained(examples, capsy
     (examples / "roads.py").write_text(
         "from cmpnas.space import Lattice\n"
         "class Nowhere:\n    name, size, embedding_dim = 'nowhere', 32, 8\n"
-        "    def lattice(self, size, dim):\n        grown = Lattice()\n        grown.add(), grown.add()\n        return grown\n"
+        "    def lattice(self, size, dim):\n        grown = Lattice()\n        grown.add()\n        grown.add()\n"
+        "        return grown\n"
         "class Raises(Nowhere):\n    def lattice(self, size, dim): raise ValueError('no roads')\n"
     )
     for name, why in (("Nowhere", "gives no lattice from end to end"), ("Raises", "ValueError: no roads")):
