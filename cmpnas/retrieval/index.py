@@ -95,10 +95,16 @@ class GalleryIndex:
             raise DataError("the index cannot give its vectors back; use one that keeps them, as Flat does.") from None
 
     def recall(self, query: np.ndarray, embeddings: np.ndarray, k: int = 10) -> float:
-        """Share of the exact ``k`` nearest among the embeddings indexed that this index finds, over all queries."""
+        """Share of the exact ``k`` nearest among the embeddings indexed that this index finds, over all queries.
+
+        Args:
+            embeddings: what was indexed, in order, without what was left out.
+        """
         _, found = self.search(query, k)
         _, exact = GalleryIndex.build(embeddings).search(query, k)
-        base = np.arange(len(exact))[:, None] * len(self)
+        if self.rows is not None:
+            exact = self.rows[exact]
+        base = np.arange(len(exact))[:, None] * (1 + max(exact.max(), found.max()))
         return float(np.isin(base + exact, (base + found)[found >= 0]).mean())
 
     def save(self, path: Path) -> None:

@@ -84,3 +84,10 @@ def test_an_index_that_faiss_cannot_build_is_named():
         GalleryIndex.build(np.eye(9)[:, :4] + 1, "Magic7")
     with pytest.raises(DataError, match="faiss cannot build 'IVF64,Flat' on 9"):
         GalleryIndex.build(np.eye(9)[:, :4] + 1, "IVF64,Flat")
+
+
+def test_recall_of_an_index_that_leaves_rows_out():
+    rng = np.random.default_rng(0)
+    gallery, query, out = clustered(rng, 300), clustered(rng, 40), np.arange(0, 300, 7)
+    index = GalleryIndex.build(gallery, without=out)
+    assert index.recall(query, np.delete(gallery, out, 0), 5) == 1
