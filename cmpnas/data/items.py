@@ -194,13 +194,16 @@ def _as_read(batch: Any) -> Any:
     return batch
 
 
-def fingerprint(pool: Items, rows: Mapping[str, np.ndarray], labels: np.ndarray, sources: np.ndarray | None) -> str:
-    """Twelve hexadecimal digits of every split's rows, all labels and sources, and 64 pictures."""
+def fingerprint(
+    seen: Sequence[Items], rows: Mapping[str, np.ndarray], labels: np.ndarray, sources: np.ndarray | None
+) -> str:
+    """Twelve hexadecimal digits of every split's rows, all labels and sources, and 64 pictures of each of ``seen``."""
     digest = hashlib.sha256(np.ascontiguousarray(labels).tobytes())
     if sources is not None:
         digest.update(np.ascontiguousarray(sources).tobytes())
     for name in sorted(rows):
         digest.update(name.encode() + np.ascontiguousarray(rows[name]).tobytes())
-    sample = np.linspace(0, len(pool) - 1, min(64, len(pool))).astype(np.int64)
-    digest.update(pool.images.read(sample).contiguous().numpy().tobytes())
+    for items in seen:
+        sample = np.linspace(0, len(items) - 1, min(64, len(items))).astype(np.int64)
+        digest.update(items.images.read(sample).contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]

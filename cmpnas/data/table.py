@@ -110,13 +110,14 @@ def split(table: Table, settings: DataSettings) -> Splits:
             ("pool", np.where(np.isin(rows["pool"], rows["train"]), labels[rows["pool"]], UNLABELLED)),
         )
     )
+    search = task("search")
     return Splits(
         train=train,
         pool=pool,
-        search=task("search"),
+        search=search,
         open_test=lambda: task("test"),
         total=len(table.images),
-        fingerprint=fingerprint(pool, rows, labels, sources),
+        fingerprint=fingerprint((pool, search.query, search.gallery), rows, labels, sources),
     )
 
 

@@ -127,7 +127,7 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
         train,
         search,
         lambda: captioned("test", rows["test query"], (how.query,)),
-        fingerprint(train.items, rows, labels, None)[:6] + digest[:6],  # type: ignore[arg-type]
+        fingerprint((train.items, search.items), rows, labels, None)[:6] + digest[:6],  # type: ignore[arg-type]
     )
 
 

@@ -208,7 +208,13 @@ def test_every_split_is_in_the_fingerprint(npz, tmp_path):
     known = load(npz, tmp_path).fingerprint
     assert known == load(npz, tmp_path).fingerprint
     assert known != load(npz | {"test": npz["test"] | {"query": {"part": 2, "index": 16}}}, tmp_path).fingerprint
-    np.savez(tmp_path / "set.npz", images=PIXELS, labels=np.where(np.arange(24) == 12, 5, LABELS), part=PART, role=ROLE)
+    columns = {"part": PART, "role": ROLE}
+    for row, changes in ((0, True), (8, True), (10, True), (20, False)):  # the test's pictures are not looked at
+        pixels = PIXELS.copy()
+        pixels[row] = 255 - pixels[row]
+        np.savez(tmp_path / "set.npz", images=pixels, labels=LABELS, **columns)
+        assert (known != load(npz, tmp_path).fingerprint) == changes
+    np.savez(tmp_path / "set.npz", images=PIXELS, labels=np.where(np.arange(24) == 12, 5, LABELS), **columns)
     assert known != load(npz, tmp_path).fingerprint
 
 
