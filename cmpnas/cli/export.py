@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cmpnas.cli.options import Data, Json, Pick, Run, print_json, say
+from cmpnas.cli.options import PICK, Data, Json, Run, print_json, say
 from cmpnas.errors import CmpnasError
 
 EPILOG = "Example: cmpnas export runs/quickstart --pick 20x --out bundle --int8 --preprocess nhwc:480x640"
@@ -15,14 +15,15 @@ EPILOG = "Example: cmpnas export runs/quickstart --pick 20x --out bundle --int8 
 
 def command(
     run: Run,
-    pick: Pick = "best",
+    pick: Annotated[str | None, PICK] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Bundle folder; by default RUN/export/ID.")] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Also query.int8.onnx, calibrated on training pictures, and query.w8.onnx.")
     ] = False,
     tolerance: Annotated[
-        float, typer.Option(metavar="POINTS", help="What int8 may cost; layers beyond it stay in float32.")
-    ] = 1.0,
+        float | None,
+        typer.Option(metavar="POINTS", help="What int8 may cost, by default 1; layers beyond it stay in float32."),
+    ] = None,
     preprocess: Annotated[
         str | None,
         typer.Option(metavar="INPUT", help="uint8 pictures in, prepared in the graph: nhwc, nchw, nhwc:480x640."),
@@ -43,17 +44,18 @@ def command(
     from cmpnas.run import TextRunFolder, open_run
 
     if isinstance(open_run(run), TextRunFolder):
-        if int8 or preprocess or gallery or aligned or option:
+        if int8 or preprocess or gallery or aligned or option or pick or tolerance is not None:
             raise CmpnasError(
-                "--int8, --preprocess, --gallery, --aligned and --option are for runs of pictures; leave them out."
+                "the encoder finished last is exported; --pick, --int8, --tolerance, --preprocess, --gallery, "
+                "--aligned and --option are for runs of pictures: leave them out."
             )
         _export_text(run, out, data, as_json)
         return
     from cmpnas.pipeline.export import export
 
     result = export(
-        run, pick, out, int8=int8, tolerance=tolerance, preprocess=preprocess, gallery=gallery, aligned=aligned,
-        option=option, data=data, say=say,
+        run, pick or "best", out, int8=int8, tolerance=1.0 if tolerance is None else tolerance, preprocess=preprocess,
+        gallery=gallery, aligned=aligned, option=option, data=data, say=say,
     )  # fmt: skip
     if as_json:
         print_json(result)

@@ -15,13 +15,16 @@ _KINDS = ("recipes", "spaces", "losses", "metrics", "controllers")
 
 
 def command(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=", ".join(_KINDS))],
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help=", ".join(_KINDS), show_default=False)] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Metrics: other names in use, and a worked example.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """List recipes, spaces, losses, metrics or controllers by name."""
+    if kind is None and not explain:
+        print("\n".join(f"cmpnas ls {name}" for name in _KINDS))
+        return
     if kind not in _KINDS:
         raise CmpnasError(unknown("kind", kind, _KINDS, "Try: cmpnas ls recipes"))
     if explain:

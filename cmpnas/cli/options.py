@@ -23,10 +23,10 @@ Storage = Annotated[
         help="Where workers find tasks: journal:FILE, postgresql://..., grpc://HOST:PORT; else CMPNAS_STORAGE.",
     ),
 ]
-Pick = Annotated[
-    str,
-    typer.Option("--pick", metavar="ID", help="best, knee, cheapest, 20x (best of those 20 times cheaper), or an id."),
-]
+PICK = typer.Option(
+    "--pick", metavar="ID", help="best, knee, cheapest, 20x (best of those 20 times cheaper), or an id."
+)
+Pick = Annotated[str, PICK]
 
 
 def say(message: str) -> None:

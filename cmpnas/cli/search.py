@@ -55,7 +55,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Find the query architectures that no other beats, from a recipe."""
-    from cmpnas.pipeline.check import dry_run
+    from cmpnas.pipeline.check import check_engine, dry_run
     from cmpnas.pipeline.search import search
     from cmpnas.recipe import TextRecipe, load_any_recipe
 
@@ -78,6 +78,7 @@ def command(
         _search_text(resolved, data, run, resume, plan_only, as_json)
         return
     if plan_only:
+        check_engine(engine, workers, storage, nni_config)
         plan = dry_run(resolved, data)
         if as_json:
             print_json(plan)
@@ -116,7 +117,7 @@ def _search_text(
     from cmpnas.report.text import print_text_front
 
     if plan_only:
-        plan = dry_run_text(recipe)
+        plan = dry_run_text(recipe, data)
         if as_json:
             print_json(plan)
             return

@@ -47,9 +47,7 @@ def read_csv(path: Path, columns: Sequence[str], *, others: bool = False) -> dic
                 for column, place in zip(fields, wanted, strict=True):
                     column.append(line[place])
     except FileNotFoundError:
-        raise DataError(
-            f"{path} does not exist; check the path, or name the folder that holds it with --data."
-        ) from None
+        raise DataError(f"{path} does not exist; check the path, or --data where the command takes it.") from None
     except csv.Error as fault:
         raise DataError(f"{path}, up to line {lines.line_num}, is no CSV ({fault}); mend or fetch it again.") from None
     except (OSError, UnicodeDecodeError) as fault:

@@ -96,6 +96,8 @@ def measure(
         raise LatencyError(f"--rounds is {rounds}; give at least 2, or nobody knows how repeatable they are.")
     if out.is_dir():
         raise LatencyError(f"--out {out} is a folder; name a file in it.")
+    if out.suffix != ".json":
+        raise LatencyError(f"--out {out}: a latency table is written as JSON; use a name that ends in .json.")
     plan = Plan.of(space, networks, seed)
     log = _Log(out, hash_of(space.identity, device.provenance(), networks, rounds, seed))
     table = build_table(plan, _measured(plan, device, log, rounds, say), device.provenance() | {"rounds": rounds})

@@ -12,7 +12,8 @@ from cmpnas.compat import must_have_labels
 from cmpnas.cost import Budget
 from cmpnas.data import Splits
 from cmpnas.data.items import UNLABELLED
-from cmpnas.data.load import data_file, named_folder
+from cmpnas.data.load import data_file, data_folder, named_folder
+from cmpnas.data.settings import ShopSettings
 from cmpnas.distributed import world_size
 from cmpnas.errors import BudgetError, CmpnasError, RecipeError, SpaceError, unknown
 from cmpnas.gallery.option_settings import EnsembleSettings, ViewsSettings
@@ -33,7 +34,7 @@ from cmpnas.pipeline.pretrained import read_pretrained
 from cmpnas.recipe import Recipe
 from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.evaluator import first_queries
-from cmpnas.search.storage import open_storage
+from cmpnas.search.storage import check_storage
 from cmpnas.space import SearchSpace, list_spaces
 from cmpnas.space.counting import count
 from cmpnas.train.device import device
@@ -45,6 +46,8 @@ ENGINES = ("local", "nni")
 def check(recipe: Recipe, data: str | None = None) -> None:
     """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
     gallery, views = recipe.gallery, recipe.query.views
+    if named_folder(data) and not isinstance(recipe.data, ShopSettings):
+        data_folder(recipe.data, data)
     if recipe.search.controller.startswith("nni:"):
         require_nni()
     for model in _anchors(recipe):
@@ -89,7 +92,7 @@ def _models(recipe: Recipe) -> list[AnyGallery]:
 
 
 def check_engine(engine: str, workers: int | None, storage: str | None, nni_config: Path | None) -> None:
-    """Raise before anything is trained if nobody could evaluate."""
+    """Raise if nobody could evaluate, as far as can be said without asking a storage."""
     if engine not in ENGINES:
         raise RecipeError(unknown("engine", engine, ENGINES))
     if workers is not None and workers < (0 if storage else 1):
@@ -103,7 +106,7 @@ def check_engine(engine: str, workers: int | None, storage: str | None, nni_conf
     elif nni_config:
         raise RecipeError("--nni-config is for --engine nni.")
     elif storage:
-        open_storage(storage)
+        check_storage(storage)
 
 
 def _must_build(space: SearchSpace) -> None:

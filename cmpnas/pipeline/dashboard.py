@@ -25,7 +25,7 @@ def application(path: Path) -> Callable[..., Any]:
         from optuna_dashboard import wsgi
     except ImportError as fault:
         raise CmpnasError(
-            f"optuna-dashboard cannot be imported ({fault}); install it with: pip install 'cmpnas[dashboard]'."
+            f"optuna-dashboard cannot be imported ({fault}); run: pip install -c constraints.txt -e '.[dashboard]'"
         ) from None
     from optuna.storages import InMemoryStorage
 

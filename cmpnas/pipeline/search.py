@@ -32,6 +32,7 @@ from cmpnas.search.kept import KeptQueries
 from cmpnas.search.race import Race
 from cmpnas.search.records import Ahead, Record, RecordLog, finished
 from cmpnas.search.rounds import Judge
+from cmpnas.search.storage import open_storage
 from cmpnas.space import Arch
 
 _PRUNE_EVERY = 64  # records
@@ -66,6 +67,8 @@ def search(
     """
     check(recipe, data)
     check_engine(engine, workers, storage, nni_config)
+    if storage:
+        open_storage(storage)  # before anything is trained
     splits = load_splits(recipe.data, data)
     stages = Stages(RunFolder(path, recipe), splits, data, say)
     settings = recipe.search

@@ -21,17 +21,27 @@ KINDS = {
 _NEEDS = {"postgresql": "psycopg", "grpc": "grpc"}
 
 
-def open_storage(url: str) -> BaseStorage:
-    """The storage that ``url`` names.
+def check_storage(url: str) -> tuple[str, str]:
+    """The kind of storage that ``url`` names, and what follows it.
 
     Raises:
-        RunError: it is of no known kind, cannot be reached, or needs a package that is not installed.
+        RunError: it is of no known kind, or needs a package that is not installed.
     """
     kind, colon, rest = url.partition(":")
     if not colon or kind not in KINDS or not rest:
         raise RunError(f"unknown storage {shown(url)!r}; give one of {', '.join(KINDS.values())}.")
     if (package := _NEEDS.get(kind)) and find_spec(package) is None:
-        raise RunError(f"storage {KINDS[kind]} needs {package}; install it with: pip install 'cmpnas[workers]'")
+        raise RunError(f"storage {KINDS[kind]} needs {package}; run: pip install -c constraints.txt -e '.[workers]'")
+    return kind, rest
+
+
+def open_storage(url: str) -> BaseStorage:
+    """The storage that ``url`` names.
+
+    Raises:
+        RunError: see `check_storage`; or it cannot be reached.
+    """
+    kind, rest = check_storage(url)
     from optuna import logging
 
     logging.set_verbosity(logging.ERROR)

@@ -133,4 +133,4 @@ def require_tokenizers() -> None:
     try:
         import tokenizers  # noqa: F401
     except ImportError:
-        raise CmpnasError("text needs the package tokenizers; install it with: pip install 'cmpnas[text]'") from None
+        raise CmpnasError("texts need tokenizers; run: pip install -c constraints.txt -e '.[text]'") from None

@@ -95,6 +95,12 @@ MISTAKES = [
     ),
     (["matrix", "--query", "none.npz", "--gallery", "none.npz"], "none.npz does not exist"),
     (["ls", "nope"], "unknown kind 'nope'"),
+    (["ls", "--explain"], "unknown kind None"),
+    (["search", "--dry-run", "--engine", "kubernetes"], "unknown engine 'kubernetes'"),
+    (["search", "--dry-run", "--workers", "0"], "at least 1 must evaluate"),
+    (["search", "--dry-run", "--storage", "redis://x"], "unknown storage 'redis://x'"),
+    (["search", "--dry-run", "--recipe", "fashion_mnist", "--data", "/nowhere"], "data folder /nowhere does not exist"),
+    (["measure", "tiny", "--out", "t.csv"], "a latency table is written as JSON; use a name that ends in .json"),
 ]
 
 

@@ -154,6 +154,12 @@ def test_equal_pictures_may_come_in_either_order(run, tmp_path, monkeypatch):
     assert main(["export", str(run), "--out", str(tmp_path / "bundle")]) == 0
 
 
+def test_what_is_not_for_texts_is_refused(run, capsys):
+    for option in (["--pick", "cheapest"], ["--tolerance", "0.5"], ["--int8"]):
+        assert main(["export", str(run), *option]) == 2
+        assert "the encoder finished last is exported" in capsys.readouterr().err
+
+
 def test_a_script_that_finds_others_leaves_no_bundle(run, tmp_path, monkeypatch, capsys):
     from cmpnas.export import text
 
@@ -236,9 +242,13 @@ def test_commands_for_pictures_say_so(run, capsys):
 def test_budgets_are_of_the_whole_query(run, capsys, tmp_path):
     assert main(["search", "--recipe", "shop_text", "--dry-run", "--json", "--budget-mflops", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["budget"] == {"mflops": 3.0}
-    assert main(["search", "--recipe", "shop_text", "--dry-run", "--budget-params-m", "0.0001"]) == 2
-    assert "the smallest reachable is" in capsys.readouterr().err
-    again = ["search", "--recipe", "shop_text", "--run", str(tmp_path / "run"), *SETS, "--budget-mflops", "0.0001"]
+    for limit in ("--budget-params-m", "--budget-mflops"):  # told by a dry run: less than any encoder alone
+        assert main(["search", "--recipe", "shop_text", "--dry-run", limit, "0.0001"]) == 2
+        assert "the smallest reachable is" in capsys.readouterr().err
+    wrong = ["--set", "regions.arch={stage1.width: 33}"]
+    assert main(["search", "--recipe", "shop_text", "--dry-run", *wrong]) == 2
+    assert "33" in capsys.readouterr().err
+    again = ["search", "--recipe", "shop_text", "--run", str(tmp_path / "run"), *SETS, "--budget-mflops", "0.01"]
     assert main(again) == 2
     assert "are spent before its encoder runs" in capsys.readouterr().err
 

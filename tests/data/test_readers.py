@@ -353,7 +353,7 @@ def test_damaged_picture_names_the_file(folder, tmp_path, damage):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file": "other.npz"}, r"other\.npz does not exist; check the path, or name the folder"),
+        ({"file": "other.npz"}, r"other\.npz does not exist; check the path, or --data"),
         ({"images": "pixels"}, "unknown array 'pixels'"),
         ({"images": "labels"}, "pictures are uint8"),
         ({"offsets": "role", "images": "part"}, "strings are bytes"),

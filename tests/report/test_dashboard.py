@@ -69,5 +69,5 @@ def test_without_the_extra_it_says_what_to_install(made_up, capsys, monkeypatch)
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
     assert main(["dashboard", str(made_up)]) == 2
     error = capsys.readouterr().err
-    assert "install it with: pip install 'cmpnas[dashboard]'" in error
+    assert "run: pip install -c constraints.txt -e '.[dashboard]'" in error
     assert error.count("\n") == 1

@@ -238,7 +238,7 @@ def test_missing_drivers_name_the_command(monkeypatch, small):
     from cmpnas.search import storage
 
     monkeypatch.setattr(storage, "find_spec", lambda name: None)
-    with pytest.raises(RunError, match=r"needs psycopg; install it with: pip install 'cmpnas\[workers\]'"):
+    with pytest.raises(RunError, match=r"needs psycopg; run: pip install -c constraints.txt -e '.\[workers\]'"):
         open_storage("postgresql://me@host/x")
 
 

@@ -82,9 +82,7 @@ def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:
         with archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
-        raise DataError(
-            f"{path} does not exist; check the path, or name the folder that holds it with --data."
-        ) from None
+        raise DataError(f"{path} does not exist; check the path, or --data where the command takes it.") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as fault:
         raise DataError(f"{path} cannot be read as npz ({fault}); fetch or write it again.") from None
     must_hold(arrays, path, *needed)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmpnas.cost import Budget
+from cmpnas.data.load import data_file, named_folder
 from cmpnas.errors import BudgetError
 from cmpnas.files import write_json
 from cmpnas.models.supernet import Supernet
@@ -27,9 +28,11 @@ from cmpnas.search.controllers import make_controller
 from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.front import non_dominated
 from cmpnas.search.records import Ahead, PairScore, Proposal, Record, RecordLog
-from cmpnas.space import Arch
+from cmpnas.space import Arch, load_space
 from cmpnas.text.captions import Captioned
 from cmpnas.text.encoding import TextEncoder
+from cmpnas.text.settings import EncoderRegions, OnnxRegions
+from cmpnas.text.tokeniser import require_tokenizers
 from cmpnas.text.train import vocabulary_of
 
 
@@ -41,7 +44,7 @@ def search_text(
     Raises:
         CmpnasError: a mistake of the user's; nothing that was computed is lost.
     """
-    check_text(recipe)
+    check_text(recipe, data)
     splits = load_text_splits(recipe, data)
     for plan in (recipe.fine.train, recipe.coarse.supernet, recipe.coarse.train):
         plan.must_fit(len(splits.train))
@@ -230,17 +233,24 @@ def _front(stages: TextStages, costs: QueryCosts, records: list[Record]) -> dict
     }
 
 
-def check_text(recipe: TextRecipe) -> None:
-    """Raise at once what can be known to be wrong without reading data."""
+def check_text(recipe: TextRecipe, data: str | None = None) -> None:
+    """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
     must_be_alone()
+    require_tokenizers()
     if recipe.search.controller.startswith("nni:"):
         require_nni()
-    recipe.space().require_reachable(Budget(params_m=recipe.search.budget_params_m))
+    # No query costs less than its encoder alone.
+    recipe.space().require_reachable(Budget(recipe.search.budget_mflops, recipe.search.budget_params_m))
+    regions = recipe.regions
+    if isinstance(regions, EncoderRegions):
+        load_space(regions.space, size=recipe.data.size).named(regions.arch)  # type: ignore[union-attr]
+    elif isinstance(regions, OnnxRegions) and named_folder(data):
+        data_file(recipe.data, data, regions.file)  # type: ignore[arg-type]
 
 
-def dry_run_text(recipe: TextRecipe) -> dict[str, Any]:
+def dry_run_text(recipe: TextRecipe, data: str | None = None) -> dict[str, Any]:
     """What `search_text` would do, without reading data or weights and writing files; raises what `check_text` does."""
-    check_text(recipe)
+    check_text(recipe, data)
     space = recipe.space()
     low, high = (space.cost(arch).mflops for arch in space.extremes())
     return {
