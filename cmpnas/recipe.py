@@ -48,7 +48,8 @@ class QuerySettings(Strict):
 
     ``pretrained`` names finished weights that the supernet starts from. ``loss`` maps names of losses to weights. A
     network is shown augmented pictures; with ``views`` 0 its target is the gallery's embedding of the unchanged
-    picture, else there are so many views of each, each with its own target.
+    picture, else there are so many views of each, each with its own target. ``mixtures`` are blends of two pictures
+    that are learned from as well, in pictures of ``data.pool``: 1 for as many.
     """
 
     space: str
@@ -56,6 +57,7 @@ class QuerySettings(Strict):
     loss: LossWeights
     augment: Augment = Augment()
     views: Annotated[int, Field(ge=0)] = 0
+    mixtures: Annotated[float, Field(ge=0, le=64)] = 0.0
     supernet: SupernetPlan
     train: Plan
 

@@ -55,6 +55,11 @@ def check(recipe: Recipe, data: str | None = None) -> None:
             raise RecipeError(
                 f"query.views is {views}, but gallery {model.name!r} is embeddings without a model; use 0."
             )
+    if recipe.query.mixtures and isinstance(gallery, PrecomputedSettings | FusionSettings):
+        raise RecipeError(
+            f"query.mixtures is {recipe.query.mixtures:g}, but gallery {gallery.name!r} is no model that could look at "
+            "them; use 0."
+        )
     if isinstance(gallery, FusionSettings) and gallery.training == "joint" and recipe.query.pretrained is not None:
         raise RecipeError(
             "query.pretrained starts at what a finished gallery says of pictures, and this one learns jointly; use "

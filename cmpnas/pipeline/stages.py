@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,9 @@ import torch
 
 from cmpnas.compat import Anchor
 from cmpnas.cost.onnx import hash_onnx
-from cmpnas.data import Splits, load_splits
+from cmpnas.data import Items, Splits, load_splits
+from cmpnas.data.mixtures import with_mixtures
+from cmpnas.data.table import Part
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
 from cmpnas.files import hash_file, hash_of, read_json, write_json
@@ -149,9 +151,32 @@ class Stages:
         _ = self.supernet
 
     @cached_property
+    def learned(self) -> Items:
+        """The pictures that query networks learn from: the pool, and blends of its pictures if the recipe has any."""
+        times = self.recipe.query.mixtures
+        return with_mixtures(self.splits.pool, times) if times else self.splits.pool
+
+    @cached_property
     def anchor(self) -> Anchor:
         """What the query network learns."""
-        return anchor(self.gallery, self.embedded, self.splits.pool, self.splits.train, self.views)
+        known = self.embedded
+        if blends := len(self.learned) - len(known.pool):
+            known = replace(known, pool=np.concatenate([known.pool, self._blends(blends)]))
+        return anchor(self.gallery, known, self.learned, self.splits.train, self.views)
+
+    def _blends(self, count: int) -> np.ndarray:
+        """What the gallery model says of the blends, computed once: float32 ``(M, D)`` on disk."""
+        path, rows = self.run.gallery / "mixtures.npy", len(self.splits.pool) + np.arange(count)
+
+        def make() -> None:
+            self.say(f"gallery: embedding {count:,} mixtures of two images")
+            with self.run.timed("mixtures"):
+                blends = Items(
+                    Part(self.learned.images, rows), self.learned.labels[rows], None, self.learned.rows[rows]
+                )
+                np.save(path, self.gallery.embed(blends, "embed mixtures"))
+
+        return once(path, hash_of(self.gallery_key, count), make, "use --resume")
 
     @cached_property
     def views(self) -> np.ndarray | None:
@@ -161,11 +186,11 @@ class Stages:
             return None
 
         def make() -> None:
-            self.say(f"gallery: embedding {query.views} views of {len(self.splits.pool):,} images")
+            self.say(f"gallery: embedding {query.views} views of {len(self.learned):,} images")
             with self.run.timed("views"):
-                embed_views(self.gallery, self.splits.pool, query.augment, query.views, path)
+                embed_views(self.gallery, self.learned, query.augment, query.views, path)
 
-        key = hash_of(self.gallery_key, query.model_dump(mode="json", include={"augment", "views"}))
+        key = hash_of(self.gallery_key, query.model_dump(mode="json", include={"augment", "views", "mixtures"}))
         return once(path, key, make, "use --resume")
 
     @cached_property
@@ -199,7 +224,7 @@ class Stages:
                 self.space,
                 anchor,
                 dict(recipe.query.loss),
-                self.splits.pool,
+                self.learned,
                 recipe.query.supernet,
                 budget=recipe.search.budget,
                 augmentation=recipe.query.augment,

@@ -147,7 +147,7 @@ def learn(stages: Stages, how: Finish, saved: Path) -> Network:
     recipe = stages.recipe
     network = stages.supernet.carve(how.arch) if how.start == "supernet" else stages.untrained(how.arch, how.seed)
     train_network(
-        network, stages.anchor, dict(how.loss), stages.splits.pool, recipe.query.train,
+        network, stages.anchor, dict(how.loss), stages.learned, recipe.query.train,
         augmentation=recipe.query.augment, seed=how.seed, saved=saved, workers=recipe.workers,
     )  # fmt: skip
     return network

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from cmpnas.cli.app import main
@@ -63,6 +64,36 @@ def test_views_are_embedded_once_and_made_again_if_they_are_of_other_settings(ru
     assert main(again) == 0
     assert "embedding 2 views of" in capsys.readouterr().err
     assert np.array_equal(np.load(views), before)
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_mixtures_are_learned_from_as_the_gallery_model_sees_them(views, tmp_path, capsys):
+    """And by nothing else: calibration, the search and what is aligned see real pictures."""
+    from cmpnas.data.augment import augment, draws
+    from cmpnas.data.images import to_float
+    from cmpnas.pipeline.stages import Stages
+
+    how = (f"query.views={views}", "query.augment={flip: 0.5, zoom: 0.2}", "query.mixtures=0.5", "search.trials=6")
+    assert main(quick(tmp_path / "run", *how)) == 0
+    assert main(["train", str(tmp_path / "run"), "--pick", "cheapest"]) == 0
+    told = capsys.readouterr().err
+    stages = Stages.of_run(tmp_path / "run", None, print)
+    pool, every, anchor = len(stages.splits.pool), stages.learned, stages.anchor
+    assert f"embedding {len(every) - pool:,} mixtures of two images" in told
+    assert len(every) == len(anchor.embeddings) == len(anchor.labels) == round(1.5 * pool)
+    assert (anchor.labels[pool:] == -1).all()
+    some = np.array([0, pool, len(every) - 1])
+    pictures = to_float(every.images.read(some))
+    expected = stages.gallery.encoder(pictures).cpu().numpy()
+    assert np.abs(anchor.embeddings[some].numpy() - expected).max() < 1e-4
+    if views:
+        shown = augment(pictures, stages.recipe.query.augment, draws(torch.from_numpy(some), 1))
+        target = anchor.look(torch.from_numpy(some), 1)[0].numpy()
+        assert np.abs(target - stages.gallery.encoder(shown).cpu().numpy()).max() < 2e-3
+    assert np.load(tmp_path / "run" / "gallery" / "resnet" / "pool.npy").shape[0] == pool
+    again = ["search", "--recipe", str(tmp_path / "run" / "recipe.yaml"), "--run", str(tmp_path / "run"), "--resume"]
+    assert main(again) == 0
+    assert "mixtures" not in capsys.readouterr().err  # once
 
 
 @pytest.mark.parametrize(
