@@ -126,7 +126,7 @@ def test_a_source_of_noise_changes_nothing(folder, tmp_path, capsys):
     ("overrides", "message"),
     [
         ([JOINT, "query.views=2"], "query.views is 2, but gallery 'saved' is embeddings without a model; use 0"),
-        ([JOINT, "query.mixtures=1"], "query.mixtures is 1, but gallery 'fused' is no model that could look at them"),
+        ([JOINT, "query.mixtures=1"], "query.mixtures is 1, but gallery 'mixed' is no model that could look"),
         (["query.loss={csd: 1}"], "query.loss.csd needs a frozen gallery, and this one learns jointly"),
         ([JOINT, "gallery.bank=MODELS"], "has no manifest.json, so it is no bank"),
         ([JOINT, "data.seed=2"], "is a bank of another list of images"),
