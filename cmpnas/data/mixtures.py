@@ -47,10 +47,10 @@ class Blends:
 class Mixed(Items):
     """Items and blends of them, which have no labels; samples are of the ``real`` ones, that come first."""
 
-    real: int
+    real: Items
 
     def sample(self, count: int) -> np.ndarray:
-        return np.random.default_rng(0).permutation(self.real)[:count]
+        return self.real.sample(count)
 
 
 def with_mixtures(items: Items, times: float) -> Mixed:
@@ -64,4 +64,4 @@ def with_mixtures(items: Items, times: float) -> Mixed:
     share = rng.uniform(_LEAST, 1 - _LEAST, count).astype(np.float32)
     labels = np.concatenate([items.labels, np.full(count, UNLABELLED)])
     rows = np.concatenate([items.rows, np.full(count, UNLABELLED)])  # of no picture of the data set
-    return Mixed(Blends(items.images, first, second, share), labels, None, rows, n)
+    return Mixed(Blends(items.images, first, second, share), labels, None, rows, items)

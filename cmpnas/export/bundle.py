@@ -52,12 +52,10 @@ class Bundle:
             )
         manifest = read_json(path / MANIFEST)
         files = _listed(manifest)
-        missing = ["files"] if files is None else [name for name in _NEEDED if not _has(manifest, name)]
-        if missing:
-            raise RunError(
-                f"{path / MANIFEST} has no {missing[0]!r}; it is damaged or of another program. Export again."
-            )
-        for name, known in (files or {}).items():
+        lacks = "files" if files is None else next((name for name in _NEEDED if not _has(manifest, name)), None)
+        if files is None or lacks:
+            raise RunError(f"{path / MANIFEST} has no {lacks!r}; it is damaged or of another program. Export again.")
+        for name, known in files.items():
             found = hash_file(path / name)
             if found != known:
                 what = "is missing" if found is None else f"is damaged (hash {found}, the manifest has {known})"

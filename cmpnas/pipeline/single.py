@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from cmpnas.distributed import agree
 from cmpnas.errors import RunError
-from cmpnas.files import hash_of
 from cmpnas.gallery.settings import SingleSettings
-from cmpnas.gallery.single import SingleGallery, load_single, plan_single, train_single
+from cmpnas.gallery.single import SingleGallery, load_single, train_single
 
 if TYPE_CHECKING:
     from cmpnas.pipeline.stages import Stages
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 def single_gallery(stages: Stages, settings: SingleSettings, folder: Path, called: str) -> SingleGallery:
     """A model of one architecture, trained in ``folder`` if it is not there yet."""
     recipe, train = stages.recipe, stages.splits.train
-    content = settings.model_dump(mode="json", exclude={"transform"})
-    space, _ = plan_single(settings, recipe.data.size)
-    key = hash_of(content, space.fingerprint, stages.splits.fingerprint, recipe.seed)
+    key = stages.of(settings).gallery_key
     if lacks_model(folder):
         stages.say(f"gallery: training {called} on {len(train):,} images")
         with stages.run.timed("gallery"):

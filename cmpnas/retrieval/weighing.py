@@ -36,7 +36,7 @@ class Odds:
             coarse, fine: scores of candidates, ``(Q, K)`` each.
             right: bool ``(Q, K)``.
         """
-        says = right.any(1) & ~right.all(1)
+        says = _says(right)
         if not says.any():
             return Odds(0.0, 0.0)
         scores = np.stack([fine[says], coarse[says]], -1).astype(np.float64)
@@ -83,11 +83,15 @@ def weigh(
         The odds; both scores as one, ``(Q, N)``; and what cascades are expected to forgo (`Odds.forgone`).
     """
     _, *near = candidates(coarse, deepest, coarse, fine, relevant)
-    told = near[2].any(1) & ~near[2].all(1)
     some = next(some_rows(coarse))
-    odds = Odds.learned(*(near if told.any() else (coarse[some], fine[some], relevant[some])))
+    odds = Odds.learned(*(near if _says(near[2]).any() else (coarse[some], fine[some], relevant[some])))
     final = odds.final(coarse, fine)
     return odds, final, odds.forgone(final, odds.final(*near[:2]), relevant.sum(1))
+
+
+def _says(right: np.ndarray) -> np.ndarray:
+    """Which queries have a right candidate and a wrong one: bool ``(Q,)`` of bool ``(Q, K)``."""
+    return np.asarray(right.any(1) & ~right.all(1))
 
 
 def _logit(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
