@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,23 +18,18 @@ from cmpnas.gallery.ensemble import rejected
 from cmpnas.gallery.option_settings import RejectSettings, ViewsSettings
 from cmpnas.gallery.views import embed_views
 from cmpnas.pipeline.aligned import align
+from cmpnas.pipeline.option_stages import OptionStage
 from cmpnas.pipeline.options import index_options, open_options
 from cmpnas.pipeline.stages import Say, Stages
-from cmpnas.pipeline.train import list_finished, load_finished, weights_key
+from cmpnas.pipeline.train import Finish, list_finished, load_finished, weights_key
+from cmpnas.pipeline.verdicts import Bar, verdict
 from cmpnas.retrieval import Scores
-from cmpnas.retrieval.compare import compare
 from cmpnas.retrieval.rejection import COVERAGES, rejection_curve, without
 from cmpnas.retrieval.relevance import Relevance
 from cmpnas.search.evaluator import calibrate_on, score_pair
 from cmpnas.space import Arch
 from cmpnas.train.embed import embed
 
-_AGAINST = {
-    "plain": "the same index as it is",
-    "anchor": "the anchor's index",
-    "large": "the large model in the same index",
-    "views": "itself in its own gallery of such views",
-}
 _A_TENTH = RejectSettings(coverage=0.9)
 
 
@@ -43,143 +39,149 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
     The control of an architecture is it untrained; against the gallery it must be at chance.
     Opening the test split is noted in the run's manifest.
 
+    Returns:
+        The content of ``evaluation.SPLIT.json``. A system has a ``kind``, a ``query`` network (``q1``; ``u1`` is
+        untrained, null the large model) and a ``gallery`` option, whose views a homogeneous one embeds as well (null:
+        of its pictures alone).
+
     Raises:
-        CmpnasError: nothing is trained yet, or the run cannot be read.
+        CmpnasError: nothing is trained yet, the run cannot be read, or another process works on it.
     """
     stages = Stages.of_run(path, data, say)
-    run, trained = stages.run, list_finished(stages)
-    if split == "test" and not trained:
-        raise RunError(f"{path} has no trained query network; run: cmpnas train {path} --pick best")
-    task, options = open_split(stages, split), open_options(stages)
-    recipe, anchor = run.recipe, stages.recipe.gallery.name
-    metrics = list(dict.fromkeys([recipe.search.metric, *recipe.report]))
-    galleries = index_options(options, task.gallery)
-    option = options[anchor].option
-    asked = option.embed(task.query)
-    large = {
-        called: score_pair(asked, known.gallery, task, metrics, known.rejected) for called, known in galleries.items()
-    }
-    paragon = large[anchor]
-    systems = [_system("paragon       M(g,g)", option.mflops, paragon, metrics)]
-    verdicts, controls, rejections = [], {}, []
+    with stages.run.locked():
+        trained = list_finished(stages)
+        if split == "test" and not trained:
+            raise RunError(f"{path} has no trained query network; run: cmpnas train {path} --pick best")
+        result = _table(stages, split, trained)
+        write_json(stages.run.path / f"evaluation.{split}.json", result)
+    return result
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A split, its galleries as every option indexes them, and what the large model finds there.
+
+    Attributes:
+        mflops: of the large model.
+        large: its scores in each gallery; in the anchor's, those of the paragon.
+    """
+
+    task: Protocol
+    metrics: list[str]
+    anchor: str
+    mflops: float
+    options: Mapping[str, OptionStage]
+    galleries: Mapping[str, Indexed]
+    large: Mapping[str, Scores]
+
+    @staticmethod
+    def of(stages: Stages, task: Protocol) -> _Asked:
+        options, recipe = open_options(stages), stages.recipe
+        metrics = list(dict.fromkeys([recipe.search.metric, *recipe.report]))
+        galleries, large = index_options(options, task.gallery), options[recipe.gallery.name].option
+        query = large.embed(task.query)
+        found = {
+            name: score_pair(query, known.gallery, task, metrics, known.rejected) for name, known in galleries.items()
+        }
+        return _Asked(task, metrics, recipe.gallery.name, large.mflops, options, galleries, found)
+
+    @property
+    def paragon(self) -> Scores:
+        return self.large[self.anchor]
+
+    def score(self, query: np.ndarray, index: Indexed) -> Scores:
+        return score_pair(query, index.gallery, self.task, self.metrics, index.rejected)
+
+    def system(
+        self, kind: str, query: str | None, gallery: str | None, mflops: float, scores: Scores
+    ) -> dict[str, Any]:
+        """One line of the table; its name calls the anchor g, as the papers do."""
+        asking = "g" if query is None else query[0]
+        asked = asking if gallery is None else "g" if gallery == self.anchor else gallery
+        asked += " of q" if kind == "homogeneous" and gallery else ""
+        return {
+            "kind": kind,
+            "query": query,
+            "gallery": gallery,
+            "name": f"{kind:<13} M({asking},{asked})" + ("" if query is None else f"  {query}"),
+            "mflops": mflops,
+            "scores": {metric: scores[metric] for metric in self.metrics},
+            "intervals": {metric: list(scores.interval(metric)) for metric in self.metrics},
+        }
+
+
+def _table(stages: Stages, split: str, trained: list[Finish]) -> dict[str, Any]:
+    """Everything that a split says, of every finished network."""
+    asked, run = _Asked.of(stages, open_split(stages, split)), stages.run
+    task = asked.task
+    systems = [asked.system("paragon", None, asked.anchor, asked.mflops, asked.paragon)]
+    verdicts: list[dict[str, Any]] = []
+    rejections: list[dict[str, Any]] = []
+    controls: set[Arch] = set()
     for number, how in enumerate(trained, 1):
-        arch, network, cost = how.arch, load_finished(stages, how), stages.space.cost(how.arch)
-        query, gallery, aligned = embed(network, task.query), embed(network, task.gallery), align(stages, network)
-        own = score_pair(query, gallery, task, metrics)
-        systems_of_own = [_system(f"homogeneous   M(q,q)  q{number}", cost.mflops, own, metrics)]
-        name, reduction = f"q{number} = {how.name(recipe)}", option.mflops / cost.mflops
-        key = weights_key(stages, how)
-        first = None
-        for called, known in galleries.items():
-            pair = score_pair(query, known.gallery, task, metrics, known.rejected)
-            first = first or pair
-            shown = "g" if called == anchor else called
-            turned = score_pair(query, aligned.apply_to(known.gallery), task, metrics, known.rejected)
-            for kind, scores in (("heterogeneous", pair), ("aligned", turned)):
-                systems.append(_system(f"{kind:<13} M(q,{shown})  q{number}", cost.mflops, scores, metrics))
-            told = name if called == anchor else f"{name} against {called}"
-            against = {"anchor": first, "large": large[called]} if called != anchor else {}
-            of_option = options[called].settings
-            if isinstance(of_option, ViewsSettings):  # so could the network's own gallery be
-                seen = embed_views(UnitEncoder(network), of_option, task.gallery)
-                against["views"] = score_pair(query, seen, task, metrics)
-                shown = f"homogeneous   M(q,{called} of q)  q{number}"
-                systems_of_own.append(_system(shown, cost.mflops, against["views"], metrics))
-            about = arch, own, paragon, recipe.search.metric, reduction
-            verdicts.append(_verdict(told, called, pair, against, *about) | {"key": key})
-            over = _verdict(f"{told}, aligned", called, turned, {"plain": pair}, *about)
-            verdicts.append(over | {"key": key, "aligned": True})
-            if known.distance is not None:
-                found = _rejection(query, known, task, recipe.search.metric)
-                rejections.append({"query": f"q{number}", "gallery": called} | found)
-        systems += systems_of_own
-        if arch not in controls:
-            untrained = _untrained(stages, arch, task.query)
-            controls[arch] = score_pair(untrained, galleries[anchor].gallery, task, metrics)
-            systems.append(_system(f"untrained     M(u,g)  u{number}", cost.mflops, controls[arch], metrics))
+        of_network = _network(stages, asked, f"q{number}", how)
+        for known, found in zip((systems, verdicts, rejections), of_network, strict=True):
+            known += found
+        if how.arch not in controls:
+            controls.add(how.arch)
+            scores = asked.score(_untrained(stages, how.arch, task.query), asked.galleries[asked.anchor])
+            cost = stages.space.cost(how.arch).mflops
+            systems.append(asked.system("untrained", f"u{number}", asked.anchor, cost, scores))
     systems += [  # a better index serves the large model too
-        _system(f"large model   M(g,{called})", option.mflops, scores, metrics)
-        for called, scores in large.items()
-        if called != anchor
+        asked.system("large model", None, name, asked.mflops, scores)
+        for name, scores in asked.large.items()
+        if name != asked.anchor
     ]
     manifest = run.manifest()
     relevance = Relevance.of_labels(
         task.query.labels, task.gallery.labels, task.own_sources, len(task.query), len(task.gallery)
     )
     result = {
-        "recipe": recipe.name,
+        "recipe": run.recipe.name,
         **{key: manifest.get(key) for key in ("recipe_hash", "seed", "data", "versions", "machine")},
         "seconds": run.seconds(),
         "split": split,
-        "queries": paragon.n_queries,
-        "excluded_queries": paragon.n_excluded,
+        "queries": asked.paragon.n_queries,
+        "excluded_queries": asked.paragon.n_excluded,
         "gallery_items": len(task.gallery),
         "chance": {"hit@1": relevance.chance},
-        "metrics": metrics,
+        "metrics": asked.metrics,
         "systems": systems,
         "verdicts": verdicts,
         "rejections": rejections,
     }
     if split == "search":
-        result["pairs"] = _repeat(stages, galleries)
-    write_json(run.path / f"evaluation.{split}.json", result)
+        result["pairs"] = _repeat(stages, asked.galleries)
     return result
 
 
-def _system(name: str, mflops: float, scores: Scores, metrics: list[str]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "mflops": mflops,
-        "scores": {metric: scores[metric] for metric in metrics},
-        "intervals": {metric: list(scores.interval(metric)) for metric in metrics},
-    }
-
-
-def _verdict(
-    name: str,
-    gallery: str,
-    pair: Scores,
-    against: Mapping[str, Scores],
-    arch: Arch,
-    own: Scores,
-    paragon: Scores,
-    metric: str,
-    reduction: float,
-) -> dict[str, Any]:
-    """Compatible or not, and how far from the paragon and what it is set ``against``, with paired intervals."""
-    gain, gap = compare(pair, own, metric), compare(paragon, pair, metric)
-    others = {name: compare(pair, other, metric) for name, other in against.items()}
-    to_paragon = _apart(-gap.difference, (-gap.interval[1], -gap.interval[0]), "it")
-    compatible = gain.difference > 0
-    text = (
-        f"{name}: {'compatible' if compatible else 'NOT compatible'}"
-        f"{' (a tie: the interval holds 0)' if gain.tie else ''}, "
-        f"M(q,g) - M(q,q) = {100 * gain.difference:+.2f} points "
-        f"[{100 * gain.interval[0]:+.2f}, {100 * gain.interval[1]:+.2f}]; "
-        f"{reduction:.1f}x cheaper than the paragon and {to_paragon} in {metric}"
-    )
-    text += "".join(f"; {_apart(over.difference, over.interval, _AGAINST[name])}" for name, over in others.items())
-    return {
-        "id": arch.id,
-        "gallery": gallery,
-        "compatible": compatible,
-        "gain_interval": list(gain.interval),
-        "gain_p": gain.p_value,
-        "paragon_gap": gap.difference,
-        "paragon_gap_interval": list(gap.interval),
-        "paragon_gap_p": gap.p_value,
-        "cost_reduction": reduction,
-        **{f"over_{name}": over.difference for name, over in others.items()},
-        **{f"over_{name}_interval": list(over.interval) for name, over in others.items()},
-        "text": text,
-    }
-
-
-def _apart(above: float, interval: tuple[float, float], other: str) -> str:
-    """How far above or below ``other`` something is, in points, with the interval of that distance."""
-    low, high = interval if above >= 0 else (-interval[1], -interval[0])
-    word, low, high = "above" if above >= 0 else "below", 100 * low, 100 * high
-    return f"{100 * abs(above):.2f} points {word} {other} [{low:.2f}, {high:.2f}]"
+def _network(stages: Stages, asked: _Asked, name: str, how: Finish) -> tuple[list[dict[str, Any]], ...]:
+    """Systems, verdicts and rejections of one finished network, which tables call ``name``."""
+    network, mflops, task = load_finished(stages, how), stages.space.cost(how.arch).mflops, asked.task
+    query, gallery, aligned = embed(network, task.query), embed(network, task.gallery), align(stages, network)
+    bar = Bar(asked.score(query, Indexed(gallery)), asked.paragon, asked.metrics[0], asked.mflops / mflops)
+    first = asked.score(query, asked.galleries[asked.anchor])
+    systems, verdicts, rejections = [], [], []
+    own = [asked.system("homogeneous", name, None, mflops, bar.own)]
+    for option, known in asked.galleries.items():
+        here = option == asked.anchor
+        pair = first if here else asked.score(query, known)
+        turned = asked.score(query, replace(known, gallery=aligned.apply_to(known.gallery)))
+        systems.append(asked.system("heterogeneous", name, option, mflops, pair))
+        systems.append(asked.system("aligned", name, option, mflops, turned))
+        against = {} if here else {"anchor": first, "large": asked.large[option]}
+        of_option = asked.options[option].settings
+        if isinstance(of_option, ViewsSettings):  # so could the network's own gallery be
+            seen = embed_views(UnitEncoder(network), of_option, task.gallery)
+            against["views"] = asked.score(query, Indexed(seen))
+            own.append(asked.system("homogeneous", name, option, mflops, against["views"]))
+        told = f"{name} = {how.name(stages.recipe)}" + ("" if here else f" against {option}")
+        about = {"query": name, "id": how.arch.id, "key": weights_key(stages, how), "gallery": option}
+        verdicts.append(about | {"aligned": False} | verdict(told, pair, bar, against))
+        verdicts.append(about | {"aligned": True} | verdict(f"{told}, aligned", turned, bar, {"plain": pair}))
+        if known.distance is not None:
+            rejections.append({"query": name, "gallery": option} | _rejection(query, known, task, bar.metric))
+    return systems + own, verdicts, rejections
 
 
 def _rejection(query: np.ndarray, known: Indexed, task: Protocol, metric: str) -> dict[str, Any]:

@@ -228,5 +228,5 @@ def _tested(stages: Stages, chosen: dict[str, Any], gallery: str, aligned: bool)
         return None
     how = Finish.by(stages.recipe, stages.space.from_json(chosen["query"]["arch"]))
     verdicts, wanted = read_json(path)["verdicts"], (weights_key(stages, how), gallery, aligned)
-    found = [said for said in verdicts if (said.get("key"), said["gallery"], said.get("aligned", False)) == wanted]
+    found = [said for said in verdicts if (said.get("key"), said["gallery"], said.get("aligned")) == wanted]
     return found[0] if found else None

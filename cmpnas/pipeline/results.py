@@ -14,6 +14,7 @@ from cmpnas.search.records import RecordLog, finished
 from cmpnas.space import SearchSpace
 
 _TABLE = {"split", "queries", "excluded_queries", "gallery_items", "chance", "metrics", "systems", "verdicts"}
+_SYSTEM = {"kind", "query", "gallery", "name", "mflops", "scores", "intervals"}
 
 
 def query_space(run: RunFolder) -> SearchSpace:
@@ -70,9 +71,15 @@ def evaluations(run: RunFolder) -> list[dict[str, Any]]:
         path = run.path / f"evaluation.{split}.json"
         if path.exists():
             found.append(read_json(path))
-            if not isinstance(found[-1], dict) or not found[-1].keys() >= _TABLE:
+            if not _is_table(found[-1]):
                 raise RunError(f"{path} is no table of cmpnas evaluate; delete it and evaluate again.")
     return found
+
+
+def _is_table(content: Any) -> bool:
+    if not isinstance(content, dict) or not content.keys() >= _TABLE:
+        return False
+    return all(system.keys() >= _SYSTEM for system in content["systems"])
 
 
 def _trained(run: RunFolder, metric: str) -> tuple[Point, ...]:
@@ -87,5 +94,5 @@ def _trained(run: RunFolder, metric: str) -> tuple[Point, ...]:
         for table in evaluations(run)
         if table["split"] == "search"
         for system in table["systems"]
-        if system["name"].startswith("heterogeneous")
+        if system["kind"] == "heterogeneous"
     )

@@ -151,20 +151,21 @@ def _matrices(page: Page) -> list[dict[str, str]]:
     ]
     for table in page.evaluations:
         metric = table["metrics"][0]
-        known = {tuple(system["name"].split()): _cell(system, metric) for system in table["systems"]}
+        known = {
+            (system["kind"], system["query"], system["gallery"]): _cell(system, metric) for system in table["systems"]
+        }
+        paragon = known["paragon", None, front["paragon"]["gallery"]]
         for verdict in table["verdicts"]:
-            query = verdict["text"].split()[0]  # q1, as the systems are numbered
-            gallery = verdict.get("gallery", front["paragon"]["gallery"])
-            shown = "g" if gallery == front["paragon"]["gallery"] else gallery
-            kind, index = ("aligned", ", its index aligned") if verdict.get("aligned") else ("heterogeneous", "")
+            query, gallery = verdict["query"], verdict["gallery"]
+            kind, index = ("aligned", ", its index aligned") if verdict["aligned"] else ("heterogeneous", "")
             matrices.append(
                 {
                     "title": f"{query}, trained: {verdict['id']}",
                     "caption": f"{metric}, {table['split']} split, {table['queries']} queries against "
                     f"{table['gallery_items']} items, g is {gallery}{index}",
-                    "own": known["homogeneous", "M(q,q)", query],
-                    "pair": known[kind, f"M(q,{shown})", query],
-                    "paragon": _paragon(gallery, front, known["paragon", "M(g,g)"]),
+                    "own": known["homogeneous", query, None],
+                    "pair": known[kind, query, gallery],
+                    "paragon": _paragon(gallery, front, paragon),
                     "verdict": verdict["text"],
                 }
             )

@@ -238,8 +238,8 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     assert [name[1] for name in names[::2]] == ["M(q,g)", "M(q,b)", "M(q,c)", "M(q,three)", "M(q,two)"]
     assert names[1::2] == [["aligned", *name[1:]] for name in names[::2]]
     assert [s["name"].split()[2] for s in result["systems"][-4:]] == ["M(g,b)", "M(g,c)", "M(g,three)", "M(g,two)"]
-    aligned = [verdict for verdict in result["verdicts"] if "aligned" in verdict]
-    result["verdicts"] = [verdict for verdict in result["verdicts"] if "aligned" not in verdict]
+    aligned = [verdict for verdict in result["verdicts"] if verdict["aligned"]]
+    result["verdicts"] = [verdict for verdict in result["verdicts"] if not verdict["aligned"]]
     for verdicts in (aligned, result["verdicts"]):
         assert [v["gallery"] for v in verdicts] == ["anchor", "b", "c", "three", "two"]
     assert "over_anchor" not in result["verdicts"][0]

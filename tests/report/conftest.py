@@ -44,9 +44,20 @@ def timed(made_up, tmp_path):
 def evaluated(split):
     """What `cmpnas evaluate` leaves of one finished network, with made-up scores."""
     score = {"scores": {"map@r": 0.6, "hit@1": 0.7}, "intervals": {"map@r": [0.5, 0.7], "hit@1": [0.6, 0.8]}}
-    names = ("paragon       M(g,g)", "heterogeneous M(q,g)  q1", "homogeneous   M(q,q)  q1", "untrained     M(u,g)  u1")
+    names = {
+        "paragon       M(g,g)": ("paragon", None, "resnet"),
+        "heterogeneous M(q,g)  q1": ("heterogeneous", "q1", "resnet"),
+        "homogeneous   M(q,q)  q1": ("homogeneous", "q1", None),
+        "untrained     M(u,g)  u1": ("untrained", "u1", "resnet"),
+    }
+    systems = [
+        {"kind": kind, "query": query, "gallery": gallery, "name": name, "mflops": 1.5, **score}
+        for name, (kind, query, gallery) in names.items()
+    ]
     return {
         "split": split, "queries": 9, "excluded_queries": 0, "gallery_items": 5, "chance": {"hit@1": 0.1},
-        "metrics": ["map@r", "hit@1"], "systems": [{"name": name, "mflops": 1.5, **score} for name in names],
-        "verdicts": [{"id": "w1", "text": "q1 = w1: <compatible>"}],
+        "metrics": ["map@r", "hit@1"], "systems": systems,
+        "verdicts": [
+            {"query": "q1", "id": "w1", "gallery": "resnet", "aligned": False, "text": "q1 = w1: <compatible>"}
+        ],
     }  # fmt: skip

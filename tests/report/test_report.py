@@ -136,8 +136,15 @@ def test_evaluations_and_the_ranking_are_shown(made_up, tmp_path):
         "ranks better",
     ):
         assert shown in text
-    write_json(run / "evaluation.test.json", {"systems": []})
-    assert main(["report", str(run)]) == 2
+    table = evaluated("test")  # an option that is called as tables call the anchor is not taken for it
+    pair = table["systems"][1]
+    table["systems"].append(pair | {"gallery": "g", "scores": {"map@r": 0.3, "hit@1": 0.4}})
+    write_json(run / "evaluation.test.json", table)
+    assert main(["report", str(run)]) == 0
+    assert "M(q,g) 0.6000 [0.5000, 0.7000]" in (run / "report.html").read_text()
+    for damaged in ({"systems": []}, table | {"systems": [{"name": "heterogeneous M(q,g)  q1"}]}):
+        write_json(run / "evaluation.test.json", damaged)
+        assert main(["report", str(run)]) == 2
 
 
 def items(labels, sources=None):
