@@ -64,8 +64,8 @@ def main(
     for run in runs or []:
         whole = read_recording(run)[0]
         recording = within(whole, budget_mflops)
-        trials = min(trials, len(recording.archs))
-        results[str(run)] = compare(recording, whole, names, trials, seeds, population)
+        some = min(trials, len(recording.archs))
+        results[str(run)] = compare(recording, whole, names, some, seeds, population)
         report(recording, results[str(run)])
     if out:
         out.write_text(json.dumps(results, indent=2))

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cmpnas.errors import RunError
+
 #: What tells a process that it is one of several, and which.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = timedelta(hours=24)  # the others wait while the first embeds a gallery
@@ -34,7 +36,10 @@ def together() -> Iterator[None]:
         yield
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        mine, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if mine >= there:
+            raise RunError(f"process {mine + 1} of this machine has none of its {there} GPUs; use as many processes.")
+        torch.cuda.set_device(mine)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield

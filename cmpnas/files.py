@@ -66,6 +66,14 @@ def read_npy(path: Path, advice: str, error: type[CmpnasError] = RunError, *, mo
         raise error(f"{path} cannot be read ({fault}); {advice}.") from None
 
 
+def write_npy(path: Path, array: np.ndarray) -> None:
+    """Write an npy file, whole or not at all."""
+    import numpy as np
+
+    with whole(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
+
+
 def whole_lines(path: Path) -> list[bytes]:
     """The lines of a file that is appended to, without a last one that a crash cut short; none if there is no file."""
     if not path.exists():
@@ -101,7 +109,8 @@ def append_line(path: Path, content: Any) -> None:
             os.fsync(file.fileno())
     except OSError as fault:
         raise RunError(
-            f"cannot write {path}: {fault.strerror}; what was written before is kept: make room and use --resume."
+            f"cannot write {path}: {fault.strerror}; what was written before is kept: make room and repeat the "
+            "command, a search with --resume."
         ) from None
 
 

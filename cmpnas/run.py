@@ -194,9 +194,13 @@ class Folder:
     def seconds(self) -> dict[str, float]:
         """Seconds by stage, of all starts together."""
         total: dict[str, float] = {}
-        for line in whole_lines(self.path / "timings.jsonl"):
-            entry = json.loads(line)
-            total[entry["stage"]] = round(total.get(entry["stage"], 0.0) + entry["seconds"], 3)
+        path = self.path / "timings.jsonl"
+        for line in whole_lines(path):
+            try:
+                entry = json.loads(line)
+                total[entry["stage"]] = round(total.get(entry["stage"], 0.0) + entry["seconds"], 3)
+            except (ValueError, KeyError, TypeError) as fault:
+                raise RunError(f"{path} is damaged ({fault}); delete it, nothing else depends on it.") from None
         return total
 
     def _must_match(self, found: Folder, data: str) -> None:

@@ -11,7 +11,8 @@ from cmpnas.errors import BudgetError
 
 #: What a limit may be set on: fields of `Cost` that add up over layers.
 Resource = Literal["macs", "params", "ns"]
-_UNITS = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
+#: What costs and the limits on them are counted in.
+UNITS = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Budget:
             if not (math.isfinite(value) and value > 0):
                 flag = "--budget-" + name.replace("_", "-")
                 raise BudgetError(
-                    f"a budget of {value:g} {_UNITS[name]} is not a positive number; give {flag} a number above 0."
+                    f"a budget of {value:g} {UNITS[name]} is not a positive number; give {flag} a number above 0."
                 )
         if len(self.to_json()) > 2:
             raise BudgetError(f"a budget of {self} has three limits; at most two can be kept at once: leave one out.")

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cmpnas.errors import DataError
+from cmpnas.progress import track
 
 _MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pictures that are kept rather than decoded again
 _CHUNK = 512
@@ -43,7 +44,7 @@ def in_memory(images: Images, size: int) -> Images:
         return images
     chunks = np.array_split(np.arange(len(images)), max(1, -(-len(images) // _CHUNK)))
     pixels = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
-    for chunk in chunks:
+    for chunk in track(chunks, "read pictures", total=len(chunks)):
         pixels[torch.from_numpy(chunk)] = images.read(chunk)
     return ArrayImages(pixels)
 

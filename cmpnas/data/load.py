@@ -17,8 +17,8 @@ def named_folder(given: str | None) -> str | None:
     return given or os.environ.get("CMPNAS_DATA")
 
 
-def data_folder(settings: DataSettings, given: str | None) -> Path:
-    """Where a recipe's files are: ``--data``, else ``CMPNAS_DATA``; its own sub-folder if there is one.
+def data_folder(own: str, given: str | None) -> Path:
+    """Where a recipe's files are: ``--data``, else ``CMPNAS_DATA``; the recipe's ``own`` sub-folder if there is one.
 
     Raises:
         DataError: no folder is named, or it does not exist.
@@ -29,7 +29,7 @@ def data_folder(settings: DataSettings, given: str | None) -> Path:
     root = Path(named)
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist; name another with --data.")
-    below = root / settings.folder
+    below = root / own
     return below if below.is_dir() else root
 
 
@@ -42,8 +42,7 @@ def data_file(settings: DataSettings, given: str | None, file: str) -> Path:
     if Path(file).is_absolute():
         places = [Path(file)]
     else:
-        own = data_folder(settings, given) / file
-        places = [own, data_folder(settings.model_copy(update={"folder": ""}), given) / file]
+        places = [data_folder(own, given) / file for own in (settings.folder, "")]
     for place in places:
         if place.is_file():
             return place
@@ -56,6 +55,6 @@ def load_splits(settings: DataSettings, given: str | None = None) -> Splits:
     Raises:
         DataError: data are missing, damaged, or the splits share items.
     """
-    root = Path() if isinstance(settings, ShopSettings) else data_folder(settings, given)
+    root = Path() if isinstance(settings, ShopSettings) else data_folder(settings.folder, given)
     reader = import_module(f"cmpnas.data.readers.{settings.reader}")  # type: ignore[attr-defined]
     return split(reader.read(settings, root), settings)

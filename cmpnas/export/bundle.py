@@ -52,6 +52,10 @@ class Bundle:
             )
         manifest = read_json(path / MANIFEST)
         files = _listed(manifest)
+        if files is not None and manifest.get("task") == "text":
+            raise RunError(
+                f"{path} is a bundle for texts; those are checked when they are made. Name one for pictures."
+            )
         lacks = "files" if files is None else next((name for name in _NEEDED if not _has(manifest, name)), None)
         if files is None or lacks:
             raise RunError(f"{path / MANIFEST} has no {lacks!r}; it is damaged or of another program. Export again.")

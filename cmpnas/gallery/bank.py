@@ -171,7 +171,7 @@ def begin_bank(folder: Path, rows: np.ndarray, data: str) -> Bank:
         DataError: ``folder`` holds something else, or a bank of other pictures.
     """
     images = hash_of(data, hashlib.sha256(rows.tobytes()).hexdigest())
-    if not folder.exists() or {file.name for file in folder.iterdir()} <= {_LOCK}:
+    if not folder.exists() or {file.name for file in folder.iterdir()} <= {_LOCK, _ROWS}:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / _ROWS, rows)
         _write_manifest(folder, Manifest(images=images))

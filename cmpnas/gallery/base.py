@@ -16,7 +16,7 @@ from cmpnas.data.augment import Augment, augment, draws
 from cmpnas.data.images import to_float
 from cmpnas.data.items import UNLABELLED, Items, Splits
 from cmpnas.errors import RecipeError, RunError
-from cmpnas.files import read_npy, whole
+from cmpnas.files import read_npy, whole, write_npy
 from cmpnas.gallery.settings import AnyGallery
 from cmpnas.progress import track
 from cmpnas.retrieval.index import GalleryIndex
@@ -103,7 +103,7 @@ class Embedded:
         """Write the arrays, and an index of the search gallery for other tools."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("pool", "query", "gallery"):
-            np.save(folder / f"{name}.npy", getattr(self, name))
+            write_npy(folder / f"{name}.npy", getattr(self, name))
         GalleryIndex.build(self.gallery).save(folder / "index.faiss")
 
     @staticmethod

@@ -14,7 +14,7 @@ from cmpnas.data.augment import Augment
 from cmpnas.data.items import Items, blank
 from cmpnas.distributed import first_alone
 from cmpnas.errors import RunError
-from cmpnas.files import read_npy
+from cmpnas.files import read_npy, write_npy
 from cmpnas.gallery.brought import BATCH, BroughtGallery
 from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.settings import AnyBrought, AnyProjection, SoftmaxProjection, WhiteningProjection
@@ -39,9 +39,7 @@ def make_projection(
     with first_alone() as first:
         if first and not kept.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_suffix(".partial.npy")
-            np.save(partial, embed(model, train, batch_size=BATCH, what=f"embed {settings.name}"))
-            partial.replace(kept)
+            write_npy(kept, embed(model, train, batch_size=BATCH, what=f"embed {settings.name}"))
     features = read_npy(kept, "delete it and use --resume")
     torch.manual_seed(seed)
     projection = levelled_linear(model.width, plan.dim)

@@ -47,7 +47,7 @@ def check(recipe: Recipe, data: str | None = None) -> None:
     """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
     gallery, views = recipe.gallery, recipe.query.views
     if named_folder(data) and not isinstance(recipe.data, ShopSettings):
-        data_folder(recipe.data, data)
+        data_folder(recipe.data.folder, data)
     if recipe.search.controller.startswith("nni:"):
         require_nni()
     for model in _anchors(recipe):

@@ -12,7 +12,7 @@ import numpy as np
 
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
-from cmpnas.files import hash_of, read_json, read_npy, whole, write_json
+from cmpnas.files import hash_of, read_json, read_npy, whole, write_json, write_npy
 from cmpnas.gallery.base import Indexed, Option, anchor
 from cmpnas.gallery.ensemble import EnsembleGallery, combine, rejected, write_rejected
 from cmpnas.gallery.option_settings import EnsembleSettings, ViewsSettings
@@ -159,7 +159,7 @@ class ViewsStage:
         def make() -> None:
             with self.stages.run.timed(what):
                 vectors = option.embed(self.stages.splits.search.gallery, what)
-            np.save(self.folder / "gallery.npy", vectors)
+            write_npy(self.folder / "gallery.npy", vectors)
             _save_index(GalleryIndex.build(vectors), self.folder)
 
         _once(self.folder, make)
@@ -200,7 +200,7 @@ class EnsembleStage:
             shape = next(iter(members.values())).shape
             mean, distance = combine(members, self.settings.members, _new(self.folder, *shape))
             out, limit = self.rejects(distance)
-            np.save(self.folder / "distance.npy", distance)
+            write_npy(self.folder / "distance.npy", distance)
             if out is not None:
                 items = self.stages.splits.search.gallery.rows[out]
                 write_rejected(self.folder / "rejected.csv", out, items, distance[out], limit)

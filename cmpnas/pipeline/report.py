@@ -123,7 +123,7 @@ def _retrieve(run: RunFolder, pair: dict[str, Any], data: str | None, say: Say) 
     rows = np.unique(np.linspace(0, len(task.query) - 1, min(_QUERIES, len(task.query))).astype(np.int64))
     anchor, gallery = run.recipe.gallery.name, pair["gallery"]["name"]
     against = "" if gallery == anchor else f", but in the index of {anchor}"  # whose vectors are known of every run
-    of_pair = embed(network, task.query)[rows]
+    of_pair = embed(network, task.query, rows=rows)
     found = {
         "paragon M(g, g)": nearest(known.query[rows], known.gallery, task, rows, _SHOWN),
         f"pair M(q, g), {weights}{against}": nearest(of_pair, known.gallery, task, rows, _SHOWN),

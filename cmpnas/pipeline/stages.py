@@ -18,7 +18,7 @@ from cmpnas.data.mixtures import with_mixtures
 from cmpnas.data.table import Part
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
-from cmpnas.files import hash_file, hash_of, read_json, write_json
+from cmpnas.files import hash_file, hash_of, read_json, write_json, write_npy
 from cmpnas.gallery.base import Embedded, Gallery, Indexed, anchor, embed_views
 from cmpnas.gallery.brought import open_model
 from cmpnas.gallery.frozen import FrozenModel
@@ -174,7 +174,7 @@ class Stages:
                 blends = Items(
                     Part(self.learned.images, rows), self.learned.labels[rows], None, self.learned.rows[rows]
                 )
-                np.save(path, self.gallery.embed(blends, "embed mixtures"))
+                write_npy(path, self.gallery.embed(blends, "embed mixtures"))
 
         return once(path, hash_of(self.gallery_key, count), make, "use --resume")
 

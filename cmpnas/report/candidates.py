@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from cmpnas.cost.budget import UNITS
 from cmpnas.report.anatomy import anatomy
 from cmpnas.report.results import Searched, cost_axis
 from cmpnas.space import SearchSpace
-
-_COSTS = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
 
 
 def page_data(run: Searched, space: SearchSpace, chosen: list[dict[str, Any]]) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def page_data(run: Searched, space: SearchSpace, chosen: list[dict[str, Any]]) -
         ``macs`` (for each of ``positions`` the multiply-adds of the layer there, 0 for none).
     """
     lines = [record.to_json()["query"] for record in run.records]
-    costs = {key: [line.get(key) for line in lines] for key in _COSTS}
+    costs = {key: [line.get(key) for line in lines] for key in UNITS}
     own, _ = cost_axis(run.own_cost)
     known = {key: costs[key] for key in sorted(costs, key=lambda key: key != own) if None not in costs[key]}
     layers = [{part.position: part.macs for part in anatomy(space, record.arch)} for record in run.records]
@@ -39,7 +38,7 @@ def page_data(run: Searched, space: SearchSpace, chosen: list[dict[str, Any]]) -
         "budget": front["budget"],
         "paragon": front["paragon"],
         "galleries": run.galleries,
-        "costs": [[key, _COSTS[key]] for key in known],
+        "costs": [[key, UNITS[key]] for key in known],
         "decisions": decisions,
         "positions": positions,
         "chosen": [place(pair, run, numbers) for pair in chosen],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmpnas.data.items import Items, Protocol
+from cmpnas.retrieval.cascade import candidates
 from cmpnas.retrieval.relevance import NOBODY, Relevance
 
 _BLOCK = 2**22  # similarities at once
@@ -74,10 +75,8 @@ def nearest(query: np.ndarray, gallery: np.ndarray, task: Protocol, rows: np.nda
         if task.own_sources is not None:
             own, others = task.own_sources
             similarity[own[rows[part], None] == others[None]] = -np.inf
-        best = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(similarity, best, 1), axis=1, kind="stable")
-        best = np.take_along_axis(best, order, 1)
-        found[part] = np.where(np.isneginf(np.take_along_axis(similarity, best, 1)), -1, best)
+        best, scores = candidates(similarity, k, similarity)
+        found[part] = np.where(np.isneginf(scores), -1, best)
     return found
 
 

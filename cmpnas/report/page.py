@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cmpnas.cost.budget import UNITS
 from cmpnas.report.candidates import page_data, place
 from cmpnas.report.examples import Group
 from cmpnas.report.results import Searched
@@ -99,8 +100,7 @@ def _summary(page: Page) -> str:
 
 
 def _budget(budget: dict[str, float]) -> str:
-    units = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
-    return " and ".join(f"{value:g} {units.get(key, key)}" for key, value in budget.items()) or "no limit"
+    return " and ".join(f"{value:g} {UNITS[key]}" for key, value in budget.items()) or "no limit"
 
 
 def _table(page: Page, numbers: dict[str, int]) -> tuple[list[str], list[dict[str, Any]]]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from cmpnas.cost.budget import UNITS
 from cmpnas.report.references import Point
 from cmpnas.report.results import Searched, cost_axis, same_metric
 from cmpnas.report.style import PARAGON, Look, legend_below, log_cost, look, picture
 from cmpnas.search.hypervolume import growth
 
-_UNITS = {"mflops": "MFLOPs", "params_m": "million parameters", "latency_ms": "ms"}
 _SHOWN = 4000  # candidates in one picture; of more, evenly chosen ones, so that a vector file stays small
 _NAMED = 3  # finished picks, at most
 _INTERVALS = 25  # of one front: more of them would hide each other
@@ -186,4 +186,4 @@ def _draw_paragons(axes: Any, runs: Sequence[Searched], cost: str) -> None:
 def _draw_budgets(axes: Any, runs: Sequence[Searched], key: str) -> None:
     limits = {run.front["budget"][key] for run in runs if run.front["budget"].get(key) is not None}
     for limit in sorted(limits):
-        axes.axvline(limit, color="0.3", lw=1, ls="--", label=f"budget: {limit:g} {_UNITS[key]}")
+        axes.axvline(limit, color="0.3", lw=1, ls="--", label=f"budget: {limit:g} {UNITS[key]}")

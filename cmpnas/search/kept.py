@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cmpnas.cost.budget import Budget
-from cmpnas.files import read_npy
+from cmpnas.files import read_npy, write_npy
 from cmpnas.search.front import non_dominated
 from cmpnas.search.records import Record, finished
 
@@ -29,9 +29,7 @@ class KeptQueries:
     def save(self, n: int, query: np.ndarray) -> None:
         """Keep the query embeddings of record ``n``."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"partial.{n}.npy"  # several processes may evaluate
-        np.save(partial, query)
-        partial.replace(self._path(n))
+        write_npy(self._path(n), query)
 
     def load(self, n: int) -> np.ndarray | None:
         """Those of record ``n``; None where they are not kept.

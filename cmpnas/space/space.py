@@ -17,7 +17,7 @@ from cmpnas.cost.value import Cost
 from cmpnas.errors import SpaceError, unknown
 from cmpnas.space.arch import Arch, Value, short, spelled_out
 from cmpnas.space.batch import Archs
-from cmpnas.space.blueprint import Blueprint
+from cmpnas.space.blueprint import Blueprint, unit_of
 from cmpnas.space.counting import count
 from cmpnas.space.genes import GeneTable
 from cmpnas.space.lattice import Path
@@ -42,7 +42,7 @@ class SearchSpace:
         self.size = blueprint.size if size is None else size
         self.embedding_dim = blueprint.embedding_dim if embedding_dim is None else embedding_dim
         #: What ``size`` counts: pixels, or the tokens of a text.
-        self.unit: str = getattr(blueprint, "unit", "px")
+        self.unit = unit_of(blueprint)
         self.lattice = blueprint.lattice(self.size, self.embedding_dim)
         self._sampler = lru_cache(maxsize=8)(self._make_sampler)
         self._walker = lru_cache(maxsize=8)(self._make_walker)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmpnas.cost.latency import LatencyTable
 from cmpnas.errors import LatencyError
+from cmpnas.space.blueprint import unit_of
 from cmpnas.space.lattice import Edge, Lattice
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class Timed:
     @property
     def embedding_dim(self) -> int:
         return self.blueprint.embedding_dim
+
+    @property
+    def unit(self) -> str:
+        return unit_of(self.blueprint)
 
     def lattice(self, size: int, embedding_dim: int) -> Lattice:
         """The graph with nanoseconds; what every network takes is on the first edges.

@@ -100,7 +100,7 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
         DataError: data are missing or damaged, splits share pictures, a template names no column, or captions describe
             no picture of their split.
     """
-    root = data_folder(data, given) if not isinstance(data, ShopSettings) else None
+    root = data_folder(data.folder, given) if not isinstance(data, ShopSettings) else None
     table: Table = import_module(f"cmpnas.data.readers.{data.reader}").read(data, root)
     rows = {"train": table.select(data.train, "train")}
     for name, task in (("search", data.search), ("test", data.test)):

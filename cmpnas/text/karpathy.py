@@ -23,8 +23,7 @@ def load_karpathy(settings: KarpathySettings, given: str | None = None) -> Capti
     Raises:
         DataError: a file is missing or damaged, or captions and regions are not of the same images.
     """
-    # data_folder asks for no more of its settings than their folder
-    root = data_folder(settings, given)  # type: ignore[arg-type]
+    root = data_folder(settings.folder, given)
     for name in (settings.test.captions, settings.test.regions):
         if not (root / name).is_file():  # read when the split is opened, which is too late to miss it
             raise DataError(f"{root / name} does not exist; name the folder that holds it with --data.")

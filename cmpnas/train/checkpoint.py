@@ -39,7 +39,8 @@ def load(path: Path, *, mapped: bool = False) -> Any:
     except Exception as fault:  # torch raises many kinds for damaged files
         reason = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
         raise RunError(
-            f"{path} cannot be read as a checkpoint ({reason}); delete it and repeat the command with --resume."
+            f"{path} cannot be read as a checkpoint ({reason}); delete it and repeat the command, a search with "
+            "--resume."
         ) from None
 
 
@@ -66,5 +67,5 @@ def restore(module: nn.Module, state: Any, part: str, path: Path, what: str, *, 
     except (KeyError, TypeError, AttributeError, RuntimeError) as fault:
         reason = str(fault).splitlines()[0]
         raise RunError(
-            f"{path} does not hold {what} ({reason}); delete it and repeat the command with --resume."
+            f"{path} does not hold {what} ({reason}); delete it and repeat the command, a search with --resume."
         ) from None

@@ -35,13 +35,17 @@ def keep_freed_memory() -> None:
 def autocast(network: nn.Module, precision: Precision = "auto") -> AbstractContextManager[object]:
     """Mixed precision for ``network``: bf16, fp32, or whichever is faster here.
 
-    That is bf16 on GPUs, and on processors that multiply it natively for networks without depthwise convolutions, which
-    gain nothing from it. Emulated bf16 is tens of times slower than fp32.
+    That is bf16 where it is multiplied natively: on GPUs (from Ampere on), and on processors for networks without
+    depthwise convolutions, which gain nothing from it there. Emulated bf16 is tens of times slower than fp32.
     """
     where = device().type
     if precision == "auto":
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        precision = "bf16" if where == "cuda" or (native and _is_dense(network)) else "fp32"
+        if where == "cuda":
+            faster = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            faster = native and _is_dense(network)
+        precision = "bf16" if faster else "fp32"
     return torch.autocast(where, torch.bfloat16, enabled=precision == "bf16")
 
 

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from cmpnas.cli.app import main
+from cmpnas.errors import RunError
 from cmpnas.recipe import load_recipe
+from cmpnas.run import RunFolder
 from tests.conftest import QUICK
 
 MISTAKES = [
@@ -252,6 +254,14 @@ def test_scores_by_other_weights_are_not_gone_on_with(run, tmp_path, capsys):
     (folder / "records.key.json").unlink()  # a run of before there was one
     assert main(quick(folder, "--resume", "--trials", "9")) == 0
     assert (folder / "records.key.json").read_bytes() == (run / "records.key.json").read_bytes()
+
+
+@pytest.mark.parametrize("line", ["{}", "stage", '{"stage": "front", "seconds": "long"}'])
+def test_damaged_timings_are_told(run, tmp_path, line):
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "timings.jsonl").write_text(f"{line}\n")
+    with pytest.raises(RunError, match=r"timings\.jsonl is damaged"):
+        RunFolder.open(folder).seconds()
 
 
 def test_a_line_of_timings_cut_short_costs_nothing_else(run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 
 from cmpnas.cli.app import main
 from cmpnas.data.images import ArrayImages
+from cmpnas.run import TextRunFolder
+from cmpnas.search.controllers import make_controller
 
 pytest.importorskip("tokenizers")
 TINY = (
@@ -53,6 +56,31 @@ def test_a_repeated_search_changes_nothing(run, capsys):
     assert main(["search", "--recipe", str(run / "recipe.yaml"), "--run", str(run), "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["task"] == "text"
     assert {name: (run / name).read_bytes() for name in kept} == kept
+
+
+def test_a_controller_is_told_costs_as_it_plans_by_them(run, tmp_path, monkeypatch):
+    told = []
+
+    def recorded(*about, **settings):
+        controller = make_controller(*about, **settings)
+        tell = controller.tell
+        controller.tell = lambda arch, score, cost: told.append((arch, cost)) or tell(arch, score, cost)
+        return controller
+
+    monkeypatch.setattr("cmpnas.pipeline.crisp.search.make_controller", recorded)
+    folder = shutil.copytree(run, tmp_path / "run")
+    assert main(["search", "--recipe", str(folder / "recipe.yaml"), "--run", str(folder), "--resume"]) == 0
+    space = TextRunFolder.open(folder).recipe.space()
+    assert len(told) == 8
+    assert all(cost == space.cost(arch).mflops for arch, cost in told)
+
+
+def test_a_plan_is_of_its_weights(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "run")
+    picked = json.loads((folder / "picked.json").read_text())
+    (folder / "picked.json").write_text(json.dumps(picked | {"key": "of others"}))
+    assert main(["retrieve", str(folder), "a red mug"]) == 2
+    assert "plans for weights of other settings; run: cmpnas train" in capsys.readouterr().err
 
 
 def test_the_final_table_has_every_system(run, capsys):
@@ -226,6 +254,9 @@ def test_a_split_that_was_evaluated_has_its_own_plan(run, capsys):
     capsys.readouterr()
     assert main(["retrieve", str(run), "a red mug", "--split", "search", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["k"] == 23
+    (run / "evaluation.search.json").write_text(json.dumps(content | {"key": "of others"}))
+    assert main(["retrieve", str(run), "a red mug", "--split", "search", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["k"] != 23
     (run / "evaluation.search.json").unlink()
     assert main(["retrieve", str(run), "a red mug", "--split", "search", "--json"]) == 0
     planned = json.loads((run / "picked.json").read_text())["plan"]["plan"]["k"]

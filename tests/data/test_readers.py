@@ -321,6 +321,13 @@ def test_idx_shorter_than_its_header(idx, tmp_path):
         load(idx, tmp_path)
 
 
+@pytest.mark.parametrize("wrong", [LABELS.reshape(-1, 2), np.array(3, np.uint8), PIXELS[..., 0]])
+def test_labels_that_are_not_one_a_picture(idx, tmp_path, wrong):
+    write_idx(tmp_path / "b.gz", wrong)
+    with pytest.raises(DataError, match=r"b\.gz holds .*, not one whole number a picture"):
+        load(idx, tmp_path)
+
+
 def test_labels_of_another_length(idx, npz, tmp_path):
     write_idx(tmp_path / "b.gz", LABELS[:-1])
     with pytest.raises(DataError, match=r"24 images but .* 23 labels"):

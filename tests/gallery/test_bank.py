@@ -120,6 +120,11 @@ def test_numbers_that_are_none(bank, arrays):
         add_source(bank, [entry("c", bank.manifest.images, "local")], [[broken[:2]], [broken[2:]]])
 
 
+def test_a_bank_that_was_hardly_begun_is_begun_again(tmp_path):
+    np.save(tmp_path / "rows.npy", ROWS[:3])
+    assert len(begin_bank(tmp_path, ROWS, "data")) == len(ROWS)
+
+
 def test_folders_that_are_no_banks(bank, tmp_path):
     with pytest.raises(DataError, match=r"has no manifest\.json, so it is no bank"):
         Bank.open(tmp_path)

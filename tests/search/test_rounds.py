@@ -162,7 +162,7 @@ def test_a_full_disk_is_one_line_and_what_was_written_stays(small, tmp_path, who
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match=r"cannot write .*: No space left on device; .* make room and use --resume"):
+    with pytest.raises(RunError, match=r"cannot write .*: No space left on device; .* make room and repeat"):
         run(small, tmp_path, Judges(small))
     assert len(RecordLog(tmp_path / "records.jsonl", small).read()) > 0
     room[0] = 1000

@@ -20,7 +20,7 @@ from cmpnas.data.augment import Augment
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items
 from cmpnas.distributed import gather, mean, rank, together
-from cmpnas.errors import RecipeError
+from cmpnas.errors import RecipeError, RunError
 from cmpnas.gallery.settings import SingleSettings
 from cmpnas.gallery.single import train_single
 from cmpnas.models.mixer import TransformerMixer
@@ -32,6 +32,15 @@ from tests.conftest import QUICK
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
 AUGMENT = Augment(flip=0.5, zoom=0.2, light=0.2, erase=0.5)
+
+
+def test_more_processes_than_gpus_are_told(monkeypatch):
+    for name, value in {"RANK": "2", "WORLD_SIZE": "3", "LOCAL_RANK": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(RunError, match="process 3 of this machine has none of its 2 GPUs"), together():
+        pass
 
 
 def items() -> Items:

@@ -191,3 +191,11 @@ def test_precision_is_what_was_asked_for(groups, monkeypatch):
                 found[precision] = model(images).dtype
         dense_and_native = torch.bfloat16 if native and groups == 1 else torch.float32
         assert found == {"auto": dense_and_native, "fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_gpu_that_would_emulate_bf16_takes_fp32(native, monkeypatch):
+    monkeypatch.setattr("cmpnas.train.device.device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native)
+    monkeypatch.setattr(torch, "autocast", lambda device, dtype, enabled: enabled)
+    assert autocast(nn.Linear(2, 2)) is native

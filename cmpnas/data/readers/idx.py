@@ -24,6 +24,8 @@ def read(settings: IdxSettings, root: Path) -> Table:
         images, labels = read_idx(root / image_file), read_idx(root / label_file)
         if images.ndim != 3 or images.dtype != np.uint8:
             raise DataError(f"{root / image_file} holds {images.dtype}{images.shape}, not 8-bit pictures.")
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise DataError(f"{root / label_file} holds {labels.dtype}{labels.shape}, not one whole number a picture.")
         if len(images) != len(labels):
             raise DataError(
                 f"{image_file} holds {len(images)} images but {label_file} {len(labels)} labels; they must be as many."

@@ -12,7 +12,7 @@ import numpy as np
 
 from cmpnas.files import write_json
 from cmpnas.pipeline.crisp.fine import fine_table
-from cmpnas.pipeline.crisp.finish import Searcher, picked, search_hits
+from cmpnas.pipeline.crisp.finish import Searcher, picked, search_hits, weights_key
 from cmpnas.pipeline.crisp.search import QueryCosts, relevant
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.crisp.times import Work, ask, asked, milliseconds, one_thread
@@ -82,7 +82,8 @@ def evaluate_text(path: Path, split: str = "test", *, data: str | None = None, s
     ]
     chosen = f"cascade {planned.k}"
     result = {
-        "task": "text", "recipe": stages.recipe.name, "split": split, "id": arch.id, "queries": len(pairs.captions),
+        "task": "text", "recipe": stages.recipe.name, "split": split, "id": arch.id, "key": weights_key(stages, arch),
+        "queries": len(pairs.captions),
         "gallery_items": n, "systems": systems,
         "fine_over_coarse": _paired(scores["fine"], scores["coarse"]),
         "cascade_over_fine": _paired(scores[chosen], scores["fine"]),

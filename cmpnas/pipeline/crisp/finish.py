@@ -12,7 +12,7 @@ from torch import nn
 
 from cmpnas.errors import RunError
 from cmpnas.export.cascade import FineSession, TextSession, write_text
-from cmpnas.files import hash_of, read_json, whole, write_json
+from cmpnas.files import hash_of, read_json, whole, write_json, write_npy
 from cmpnas.models.network import Network, build_network
 from cmpnas.pipeline.crisp.fine import fine_session, fine_table
 from cmpnas.pipeline.crisp.search import QueryCosts, relevant
@@ -52,13 +52,14 @@ def train_text_pick(path: Path, which: str, *, data: str | None = None, say: Say
     with run.locked():
         network, pool = finish(stages, arch)
         found = make_plan(stages, arch, network, pool)
-        write_json(run.path / "picked.json", {"arch": arch.to_json(), "plan": found})
+        content = {"key": weights_key(stages, arch), "arch": arch.to_json(), "plan": found}
+        write_json(run.path / "picked.json", content)
     return {"id": arch.id, "mflops": chosen["query"]["encoder_mflops"], "split": "search", **found}
 
 
 def finish(stages: TextStages, arch: Arch) -> tuple[Network, PicturePool]:
     """Train ``arch`` from the supernet's weights, or find it trained: both in eval mode."""
-    folder, key = stages.run.trained(arch.id), _key(stages, arch)
+    folder, key = stages.run.trained(arch.id), weights_key(stages, arch)
     path, saved = folder / "network.pt", folder / f"checkpoint.{key}.pt"
     if not path.exists():
         stages.say(f"coarse: training {arch.id} ({stages.space.cost(arch).mflops:.3f} MFLOPs)")
@@ -76,7 +77,8 @@ def finish(stages: TextStages, arch: Arch) -> tuple[Network, PicturePool]:
     return network.to(device()).eval(), pool.to(device()).eval()
 
 
-def _key(stages: TextStages, arch: Arch) -> str:
+def weights_key(stages: TextStages, arch: Arch) -> str:
+    """Of everything that the weights of a finished encoder depend on."""
     how = stages.recipe.model_dump(mode="json", include={"coarse": {"train"}})
     return hash_of(stages.supernet_key, how, arch.to_json())
 
@@ -94,7 +96,7 @@ class Searcher:
     def over(stages: TextStages, split: str, arch: Arch, network: nn.Module, pool: PicturePool) -> Searcher:
         """Over the pictures of ``split``, whose vectors are computed once."""
         keep_freed_memory()
-        path = stages.run.trained(arch.id) / f"query.{_key(stages, arch)}.onnx"
+        path = stages.run.trained(arch.id) / f"query.{weights_key(stages, arch)}.onnx"
         if not path.exists():
             with whole(path) as partial:
                 write_text(network, stages.tokeniser.max_tokens, partial)
@@ -118,8 +120,8 @@ class Searcher:
 def indexed(stages: TextStages, split: str, arch: Arch, pool: PicturePool) -> np.ndarray:
     """Unit vectors of the pictures of ``split`` by the pooling that was finished with ``arch``: float32 ``(N, D)``."""
     path = stages.run.index / f"{split}.{arch.id}.npy"
-    key = hash_of(_key(stages, arch), stages.split_key(split))
-    return once(path, key, lambda: np.save(path, stages.vectors(pool, split)))
+    key = hash_of(weights_key(stages, arch), stages.split_key(split))
+    return once(path, key, lambda: write_npy(path, stages.vectors(pool, split)))
 
 
 def make_plan(stages: TextStages, arch: Arch, network: nn.Module, pool: PicturePool) -> dict[str, Any]:
@@ -147,12 +149,16 @@ def picked(stages: TextStages) -> tuple[Arch, Network, PicturePool, dict[str, An
     """The encoder that was finished last, and its plan.
 
     Raises:
-        RunError: none was.
+        RunError: none was, or it was finished by other settings.
     """
     path = stages.run.path / "picked.json"
     if not path.exists():
         raise RunError(f"{stages.run.path} has no finished encoder; run: cmpnas train {stages.run.path} --pick best")
     content = read_json(path)
     arch = stages.space.from_json(content["arch"])
+    if content.get("key") != weights_key(stages, arch):
+        raise RunError(
+            f"{path} plans for weights of other settings; run: cmpnas train {stages.run.path} --pick {arch.id}"
+        )
     network, pool = finish(stages, arch)
     return arch, network, pool, content["plan"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from cmpnas.errors import RunError
 from cmpnas.files import read_json
-from cmpnas.pipeline.crisp.finish import Searcher, picked
+from cmpnas.pipeline.crisp.finish import Searcher, picked, weights_key
 from cmpnas.pipeline.crisp.stages import TextStages
 from cmpnas.pipeline.stages import Say
 from cmpnas.text.train import vocabulary_of
@@ -43,7 +43,7 @@ def retrieve(
     stages = TextStages.of_run(path, data, say)
     with stages.run.locked():
         arch, network, pool, content = picked(stages)
-        plan = _planned_for(stages.run.path / f"evaluation.{split}.json", arch.id) or content["plan"]
+        plan = _planned_for(stages.run.path / f"evaluation.{split}.json", weights_key(stages, arch)) or content["plan"]
         stages.tokeniser.limited(vocabulary_of(arch)).encode_query(query)
         stages.run.note_opened(split)
         searcher = Searcher.over(stages, split, arch, network, pool)
@@ -62,10 +62,10 @@ def retrieve(
     return {"query": query, "k": k, "found": lines, "sheet": None if drawn is None else str(drawn)}
 
 
-def _planned_for(evaluation: Path, encoder: str) -> dict[str, Any] | None:
-    """The plan that an evaluation made, where it is of this encoder."""
+def _planned_for(evaluation: Path, weights: str) -> dict[str, Any] | None:
+    """The plan that an evaluation made, where it is of these weights."""
     content = read_json(evaluation) if evaluation.exists() else {}
-    return content["plan"] if content.get("id") == encoder else None
+    return content["plan"] if content.get("key") == weights else None
 
 
 def _draw(pictures: np.ndarray, path: Path) -> None:

@@ -173,14 +173,13 @@ def _search(stages: TextStages, costs: QueryCosts, budget: Budget) -> list[Recor
     def judge(plan: Sequence[Proposal]) -> Iterator[list[Record]]:
         return ([evaluator(proposal.n, proposal.arch)] for proposal in plan)
 
-    def best(record: Record) -> tuple[float, float]:
-        score, spent, _ = max(_points(record, costs, settings.budget_mflops), key=lambda point: (point[0], -point[1]))
-        return score, spent
+    def best(record: Record) -> float:
+        return max(score for score, _, _ in _points(record, costs, settings.budget_mflops))
 
+    # A controller plans by what encoders cost, which is in the order of what their queries do.
     proceeding = rounds.search(
-        controller, judge, log, ahead,
-        trials=settings.trials, score=lambda record: best(record)[0], cost=lambda record: best(record)[1],
-    )  # fmt: skip
+        controller, judge, log, ahead, trials=settings.trials, score=best, cost=lambda record: record.mflops
+    )
     records = list(track(proceeding, "search", total=max(settings.trials, known)))
     if len(records) < settings.trials:
         stages.say(f"search: ends after {len(records)}, nothing new is left within the budget")
