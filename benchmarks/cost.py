@@ -9,10 +9,12 @@ under a budget that fewer than one in ten thousand architectures meet.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from functools import partial
+from typing import Annotated
 
+import typer
+from command import as_command
 from timing import seconds
 
 from cmpnas.cost.audit import audit
@@ -24,8 +26,7 @@ _MANY = 200_000
 _AUDITED = 10
 
 
-def main() -> None:
-    name = sys.argv[1] if len(sys.argv) > 1 else "shufflenet"
+def main(name: Annotated[str, typer.Argument()] = "shufflenet") -> None:
     space = load_space(name)
     archs = space.sample_many(_MANY, 0)
     networks = [build_network(space, archs[i]) for i in range(_AUDITED)]
@@ -63,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -9,15 +9,17 @@ batches, as with ``search.homogeneous: front``; and of gallery pictures too, whi
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
+from command import as_command
 
 from cmpnas.data import load_splits
 from cmpnas.gallery.base import Indexed
@@ -32,13 +34,9 @@ from cmpnas.space import Arch
 _GENERATION, _ALONE = 50, 12
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("run", nargs="?", type=Path)
-    arguments.add_argument("--data")
-    given = arguments.parse_args()
+def main(run: Annotated[Path | None, typer.Argument()] = None, data: str | None = None) -> None:
     torch.set_num_threads(1)
-    evaluator, archs = of_run(given.run, given.data) if given.run else of_quickstart()
+    evaluator, archs = of_run(run, data) if run else of_quickstart()
     plan = [Proposal(n, arch) for n, arch in enumerate(archs)]
     evaluator._homogeneous = True
     evaluator(*plan[0][:2])  # reads the pictures
@@ -113,4 +111,4 @@ def spent(work: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -9,13 +9,15 @@ quantised networks take over their float32 selves.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import onnx
 import torch
+import typer
+from command import as_command
 
 from cmpnas.export.int8 import Quantiser
 from cmpnas.measure import OnnxRuntime
@@ -27,10 +29,9 @@ from cmpnas.space import load_space
 _NETWORKS, _SITTINGS, _ROUNDS = 40, 6, 15
 
 
-def main() -> None:
+def main(name: Annotated[str, typer.Argument()] = "mobile_small", size: Annotated[int, typer.Argument()] = 48) -> None:
     torch.set_num_threads(1)
-    name, size = [*sys.argv[1:], *("mobile_small", "48")[len(sys.argv) - 1 :]]
-    space = load_space(name, size=int(size))
+    space = load_space(name, size=size)
     plan, last = Plan.of(space, _NETWORKS, 0), normalise_graph(1, space.embedding_dim)
     graphs = {operator: layer_graph(layer, 1) for operator, (layer, _) in plan.operators.items()}
     whole = [filled(chain([*(graphs[one.operator] for one in space.layers(a)), last])) for a in plan.archs]
@@ -80,4 +81,4 @@ def timed(contents: list[bytes | None]) -> list[np.ndarray]:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -13,15 +13,16 @@ was made. Prints predictions, measurements at the table's pace, their ratios, an
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import onnx
 import torch
+import typer
+from command import as_command
 
 from cmpnas.cost.latency import LatencyTable, read_latency_table
 from cmpnas.errors import LatencyError
@@ -39,12 +40,12 @@ from cmpnas.space import Arch, SearchSpace
 _SITTINGS, _ROUNDS = 10, 15
 
 
-def main() -> None:
+def main(file: Path, more: Annotated[list[str] | None, typer.Argument()] = None) -> None:
     torch.set_num_threads(1)
-    file, more = Path(sys.argv[1]).absolute(), sys.argv[2:]
+    file = file.absolute()
     table = read_latency_table(file)
     with tempfile.TemporaryDirectory() as folder:
-        space, front, limit = _front(file, more, Path(folder))
+        space, front, limit = _front(file, more or [], Path(folder))
         archs = list(dict.fromkeys(space.from_json(pair["query"]["arch"]) for pair in front))
         _compare(table, space, archs, limit, Path(folder))
 
@@ -136,4 +137,4 @@ def _times(made: Sequence[Callable[[], Timer]]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

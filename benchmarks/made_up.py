@@ -5,10 +5,12 @@ python benchmarks/made_up.py FOLDER [RECORDS] [SPACE]        (default: 2000 of s
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
+from command import as_command
 
 from cmpnas.cost import Budget
 from cmpnas.files import write_json
@@ -63,6 +65,13 @@ def make_run(
     return run
 
 
+def main(
+    folder: Path,
+    records: Annotated[int, typer.Argument()] = 2000,
+    space: Annotated[str, typer.Argument()] = "mobile",
+) -> None:
+    make_run(folder, records, space=space)
+
+
 if __name__ == "__main__":
-    given = sys.argv[1:] + [None] * 2
-    make_run(Path(str(given[0])), int(given[1] or 2000), space=given[2] or "mobile")
+    as_command(main)

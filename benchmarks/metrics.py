@@ -15,9 +15,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
+from command import as_command
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from timing import seconds
 
@@ -27,7 +30,14 @@ _ITEMS, _DIM, _CLASSES = 5000, 128, 500
 _QUERIES = 2000  # of the memory measurement
 
 
-def main() -> None:
+def main(gallery: Annotated[Path | None, typer.Argument(hidden=True)] = None) -> None:
+    if gallery is not None:  # the process of its own
+        _measure(gallery)
+    else:
+        _compare()
+
+
+def _compare() -> None:
     rng = np.random.default_rng(0)
     asked, stored = labels = rng.integers(_CLASSES, size=(2, _ITEMS))
     centres = rng.standard_normal((_CLASSES, _DIM), np.float32)
@@ -107,7 +117,4 @@ def _anonymous() -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        _measure(Path(sys.argv[1]))
-    else:
-        main()
+    as_command(main)

@@ -9,32 +9,31 @@ measured in the same process. Absolute seconds are this machine's; the ratio is 
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
+from command import as_command
 
 from cmpnas.pipeline.search import search
 from cmpnas.pipeline.stages import Stages
 from cmpnas.recipe import load_recipe
+from cmpnas.run import RunFolder
 from cmpnas.search import RecordLog
 
 _SAMPLE = 20  # networks whose bare forward is timed
 
 
-def main() -> None:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp()) / "run"
+def main(path: Annotated[Path | None, typer.Argument()] = None) -> None:
+    path = path or Path(tempfile.mkdtemp()) / "run"
     recipe = load_recipe("quickstart", (), {"search.budget_mflops": 300.0})
     start = time.perf_counter()
     search(recipe, path)
     total = time.perf_counter() - start
-    stages: dict[str, float] = {}
-    for line in (path / "timings.jsonl").read_text().splitlines():
-        entry = json.loads(line)
-        stages[entry["stage"]] = stages.get(entry["stage"], 0.0) + entry["seconds"]
+    stages = RunFolder.open(path).seconds()
     for stage, seconds in stages.items():
         print(f"{stage:<10} {seconds:8.1f} s")
     print(f"{'total':<10} {total:8.1f} s (with rendering and start-up)")
@@ -59,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
+import typer
+from command import as_command
 from made_up import make_run
 
 from cmpnas.pipeline.report import report
@@ -22,13 +24,14 @@ from cmpnas.pipeline.report import report
 _EMPTY = "<!doctype html><script>document.documentElement.dataset.drawnMs = Math.round(performance.now())</script>"
 
 
-def main() -> None:
-    records = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+def main(
+    records: Annotated[int, typer.Argument()] = 2000, more: Annotated[list[Path] | None, typer.Argument()] = None
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         report(make_run(folder / "run", records).path, folder / "report.html", say=lambda _: None)
         (folder / "empty.html").write_text(_EMPTY)
-        pages = [folder / "empty.html", folder / "report.html", *map(Path, sys.argv[2:])]
+        pages = [folder / "empty.html", folder / "report.html", *(more or [])]
         spent: dict[Path, list[int]] = {page: [] for page in pages}
         for _ in range(5):
             for page in pages:
@@ -46,4 +49,4 @@ def drawn_ms(page: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

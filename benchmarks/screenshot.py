@@ -9,19 +9,24 @@ reduced to 256, so that the file stays small.
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
+import typer
+from command import as_command
 from PIL import Image
 
 _FRAME = '<!doctype html><body style="margin:0"><iframe src="{}" style="width:{}px;height:{}px;border:0"></iframe>'
 
 
-def main() -> None:
-    page, _, anchor = sys.argv[1].partition("#")
-    out = Path(sys.argv[2])
-    width, height = (int(text) for text in (*sys.argv[3:], *("1200", "1500")[len(sys.argv) - 3 :]))
+def main(
+    page: str,
+    out: Path,
+    width: Annotated[int, typer.Argument()] = 1200,
+    height: Annotated[int, typer.Argument()] = 1500,
+) -> None:
+    page, _, anchor = page.partition("#")
     with tempfile.TemporaryDirectory() as name:
         frame = Path(name) / "frame.html"
         address = Path(page).resolve().as_uri() + (f"#{anchor}" if anchor else "")
@@ -38,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

@@ -9,12 +9,14 @@ what to compare. A candidate's calibration and embedding are set against the bar
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import torch
+import typer
+from command import as_command
 from torch import Tensor, nn
 
 from cmpnas.models import Supernet, calibrate
@@ -23,8 +25,8 @@ from cmpnas.space import Arch, load_space
 _ARCHS, _ROUNDS, _BATCH, _SIZE = 20, 5, 32, 96
 
 
-def main() -> None:
-    for name in sys.argv[1:] or ("shufflenet", "mobile"):
+def main(names: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    for name in names or ("shufflenet", "mobile"):
         space = load_space(name, size=_SIZE)
         supernet = Supernet(space)
         images = torch.randn(_BATCH, 3, _SIZE, _SIZE)
@@ -76,4 +78,4 @@ def told(ratios: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

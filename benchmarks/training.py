@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import copy
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
+from command import as_command
 from torch import nn
 from torch.nn import functional as F
 
@@ -39,9 +41,8 @@ _BATCH, _STEPS, _ROUNDS, _DIM = 64, 12, 5, 128
 _AUGMENT = Augment(flip=0.5, zoom=0.1, shift=0.1, light=0.1)
 
 
-def main() -> None:
-    name, size = (sys.argv[1:] + ["mobile_small", "64"][len(sys.argv) - 1 :])[:2]
-    space = load_space(name, size=int(size), embedding_dim=_DIM)
+def main(name: Annotated[str, typer.Argument()] = "mobile_small", size: Annotated[int, typer.Argument()] = 64) -> None:
+    space = load_space(name, size=size, embedding_dim=_DIM)
     items, anchor = pictures(space.size), anchor_of(space)
     drawn = space.sample_many(_STEPS, 0)
     order = np.argsort(drawn.macs)
@@ -161,4 +162,4 @@ def told(found: tuple[float, list[float]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    as_command(main)

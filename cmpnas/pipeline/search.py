@@ -26,11 +26,12 @@ from cmpnas.report.results import Searched
 from cmpnas.run import RunFolder
 from cmpnas.search import rounds
 from cmpnas.search.controllers import Controller, make_controller
-from cmpnas.search.evaluator import score_against
+from cmpnas.search.evaluator import first_queries
 from cmpnas.search.front import build_front, front_pairs
+from cmpnas.search.indexed import IndexedTask
 from cmpnas.search.kept import KeptQueries
 from cmpnas.search.race import Race
-from cmpnas.search.records import Ahead, Record, RecordLog, finished
+from cmpnas.search.records import Ahead, PairScore, Record, RecordLog, finished
 from cmpnas.search.rounds import Judge
 from cmpnas.search.storage import open_storage
 from cmpnas.space import Arch
@@ -208,14 +209,16 @@ def _cost(stages: Stages, arch: Arch) -> float:
 def _complete(log: RecordLog, kept: KeptQueries, stages: Stages, galleries: Mapping[str, Indexed]) -> list[Record]:
     """Records scored against gallery options that came after them too, from the query embeddings that were kept."""
     records, settings, scored, left = log.read(), stages.recipe.search, 0, 0
-    task, metric, racing = stages.splits.search, settings.metric, settings.racing
+    task = IndexedTask(stages.splits.search, galleries, settings.metric)
+    first = None if settings.racing is None else first_queries(task.task, settings.racing)
     for place, record in enumerate(records):
-        later = {name: known for name, known in galleries.items() if name not in record.galleries}
+        later = [name for name in galleries if name not in record.galleries]
         query = kept.load(record.n) if later else None
         if query is None:
             left += bool(later)
             continue
-        found = {**record.galleries, **score_against(query, later, task, metric, racing)}
+        new = task.against(query, later)
+        found = {**record.galleries, **{name: PairScore.of(new[name], task.metric, first) for name in later}}
         records[place] = replace(
             record, galleries={name: found[name] for name in [*galleries, *found] if name in found}
         )

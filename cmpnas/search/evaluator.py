@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from cmpnas.models.supernet import Supernet
 from cmpnas.models.together import Together, by_beginning
 from cmpnas.retrieval.evaluate import Scores, score
 from cmpnas.retrieval.relevance import Relevance
-from cmpnas.retrieval.similarity import Cosine, Similarity, Without
+from cmpnas.retrieval.similarity import Cosine, Without
+from cmpnas.search.indexed import IndexedTask
 from cmpnas.search.records import PairScore, Proposal, Record
 from cmpnas.space import Arch
 from cmpnas.train.device import device, keep_freed_memory
@@ -56,7 +56,8 @@ class Evaluator:
         keep: Callable[[int, np.ndarray], None] | None = None,
     ) -> None:
         keep_freed_memory()
-        self.supernet, self.search, self.galleries, self.metric = supernet, search, galleries, metric
+        self.supernet, self.search, self.metric = supernet, search, metric
+        self._indexed = IndexedTask(search, galleries, metric)
         self._homogeneous, self._keep = homogeneous, keep
         self._calibration = _kept(
             lambda: pool.sample_batches(_CALIBRATE, calibration_images),
@@ -113,22 +114,20 @@ class Evaluator:
         for proposal, query, homogeneous in zip(plan, queries, own, strict=True):
             if self._keep is not None:
                 self._keep(proposal.n, query)
-            records.append(self._record(proposal, self._against(query, self._relevance), homogeneous))
+            records.append(self._record(proposal, self._indexed.against(query), homogeneous))
         return records
 
     def _own(self, network: nn.Module, queries: np.ndarray) -> list[float]:
         """M(q, q) from the embeddings of all queries, ``(A, Q, D)``, and ``network``, which gives the gallery's."""
         galleries = self._embedded(network, self._gallery, len(queries))
         similarities = (Cosine(query, gallery) for query, gallery in zip(queries, galleries, strict=True))
-        return [self._score(similarity, self._relevance)[self.metric] for similarity in similarities]
+        return [self._indexed.score(similarity)[self.metric] for similarity in similarities]
 
     def _record(
         self, proposal: Proposal, against: Mapping[str, Scores], homogeneous: float, raced: int | None = None
     ) -> Record:
         cost = self.supernet.space.cost(proposal.arch)
-        galleries = {
-            name: PairScore(scores[self.metric], scores.interval(self.metric)) for name, scores in against.items()
-        }
+        galleries = {name: PairScore.of(scores, self.metric) for name, scores in against.items()}
         return Record(
             proposal.n, proposal.arch, cost.mflops, cost.params_m, galleries, homogeneous, cost.latency_ms, raced
         )
@@ -142,28 +141,6 @@ class Evaluator:
         """Pictures by ``count`` architectures: ``(A, N, D)``."""
         vectors = embed_batches(network, batches())
         return vectors.reshape(count, -1, vectors.shape[-1]).numpy()
-
-    def _against(self, query: np.ndarray, relevance: Relevance) -> dict[str, Scores]:
-        """M(q, g) of queries and every gallery."""
-        return {name: self._score(self._similarity(name, query), relevance) for name in self.galleries}
-
-    def _score(self, similarity: Similarity, relevance: Relevance) -> Scores:
-        return score(similarity, relevance, [self.metric])
-
-    def _similarity(self, gallery: str, query: np.ndarray) -> Similarity:
-        cosine, rejected = self._indexed[gallery].of(query), self.galleries[gallery].rejected
-        return cosine if rejected is None else Without(cosine, rejected)
-
-    @cached_property
-    def _relevance(self) -> Relevance:
-        task = self.search
-        counts = len(task.query), len(task.gallery)
-        return Relevance.of_labels(task.query.labels, task.gallery.labels, task.own_sources, *counts)
-
-    @cached_property
-    def _indexed(self) -> dict[str, Cosine]:
-        """Each gallery, checked and normalised."""
-        return {name: Cosine(known.gallery[:1], known.gallery) for name, known in self.galleries.items()}
 
 
 def _kept(read: Callable[[], Iterable[Tensor]], count: int, size: int) -> Callable[[], Iterable[Tensor]]:
@@ -186,21 +163,6 @@ def calibrate_on(network: nn.Module, pool: Items, images: int) -> nn.Module:
     """Re-estimate BatchNorm statistics on ``images`` pictures spread over ``pool``."""
     where = device()
     return calibrate(network, (batch.to(where) for batch in pool.sample_batches(_CALIBRATE, images)))
-
-
-def score_against(
-    query: np.ndarray, galleries: Mapping[str, Indexed], task: Protocol, metric: str, racing: float | None = None
-) -> dict[str, PairScore]:
-    """M(q, g) of query embeddings and every gallery; where architectures are raced, of the first queries, too."""
-    found = {}
-    for name, known in galleries.items():
-        scores = score_pair(query, known.gallery, task, [metric], known.rejected)
-        first = None
-        if racing is not None:
-            rows = np.isin(np.flatnonzero(scores.counted), first_queries(task, racing))
-            first = float(scores.per_query(metric)[rows].mean())
-        found[name] = PairScore(scores[metric], scores.interval(metric), first)
-    return found
 
 
 def first_queries(task: Protocol, share: float) -> np.ndarray:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from cmpnas.models.together import Together
-from cmpnas.retrieval.relevance import Relevance
 from cmpnas.search.evaluator import Evaluator, first_queries
 from cmpnas.search.records import Proposal, Record
 
@@ -29,13 +28,11 @@ class RacingEvaluator(Evaluator):
         rest = np.setdiff1d(np.arange(len(search.query)), first)
         self._first, self._rest = self._batches(search.query, first), self._batches(search.query, rest)
         self._in_order = np.argsort(np.concatenate([first, rest]))
-        labels, sources = search.query.labels[first], search.own_sources
-        own = None if sources is None else (sources[0][first], sources[1])
-        self._of_first = Relevance.of_labels(labels, search.gallery.labels, own, len(first), len(search.gallery))
+        self._of_first = self._indexed.relevance_of(first)
 
     def _evaluate(self, plan: Sequence[Proposal], networks: Together) -> list[Record]:
         first = self._embedded(networks, self._first, len(plan))
-        seen = [self._against(query, self._of_first) for query in first]
+        seen = [self._indexed.against(query, relevance=self._of_first) for query in first]
         scores = [{name: one[self.metric] for name, one in against.items()} for against in seen]
         on = [i for i, proposal in enumerate(plan) if not _stops(scores[i], proposal.marks)]
         stopped = sorted(set(range(len(plan))) - set(on))

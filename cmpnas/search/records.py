@@ -10,9 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from cmpnas.cost.budget import Budget
 from cmpnas.errors import RunError
 from cmpnas.files import append_line, json_line, read_json, whole_lines, write, write_json
+from cmpnas.retrieval import Scores
 from cmpnas.space import Arch, SearchSpace
 
 #: M(q, q), M(q, g), or their product (CMP-NAS's three).
@@ -52,6 +55,14 @@ class PairScore:
     heterogeneous: float
     interval: tuple[float, float]
     first: float | None = None
+
+    @staticmethod
+    def of(scores: Scores, metric: str, first: np.ndarray | None = None) -> PairScore:
+        """``metric`` of all queries; and of the ``first``, int64 rows, where architectures are raced."""
+        of_first = None
+        if first is not None:
+            of_first = float(scores.per_query(metric)[np.isin(np.flatnonzero(scores.counted), first)].mean())
+        return PairScore(scores[metric], scores.interval(metric), of_first)
 
     def to_json(self) -> dict[str, Any]:
         """As a record holds it."""

@@ -22,8 +22,9 @@ from cmpnas.recipe import load_recipe
 from cmpnas.retrieval import evaluate_retrieval
 from cmpnas.search import RecordLog
 from cmpnas.search.controllers import make_controller
-from cmpnas.search.evaluator import Evaluator, first_queries, score_against
+from cmpnas.search.evaluator import Evaluator, first_queries
 from cmpnas.search.front import build_front
+from cmpnas.search.indexed import IndexedTask
 from cmpnas.search.kept import KeptQueries
 from cmpnas.search.race import Race, _Line, _student
 from cmpnas.search.racing import RacingEvaluator
@@ -174,7 +175,10 @@ def test_what_goes_on_scores_as_without_a_race_and_what_stops_as_its_first_queri
             assert record.galleries["g"].interval == pytest.approx(part.interval("map@r"), abs=0.01)
             assert math.isnan(record.homogeneous)
         else:
-            later = score_against(kept[record.n], galleries, task, "map@r", 0.4)
+            later = {
+                name: PairScore.of(scores, "map@r", first_queries(task, 0.4))
+                for name, scores in IndexedTask(task, galleries, "map@r").against(kept[record.n]).items()
+            }
             for name in galleries:
                 found = record.galleries[name]
                 assert found.heterogeneous == pytest.approx(true.galleries[name].heterogeneous, abs=0.01)
