@@ -96,17 +96,17 @@ class Feeder(Tuner):  # type: ignore[misc]
         self._tasks = Tasks(storage, self._space, study, key)
         beat, heard, beaten = 0, self._tasks.state(), 0.0
         now = since = time.monotonic()
-        while now - since <= crew._GRACE:
+        while now - since <= crew.GRACE:
             with self._lock:
                 while self._free and self._send and (task := self._tasks.claim("nni")):
                     self._out[task.id] = task
                     self._live += 1
                     self._send(self._free.pop(0), {"plan": [proposal.to_json() for proposal in task.plan]})
-                if now - beaten > crew._BEAT:
+                if now - beaten > crew.BEAT:
                     beat, beaten = beat + 1, now
                     for task in self._out.values():
                         self._tasks.beat(task, beat)
-            time.sleep(crew._POLL)
+            time.sleep(crew.POLL)
             now, state = time.monotonic(), self._tasks.state()
             if state != heard:
                 heard, since = state, now

@@ -11,10 +11,10 @@ from cmpnas.errors import RunError
 from cmpnas.search.records import Record
 from cmpnas.search.tasks import Plan, Task, Tasks
 
-_POLL = 0.2  # seconds
-_BEAT = 5.0
-_GRACE = 60.0  # without a beat a worker counts as dead
-_ABANDONED = 600.0  # without a beat of the search its workers end
+POLL = 0.2  # seconds
+BEAT = 5.0
+GRACE = 60.0  # without a beat a worker counts as dead
+ABANDONED = 600.0  # without a beat of the search its workers end
 _TRIES = 3
 
 
@@ -49,7 +49,7 @@ class Crew:
                 yield found
             else:
                 self._tell_beat()
-                time.sleep(_POLL)
+                time.sleep(POLL)
 
     def finished_before(self) -> list[Record]:
         """Records that workers handed in and an earlier start of this search did not live to see."""
@@ -87,7 +87,7 @@ class Crew:
         if beat != task.beat:
             self._heard[task.id] = task.beat, now
             return False
-        return now - since > _GRACE
+        return now - since > GRACE
 
     def _again(self, plan: Plan, reason: str) -> None:
         """Give architectures away once more, each by itself, so that one that cannot be evaluated is found."""
@@ -98,6 +98,6 @@ class Crew:
             self._put([proposal])
 
     def _tell_beat(self) -> None:
-        if time.monotonic() - self._told > _BEAT or not self._beat:
+        if time.monotonic() - self._told > BEAT or not self._beat:
             self._told, self._beat = time.monotonic(), self._beat + 1
             self.tasks.tell_state("open", self._beat)

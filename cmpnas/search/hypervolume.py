@@ -15,12 +15,12 @@ class Front:
     the best score within a cost is above the floor, on average. Nothing that costs as much as ``span[1]`` counts.
 
     Args:
-        scores, mflops: float ``(N,)``, of what is evaluated.
+        scores, costs: float ``(N,)``, of what is evaluated; costs in any unit, that of the span.
     """
 
-    def __init__(self, scores: np.ndarray, mflops: np.ndarray, *, floor: float, span: tuple[float, float]) -> None:
+    def __init__(self, scores: np.ndarray, costs: np.ndarray, *, floor: float, span: tuple[float, float]) -> None:
         self._floor, (self._low, self._high) = floor, np.log(span)
-        self._set(scores, np.clip(np.log(mflops), self._low, self._high))
+        self._set(scores, np.clip(np.log(costs), self._low, self._high))
 
     def _set(self, scores: np.ndarray, costs: np.ndarray) -> None:
         stay = non_dominated(scores, costs)
@@ -33,12 +33,12 @@ class Front:
         widths = np.diff(np.append(self._costs, self._high))
         return float(widths @ (self._best - self._floor) / (self._high - self._low))
 
-    def add(self, score: float, mflops: float) -> None:
+    def add(self, score: float, cost: float) -> None:
         """One more is evaluated."""
-        cost = np.clip(np.log(mflops), self._low, self._high)
-        self._set(np.append(self._best[1:], score), np.append(self._costs[1:], cost))
+        at = np.clip(np.log(cost), self._low, self._high)
+        self._set(np.append(self._best[1:], score), np.append(self._costs[1:], at))
 
-    def expected_gain(self, mean: np.ndarray, deviation: np.ndarray, mflops: np.ndarray) -> np.ndarray:
+    def expected_gain(self, mean: np.ndarray, deviation: np.ndarray, costs: np.ndarray) -> np.ndarray:
         """By how much `hypervolume` is expected to rise with each of some architectures, evaluated alone.
 
         Scores are normally distributed and costs known. So the gain is the sum, over the steps of the front, of the
@@ -46,10 +46,10 @@ class Front:
 
         Args:
             mean, deviation: float ``(N,)``, of scores.
-            mflops: float ``(N,)``.
+            costs: float ``(N,)``.
         """
         ends = np.append(self._costs[1:], self._high)
-        widths = np.clip(ends - np.maximum(self._costs, np.log(mflops)[:, None]), 0, None)
+        widths = np.clip(ends - np.maximum(self._costs, np.log(costs)[:, None]), 0, None)
         above = mean[:, None] - self._best
         ratio = torch.from_numpy(above / deviation[:, None])
         density = torch.exp(-(ratio**2) / 2).numpy() / np.sqrt(2 * np.pi)
@@ -57,11 +57,11 @@ class Front:
         return (widths * improvement).sum(1) / (self._high - self._low)
 
 
-def growth(scores: np.ndarray, mflops: np.ndarray, *, floor: float, span: tuple[float, float]) -> np.ndarray:
+def growth(scores: np.ndarray, costs: np.ndarray, *, floor: float, span: tuple[float, float]) -> np.ndarray:
     """The hypervolume of the first 1, 2, ..., N: float64 ``(N,)``; see `Front`."""
-    front = Front(scores[:0], mflops[:0], floor=floor, span=span)
+    front = Front(scores[:0], costs[:0], floor=floor, span=span)
     areas = np.zeros(len(scores))
-    for number, (score, cost) in enumerate(zip(scores, mflops, strict=True)):
+    for number, (score, cost) in enumerate(zip(scores, costs, strict=True)):
         front.add(score, cost)
         areas[number] = front.hypervolume
     return areas

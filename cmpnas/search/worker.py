@@ -32,7 +32,7 @@ def work(tasks: Tasks, evaluator: Evaluator, score: Callable[[Record], float]) -
     """
     name, done = worker_name(os.getpid()), 0
     heard, since = ("open", 0), time.monotonic()
-    while heard[0] == "open" and time.monotonic() - since <= crew._ABANDONED:
+    while heard[0] == "open" and time.monotonic() - since <= crew.ABANDONED:
         if (task := tasks.claim(name)) is not None:
             records = _evaluate(tasks, task, evaluator)
             if tasks.finish(task, records, score):
@@ -41,7 +41,7 @@ def work(tasks: Tasks, evaluator: Evaluator, score: Callable[[Record], float]) -
         elif (state := tasks.state()) != heard:
             heard, since = state, time.monotonic()
         else:
-            time.sleep(crew._POLL)
+            time.sleep(crew.POLL)
     return done
 
 
@@ -63,7 +63,7 @@ def _beating(tasks: Tasks, task: Task) -> Iterator[None]:
     def beat() -> None:
         count = 1
         with suppress(CmpnasError):  # the storage is gone, as the task will find when it is handed in
-            while tasks.beat(task, count) and not over.wait(crew._BEAT):
+            while tasks.beat(task, count) and not over.wait(crew.BEAT):
                 count += 1
 
     thread = threading.Thread(target=beat, daemon=True)

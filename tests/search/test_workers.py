@@ -52,7 +52,7 @@ def plan(small):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    for name, value in (("_POLL", 0.02), ("_BEAT", 0.2), ("_GRACE", 3.0)):
+    for name, value in (("POLL", 0.02), ("BEAT", 0.2), ("GRACE", 3.0)):
         monkeypatch.setattr(crew_module, name, value)
 
 
@@ -155,7 +155,7 @@ def test_over_a_proxy(tmp_path, small, plan):
 
 
 def test_a_known_death_is_not_waited_for(tmp_path, small, plan, monkeypatch):
-    monkeypatch.setattr(crew_module, "_GRACE", 3600)
+    monkeypatch.setattr(crew_module, "GRACE", 3600)
     url, dead, found = f"journal:{tmp_path / 'tasks'}", [], []
     tasks, tasks_of_the_dead = (open_tasks(url, small, "death") for _ in range(2))
     crew = Crew(tasks, by_two, lambda: dead)
@@ -265,7 +265,7 @@ def test_a_worker_that_died_as_it_took_its_task_is_noticed(tmp_path, small, plan
     url, found = f"journal:{tmp_path / 'tasks'}", []
     tasks, victim = (open_tasks(url, small, "nameless") for _ in range(2))
     crew = Crew(tasks, by_two, list)
-    monkeypatch.setattr(crew_module, "_GRACE", 0.5)
+    monkeypatch.setattr(crew_module, "GRACE", 0.5)
     monkeypatch.setattr(victim, "_call", lambda what, *rest: what.endswith("attr") or Tasks._call(victim, what, *rest))
     search = threading.Thread(target=lambda: found.extend(gathered(crew, plan)))
     search.start()
