@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -60,7 +60,7 @@ def validate(
 
 
 def _phrase(mistake: Any, model: type[BaseModel]) -> str:
-    place = ".".join(str(part) for part in mistake["loc"])
+    place = ".".join(_words(model, mistake["loc"]))
     if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _fields_at(model, mistake["loc"][:-1])
         near = get_close_matches(str(mistake["loc"][-1]), allowed, n=1)
@@ -72,11 +72,22 @@ def _phrase(mistake: Any, model: type[BaseModel]) -> str:
         tag = mistake["ctx"]["discriminator"].strip("'")
         allowed = [value for kind in _models_at(model, mistake["loc"]) for value in get_args(_fields(kind)[tag])]
         return f"{place}.{tag}: required, one of {', '.join(map(repr, allowed))}"
-    message = mistake["msg"].removeprefix("Value error, ")
+    message = mistake["msg"].removeprefix("Value error, ").removesuffix(".")
     message = message[:1].lower() + message[1:]
     if isinstance(mistake["input"], str | int | float | bool | None):
         return f"{place}: {message} (got {mistake['input']!r})"
+    if mistake["type"] == "condition":
+        message += f" (got {mistake['input']})"
     return f"{place}: {message}" if place else message  # of the whole file
+
+
+def _words(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    """``loc`` as a file says it: without the kinds that pydantic goes through, whose keys these are."""
+    return [
+        str(part)
+        for n, part in enumerate(loc)
+        if not _tagged(_models_at(model, loc[:n]), part) and not str(part).startswith("(")
+    ]
 
 
 def _fields_at(model: Any, loc: Iterable[Any]) -> list[str]:
@@ -89,9 +100,15 @@ def _models_at(model: Any, loc: Iterable[Any]) -> list[Any]:
     reached: list[Any] = [model]
     for part in loc:
         own = [found for kind in reached if part in _fields(kind) for found in _models_in(_fields(kind)[part])]
-        tagged = [kind for kind in reached if any(part in get_args(allowed) for allowed in _fields(kind).values())]
-        reached = own or tagged or reached  # else an index of a list
+        reached = _tagged(reached, part) or own or reached  # else an index of a list
     return reached
+
+
+def _tagged(kinds: list[Any], part: Any) -> list[Any]:
+    """Those of several ``kinds`` that ``part`` is the name of."""
+    if len(kinds) == 1:
+        return []
+    return [kind for kind in kinds if any(part in get_args(allowed) for allowed in _fields(kind).values())]
 
 
 def _fields(kind: Any) -> dict[str, Any]:

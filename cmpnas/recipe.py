@@ -177,13 +177,18 @@ class Recipe(Experiment):
                 raise ValueError(f"gallery {option.name!r} needs a transform into the space of {self.gallery.name!r}")
         return self
 
+    @property
+    def embedding_dim(self) -> int | None:
+        """Width of the gallery's embeddings; None where only its model or file knows."""
+        if isinstance(self.gallery, SingleSettings | FusionSettings):
+            return self.gallery.embedding_dim
+        if isinstance(self.gallery, BroughtSettings) and self.gallery.projection is not None:
+            return self.gallery.projection.dim
+        return None
+
     def space(self, embedding_dim: int | None = None) -> SearchSpace:
         """The query space at this recipe's input size and the gallery's embedding width, timed if there is a table."""
-        if isinstance(self.gallery, SingleSettings | FusionSettings):
-            embedding_dim = self.gallery.embedding_dim
-        elif isinstance(self.gallery, BroughtSettings) and self.gallery.projection is not None:
-            embedding_dim = self.gallery.projection.dim
-        space = load_space(self.query.space, size=self.data.size, embedding_dim=embedding_dim)
+        space = load_space(self.query.space, size=self.data.size, embedding_dim=self.embedding_dim or embedding_dim)
         table = self.search.latency_table
         return space if table is None else space.timed(read_latency_table(Path(table)))
 

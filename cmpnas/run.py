@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import secrets
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,7 +143,8 @@ class Folder:
 
     def resume_command(self) -> str:
         """What to type to go on with this run."""
-        return f"cmpnas search --recipe {self.path / 'recipe.yaml'} --run {self.path} --resume"
+        command = ("cmpnas", "search", "--recipe", self.path / "recipe.yaml", "--run", self.path, "--resume")
+        return shlex.join(map(str, command))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cmpnas.cli.options import Data, Json, print_json
+from cmpnas.cli.options import Data, Json, print_json, print_next
 
 EPILOG = "Example: cmpnas data get fashion_mnist"
 
@@ -38,4 +38,4 @@ def command(
         print_json({"folder": str(folder), "files": sorted(PUBLIC[name].files)})
         return
     print(f"{folder}: {len(PUBLIC[name].files)} files ({PUBLIC[name].about})")
-    print(f"next: cmpnas search --recipe {name} --data {root}")
+    print_next("search", "--recipe", name, data=str(root))

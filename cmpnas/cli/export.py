@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -78,4 +79,4 @@ def _export_text(run: Path, out: Path | None, data: str | None, as_json: bool) -
     print(
         f"differs from torch by at most {check['max_abs_difference']:.1e}; query.py finds the same top 10 without torch"
     )
-    print(f'next:  python {result["out"]}/query.py "TEXT"')
+    print(f'next:  python {shlex.quote(result["out"] + "/query.py")} "TEXT"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,3 +39,8 @@ def say(message: str) -> None:
 def print_json(content: Any) -> None:
     """Print one JSON document to stdout."""
     print(json.dumps(content, indent=2), flush=True)
+
+
+def print_next(*command: object, data: str | None = None) -> None:
+    """Say what to type next, as a shell takes it; ``data`` is what the user named by ``--data``."""
+    print("next:  " + shlex.join(map(str, ("cmpnas", *command, *(() if data is None else ("--data", data))))))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cmpnas.cli.options import Data, Json, Storage, print_json, say
+from cmpnas.cli.options import Data, Json, Storage, print_json, print_next, say
 from cmpnas.errors import RecipeError
 
 if TYPE_CHECKING:
     from cmpnas.recipe import TextRecipe
 
+_REDUCTION = 20  # of a query's cost, that is looked for first
 EPILOG = (
     "Example: cmpnas search --budget-mflops 300   runs the embedded quickstart in runs/quickstart. "
     "Example: cmpnas search --recipe fashion_mnist --data DIR --budget-mflops 1 --set search.trials=100"
@@ -106,7 +107,8 @@ def command(
 
     print_front(front)
     print(f"front: {folder / 'front.json'}, plot: {folder / 'front.png'}")
-    print(f"next:  cmpnas train {folder} --pick 20x")
+    cheap = max(pair["cost_reduction"] for pair in front["pairs"]) >= _REDUCTION
+    print_next("train", folder, "--pick", f"{_REDUCTION}x" if cheap else "best", data=data)
 
 
 def _search_text(
@@ -131,7 +133,7 @@ def _search_text(
         return
     print_text_front(front)
     print(f"front: {folder / 'front.json'}")
-    print(f"next:  cmpnas train {folder} --pick best")
+    print_next("train", folder, "--pick", "best", data=data)
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
@@ -144,5 +146,7 @@ def _print_plan(plan: dict[str, Any]) -> None:
         f"{low:.4g} to {high:.4g} MFLOPs"
     )
     print(f"budget      {limits}: {plan['feasible']} architectures fit")
+    if plan["embedding_dim"] is None:
+        print("            by a guess: how wide the gallery's embeddings are shows when they are read")
     print(f"search      {plan['evaluations']} evaluations by {plan['controller']}")
     print(f"machine     {plan['device']}, {plan['threads']} threads")

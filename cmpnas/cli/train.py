@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cmpnas.cli.options import Data, Json, Pick, Run, print_json, say
+from cmpnas.cli.options import Data, Json, Pick, Run, print_json, print_next, say
 from cmpnas.errors import RecipeError
 
 EPILOG = (
@@ -62,7 +62,7 @@ def command(
     print(f"  trained           M(q,g) {after['heterogeneous']:.4f}  M(q,q) {after['homogeneous']:.4f}")
     print(f"  the index aligned M(q,g) {after['aligned']:.4f}")
     print(f"  paragon           M(g,g) {result['paragon']['score']:.4f}, g is {result['paragon']['gallery']}")
-    print(f"next:  cmpnas evaluate {run}")
+    print_next("evaluate", run, data=data)
 
 
 def _train_text(run: Path, pick: str, data: str | None, as_json: bool) -> None:
@@ -77,7 +77,7 @@ def _train_text(run: Path, pick: str, data: str | None, as_json: bool) -> None:
     print(f"  coarse alone      {result['coarse_hit@1']:.4f}")
     print(f"  cascade of {plan['k']:<6} {plan['hit']:.4f}   {plan['milliseconds']:.2f} ms a query ({plan['binding']})")
     print(f"  all pictures      {plan['scan_hit']:.4f}   {plan['scan_milliseconds']:.2f} ms a query")
-    print(f"next:  cmpnas evaluate {run}")
+    print_next("evaluate", run, data=data)
 
 
 def _weighed(text: str) -> tuple[str, float]:

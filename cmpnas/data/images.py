@@ -21,6 +21,7 @@ from cmpnas.progress import track
 
 _MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pictures that are kept rather than decoded again
 _CHUNK = 512
+_GAP = 2  # sides of what a decoder makes smaller over those that are wanted, at least: the eye sees no difference
 
 
 class Images(Protocol):
@@ -151,7 +152,9 @@ def _decode(source: io.BytesIO | Path, name: str, size: int, box: Sequence[float
                 raise DataError(f"{name} is {width} x {height} px; nothing of box {box} is in it.")
             if picture.mode[0] in "IF":
                 raise DataError(f"{name} holds {picture.mode} numbers, not bytes; make an 8-bit picture of it.")
-            picture.draft("RGB", (ceil(size * width / (right - left)), ceil(size * height / (bottom - top))))
+            # A JPEG's decoder averages pixels for nothing; half of the way down stays for the filter that is promised.
+            wide, high = _GAP * size * width / (right - left), _GAP * size * height / (bottom - top)
+            picture.draft("RGB", (ceil(wide), ceil(high)))
             across, down = picture.size[0] / width, picture.size[1] / height
             part = (left * across, top * down, right * across, bottom * down)
             shown: Image.Image = picture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Discriminator, Field, FiniteFloat, Tag
 
 from cmpnas.strict import Strict
 
@@ -21,14 +21,31 @@ class Range(Strict):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    from_: float | None = Field(None, alias="from")
-    below: float | None = None
+    from_: FiniteFloat | None = Field(None, alias="from")
+    below: FiniteFloat | None = None
     every: Annotated[int, Field(gt=1)] | None = None
     but_every: Annotated[int, Field(gt=1)] | None = None
     block: Annotated[int, Field(ge=1)] = 1
 
 
-Condition = Range | list[Scalar] | Scalar
+def _form(condition: Any) -> str | None:
+    """Which form a condition has; None for one that is none."""
+    if isinstance(condition, dict | Range):
+        return "(range)"
+    if isinstance(condition, list):
+        return "(list)" if condition and all(isinstance(value, Scalar) for value in condition) else None
+    return "(value)" if isinstance(condition, Scalar) else None
+
+
+Condition = Annotated[
+    Annotated[Range, Tag("(range)")] | Annotated[list[Scalar], Tag("(list)")] | Annotated[Scalar, Tag("(value)")],
+    Discriminator(
+        _form,
+        custom_error_type="condition",
+        custom_error_message="must be a value (quote dates), a list of values, or a range: from, below, every, "
+        "but_every, block",
+    ),
+]
 #: Column name to the value, values or range that it must have; all must hold.
 Where = dict[str, Condition]
 

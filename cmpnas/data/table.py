@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from cmpnas.data.images import Images, in_memory
 from cmpnas.data.items import UNLABELLED, Items, Protocol, Splits, fingerprint
-from cmpnas.data.settings import Condition, DataSettings, Range, Where
+from cmpnas.data.settings import Condition, DataSettings, Range, Scalar, Where
 from cmpnas.errors import DataError, unknown
 
 
@@ -48,7 +49,8 @@ class Table:
             chosen &= _meets(self.column(name), condition, name)
         rows = np.flatnonzero(chosen)
         if not len(rows):
-            raise DataError(f"no item is in {what}: nothing meets {dict(where)}.")
+            told = {name: _told(condition) for name, condition in where.items()}
+            raise DataError(f"no item is in {what}: nothing meets {told}.")
         return rows
 
     def labels(self, name: str, rows: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -86,8 +88,7 @@ def split(table: Table, settings: DataSettings) -> Splits:
     labels = table.labels(settings.label, {part: own for part, own in rows.items() if part != "pool"})
     shown = {part: table.pictures(own) for part, own in rows.items()}
     _must_not_mix(shown)
-    if sources is None:
-        _must_not_find_itself(shown)
+    _must_not_find_itself(shown, None if sources is None else {part: sources[own] for part, own in rows.items()})
 
     def items(part: str, pictures: Images, own_labels: np.ndarray) -> Items:
         own = None if sources is None else sources[rows[part]]
@@ -150,13 +151,19 @@ def _must_not_mix(rows: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _must_not_find_itself(rows: Mapping[str, np.ndarray]) -> None:
+def _must_not_find_itself(rows: Mapping[str, np.ndarray], sources: Mapping[str, np.ndarray] | None) -> None:
+    """A picture may be query and gallery item if it has one source as both: items of that are ignored."""
     for name in ("search", "test"):
-        both = np.intersect1d(rows[f"{name} query"], rows[f"{name} gallery"])
+        asked, found = (f"{name} {side}" for side in ("query", "gallery"))
+        both = np.intersect1d(rows[asked], rows[found])
+        if sources is not None:
+            known = np.stack([np.concatenate([side[asked], side[found]]) for side in (rows, sources)])
+            pictures, counts = np.unique(np.unique(known, axis=1)[0], return_counts=True)
+            both = np.intersect1d(both, pictures[counts > 1])
         if len(both):
             raise DataError(
-                f"{len(both)} items are both query and gallery of {name} and would find themselves; "
-                "separate them, or name a 'source' column so that a query's own items are ignored."
+                f"{len(both)} items are both query and gallery of {name} and would find themselves (first: item "
+                f"{both[0]}); separate them, or give each one source in a 'source' column, whose items are ignored."
             )
 
 
@@ -174,8 +181,26 @@ def _meets(column: np.ndarray, condition: Condition, name: str) -> np.ndarray:
         return np.asarray(known & low & high & step)
     wanted = condition if isinstance(condition, list) else [condition]
     if column.dtype.kind in "US":
-        return np.isin(column, [str(value) for value in wanted])
-    return np.isin(column, wanted)
+        return np.isin(column, [text for value in wanted for text in _spelled(value)])
+    try:
+        return np.isin(column, [float(value) if isinstance(value, str) else value for value in wanted])
+    except ValueError:
+        raise DataError(f"column {name!r} holds numbers; none can be {_told(condition)!r}.") from None
+
+
+def _spelled(value: Scalar) -> list[str]:
+    """How a text column may hold ``value``: YAML reads yes, on and true as one."""
+    if not isinstance(value, bool):
+        return [str(value)]
+    words = ("true", "yes", "on") if value else ("false", "no", "off")
+    return [spelled for word in words for spelled in (word, word.title(), word.upper())]
+
+
+def _told(condition: Condition) -> Any:
+    """A condition as the recipe says it."""
+    if isinstance(condition, Range):
+        return condition.model_dump(by_alias=True, exclude_defaults=True)
+    return condition
 
 
 def _sources(column: np.ndarray) -> np.ndarray:

@@ -89,7 +89,8 @@ class Pictures:
 
     def to_json(self) -> dict[str, Any]:
         """For people and for `from_json`."""
-        steps = [] if self.layout else ["whole picture, RGB, resized (bilinear, anti-aliased)", "pixel / 127.5 - 1"]
+        whole = "whole picture, upright, on white where transparent, RGB, resized (bilinear, anti-aliased)"
+        steps = [] if self.layout else [whole, "pixel / 127.5 - 1"]
         inside = []
         if self.layout:
             inside = [f"resize to {self.size} x {self.size} (bilinear, anti-aliased)", "pixel / 127.5 - 1"]

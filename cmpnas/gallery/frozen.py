@@ -96,9 +96,13 @@ class FrozenModel(nn.Module):
             raise DataError(
                 f"the model gives {tuple(features.shape)} for {len(images)} pictures; it must give one vector each."
             )
-        if not torch.isfinite(features).all():
-            raise DataError("the model gives NaN or infinity for a picture; check its file, mean and std.")
-        return features.to(images.device, torch.float32)
+        found = features.to(images.device, torch.float32)
+        if not torch.linalg.vector_norm(found, dim=1).isfinite().all():
+            raise DataError(
+                "the model gives NaN or infinity for a picture, or numbers too large to have a direction; check its "
+                "file, mean and std."
+            )
+        return found
 
     @torch.no_grad()
     def _try(self) -> int:

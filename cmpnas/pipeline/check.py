@@ -69,7 +69,7 @@ def check(recipe: Recipe, data: str | None = None) -> None:
         raise RecipeError(f"query.views is {views}, but what is jointly trained sees unchanged pictures; use 0.")
     if recipe.query.space not in list_spaces():
         _must_build(recipe.space())
-    if isinstance(gallery, SingleSettings | FusionSettings):
+    if recipe.embedding_dim is not None:
         recipe.space().require_reachable(recipe.search.budget)
     for model in _models(recipe):
         if isinstance(model, SingleSettings):
@@ -181,6 +181,7 @@ def dry_run(recipe: Recipe, data: str | None = None) -> dict[str, Any]:
         "space": space.name,
         "size": space.size,
         "architectures": space.count(),
+        "embedding_dim": recipe.embedding_dim,
         "feasible": _feasible(space, budget),
         "mflops": [space.cost(smallest).mflops, space.cost(largest).mflops],
         "budget": budget.to_json(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -94,12 +95,13 @@ def compatibility_matrix(
     def pair(a: np.ndarray, b: np.ndarray) -> Scores:
         return evaluate_retrieval(a, b, query_labels, gallery_labels, [metric], exclude)
 
-    scores = {
-        (q, g): pair(a, b)
-        for q, a in queries.items()
-        for g, b in galleries.items()
-        if np.shape(a)[-1] == np.shape(b)[-1]
-    }
+    scores = {}
+    for (q, a), (g, b) in product(queries.items(), galleries.items()):
+        if np.shape(a)[-1] == np.shape(b)[-1]:
+            try:
+                scores[q, g] = pair(a, b)
+            except DataError as fault:
+                raise DataError(f"M({q}, {g}): {fault}") from None
     if not scores:
         raise DataError("no query encoder has the width of any gallery encoder; nothing can be paired.")
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from cmpnas.data.items import Protocol
+from cmpnas.errors import DataError
 from cmpnas.gallery.base import Indexed
 from cmpnas.retrieval.evaluate import Scores, score
 from cmpnas.retrieval.relevance import Relevance
@@ -55,4 +56,10 @@ class IndexedTask:
 
     @cached_property
     def _indexed(self) -> dict[str, Cosine]:
-        return {name: Cosine(known.gallery[:1], known.gallery) for name, known in self.galleries.items()}
+        found = {}
+        for name, known in self.galleries.items():
+            try:
+                found[name] = Cosine(known.gallery[:1], known.gallery)
+            except DataError as fault:
+                raise DataError(f"gallery option {name!r}: {fault}") from None
+        return found

@@ -25,5 +25,6 @@ def read(settings: FolderSettings, root: Path) -> Table:
     if not len(names):
         raise DataError(f"{path} lists no pictures.")
     images = FileImages.that_exist(path.parent, names, settings.size)
-    _, first, same = np.unique([os.path.normpath(name) for name in names], return_index=True, return_inverse=True)
+    files = [os.path.abspath(path.parent / name) for name in names]
+    _, first, same = np.unique(files, return_index=True, return_inverse=True)
     return Table(images, Columns(fields), first[same])

@@ -12,11 +12,12 @@ from cmpnas.data.settings import IdentitiesSettings
 from cmpnas.data.table import Table
 from cmpnas.errors import DataError
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
 def _shown(name: str) -> bool:
-    """Folders that programs hide between those of identities, as .thumbnails and __MACOSX, would be classes."""
+    """Folders that programs hide between those of identities, as .thumbnails and __MACOSX, would be classes, and what
+    they hide in them, as ._1.jpg, pictures."""
     return not name.startswith((".", "__"))
 
 
@@ -26,7 +27,9 @@ def read(settings: IdentitiesSettings, root: Path) -> Table:
     counts: list[int] = []
     identities: list[str] = []
     for identity in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and _shown(entry.name)):
-        pictures = sorted(name for name in os.listdir(root / identity) if name.lower().endswith(_PICTURES))
+        pictures = sorted(
+            name for name in os.listdir(root / identity) if name.lower().endswith(_PICTURES) and _shown(name)
+        )
         if pictures:
             identities.append(identity)
             counts.append(len(pictures))

@@ -34,7 +34,8 @@ def read_vectors(path: Path, ids: Sequence[str] | None, n: int, what: str) -> np
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; give an npy or npz file of {what}.") from None
         except (OSError, EOFError, ValueError) as fault:
-            raise DataError(f"{path} cannot be read as npy ({fault}); write it again with numpy.save.") from None
+            reason = "it holds text or Python objects" if "pickle" in str(fault) else fault
+            raise DataError(f"{path} cannot be read as npy ({reason}); write it again with numpy.save.") from None
     embeddings = as_matrix(embeddings, str(path))
     if own_ids is not None and ids is None:
         raise DataError(f"{path} holds ids, but the {what} of this benchmark have none; save rows in its order alone.")
