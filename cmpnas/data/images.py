@@ -21,7 +21,7 @@ from cmpnas.progress import track
 
 _MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pictures that are kept rather than decoded again
 _CHUNK = 512
-_GAP = 2  # sides of what a decoder makes smaller over those that are wanted, at least: the eye sees no difference
+_GAP = 3  # sides of what a decoder makes smaller over those that are wanted, at least: pixels differ by half a level
 
 
 class Images(Protocol):

@@ -251,6 +251,20 @@ def test_pictures_of_phones_stand_upright(folder, tmp_path, size):
     assert (read[0] - read[2]).abs().mean() > 20
 
 
+def test_large_jpegs_are_resized_as_promised(folder, tmp_path):
+    """A decoder that halves until nothing is left to resize gives edges of its own."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).resize((480, 360), Image.Resampling.BICUBIC)
+    sharp = np.asarray(coarse).copy()
+    sharp[::7] = 255 - sharp[::7]
+    Image.fromarray(sharp).save(tmp_path / "0.png", "JPEG", quality=95)
+    for size in (15, 30, 60, 110):
+        read = load(folder | {"size": size}, tmp_path).train.images.read(np.array([0]))[0].permute(1, 2, 0).int()
+        with Image.open(tmp_path / "0.png") as picture:
+            promised = np.asarray(picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)).astype(int)
+        assert np.abs(read.numpy() - promised).mean() < 2
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_is_white(folder, tmp_path, mode):
     pixels = np.zeros((20, 20, 4), np.uint8)
@@ -289,9 +303,23 @@ def test_unknown_sources_are_not_one_source(folder, tmp_path):
 ])  # fmt: skip
 def test_a_picture_listed_twice_is_one(folder, tmp_path, row, as_row, message):
     text = (tmp_path / "list.csv").read_text()
-    (tmp_path / "list.csv").write_text(text.replace(f"\n{row}.png", f"\n./{as_row}.png"))
-    with pytest.raises(DataError, match=message):
-        load({key: value for key, value in folder.items() if key != "source"}, tmp_path)
+    for again in (f"./{as_row}.png", tmp_path / f"{as_row}.png"):
+        (tmp_path / "list.csv").write_text(text.replace(f"\n{row}.png", f"\n{again}"))
+        with pytest.raises(DataError, match=message):
+            load({key: value for key, value in folder.items() if key != "source"}, tmp_path)
+
+
+def test_a_picture_of_two_sources_would_find_itself(folder, tmp_path):
+    text = (tmp_path / "list.csv").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("10.png"))
+    for row, camera in ((8, 0), (9, 1)):  # one of the query's own source is ignored, of another's found
+        assert f"\n{row}.png,thing 2,1,query,{camera}\n" in text
+        (tmp_path / "list.csv").write_text(text.replace(line, line.replace("10.png", f"{row}.png")))
+        if camera == 0:
+            assert len(load(folder, tmp_path).search.query) == 4
+        else:
+            with pytest.raises(DataError, match=r"1 items are both query .* \(first: item 9\); .* one source"):
+                load(folder, tmp_path)
 
 
 def test_columns_that_nobody_asks_for_take_no_room(folder, tmp_path):

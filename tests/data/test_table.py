@@ -38,6 +38,21 @@ def test_conditions_on_numbers(table, condition, keeps):
     assert NUMBERS[table.select(where, "train")].tolist() == [n for n in NUMBERS.tolist() if keeps(n)]
 
 
+def test_conditions_mean_what_a_yaml_file_says(table):
+    def rows(**where):
+        return table.select(TypeAdapter(Where).validate_python(where), "train").tolist()
+
+    assert rows(number=[0, "7"]) == [0, 2]
+    with pytest.raises(DataError, match=r"column 'number' holds numbers; none can be \[0, 'x'\]"):
+        rows(number=[0, "x"])
+    with pytest.raises(DataError, match=r"nothing meets \{'number': \{'from': 99\.0\}, 'name': 'a'\}"):
+        rows(number={"from": 99}, name="a")
+    said = ["yes", "no", "TRUE", "False", "on", "Off", "y", "", "1", "true"]
+    table = Table(table.images, {"said": np.array(said)})
+    assert rows(said=True) == [0, 2, 4, 9]
+    assert rows(said=False) == [1, 3, 5]
+
+
 def test_numbers_are_not_asked_of_text(table):
     with pytest.raises(DataError, match="column 'name' holds text"):
         table.select(TypeAdapter(Where).validate_python({"name": {"every": 2}}), "train")

@@ -419,14 +419,17 @@ def test_losses_know_the_head_of_the_projection_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("gallery", "message"),
     [
-        ("{kind: onnx, name: big}", "gallery.onnx.file: required"),
+        ("{kind: onnx, name: big}", "gallery.file: required"),
         ("{kind: onnx, name: big, file: f, outptu: y}", "outptu: unknown key, did you mean 'output'"),
-        ("{kind: timm, name: big}", "gallery.timm.model: required"),
+        ("{kind: timm, name: big}", "gallery.model: required"),
         ("{kind: onnx, name: big, file: f, mean: [123.7, 116.3, 103.5]}", "should be less than or equal to 1"),
         ("{kind: onnx, name: big, file: f, std: [0.2, 0, 0.2]}", "should be greater than 0"),
-        ("{kind: onnx, name: big, file: f, mean: [0.5, 0.5]}", "gallery.onnx.mean.2: required"),
+        ("{kind: onnx, name: big, file: f, mean: [0.5, 0.5]}", "gallery.mean.2: required"),
         ("{kind: onnx, name: big, file: f, mflops: 0}", "should be greater than 0"),
-        ("{kind: onnx, name: big, file: f, projection: {kind: softmax, dim: 64}}", "softmax.train: required"),
+        (
+            "{kind: onnx, name: big, file: f, projection: {kind: softmax, dim: 64}}",
+            "gallery.projection.train: required",
+        ),
         (
             "{kind: onnx, name: big, file: f, projection: {dim: 64}}",
             "kind: required, one of 'softmax', 'whitening'",
