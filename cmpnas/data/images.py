@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -134,6 +135,9 @@ class FileImages:
 
 
 def _together(decode, indices: np.ndarray) -> Tensor:  # type: ignore[no-untyped-def]
+    from PIL import Image
+
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a picture too large to trust is an error
     with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow lets go of the interpreter lock
         return torch.from_numpy(np.stack(list(pool.map(decode, indices)))).permute(0, 3, 1, 2)
 

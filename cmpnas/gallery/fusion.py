@@ -79,7 +79,9 @@ class FusionGallery:
         return F.normalize(self.mixer([part.to(device()) for part in features]).float())
 
 
-def fill_bank(folder: Path, sources: Sequence[FeatureSource], items: Items, data: str) -> Bank:
+def fill_bank(
+    folder: Path, sources: Sequence[FeatureSource], items: Items, data: str, say: Callable[[str], None] = print
+) -> Bank:
     """The bank in ``folder`` of ``items``, with whatever of ``sources`` is missing embedded: each once.
 
     Args:
@@ -99,6 +101,7 @@ def fill_bank(folder: Path, sources: Sequence[FeatureSource], items: Items, data
                         f"source {name!r} of {folder} is of another model or other settings; give it another name."
                     )
             if not set(source.names) <= made_of.keys():
+                say(f"gallery: the features of {source.name!r} on {len(items):,} images")
                 bank = source.add_to(bank, items)
     return bank.only(name for source in sources for name in source.names)
 

@@ -95,8 +95,5 @@ def _bank(stages: Stages, settings: FusionSettings, sources: list[FeatureSource]
     splits = stages.splits
     folder = stages.run.gallery / "bank" if settings.bank is None else Path(settings.bank)
     items = union([splits.train, splits.pool, splits.search.query, splits.search.gallery])
-    with first_alone() as first:
-        if first:
-            stages.say(f"gallery: the features of {len(sources)} sources on {len(items):,} images")
-        with stages.run.timed("features"):  # the others find nothing left to do
-            return fill_bank(folder, sources, items, splits.fingerprint)
+    with first_alone(), stages.run.timed("features"):  # the others find nothing left to do
+        return fill_bank(folder, sources, items, splits.fingerprint, stages.say)

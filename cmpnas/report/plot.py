@@ -177,7 +177,10 @@ def _draw_paragons(axes: Any, runs: Sequence[Searched], cost: str) -> None:
         if what in seen:
             continue
         seen.add(what)
-        label = f"paragon M(g, g): {paragon['gallery']}, {paragon['mflops']:.4g} MFLOPs, {paragon['score']:.4f}"
+        others = (other.front["paragon"] for other in runs)
+        alike = {other["score"] for other in others if other["gallery"] == paragon["gallery"]}
+        name = f"{paragon['gallery']} of {run.name}" if len(alike) > 1 else paragon["gallery"]
+        label = f"paragon M(g, g): {name}, {paragon['mflops']:.4g} MFLOPs, {paragon['score']:.4f}"
         axes.axhline(paragon["score"], color=PARAGON, lw=0.9, ls=":", label=None if at else label)
         if at:
             axes.plot(at, paragon["score"], "*", ms=14, c=PARAGON, ls="none", label=label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -131,6 +132,12 @@ def test_dry_run_touches_nothing(capsys, tmp_path, monkeypatch):
     plan = json.loads(capsys.readouterr().out)
     assert 0 < int(plan["feasible"].replace(",", "")) < plan["architectures"] == 50_322_384
     assert not list(tmp_path.iterdir())
+    assert plan["embedding_dim"] == 128
+    assert main(["search", "--dry-run"]) == 0
+    assert "by a guess" not in capsys.readouterr().out
+    ours = ["--set", "galleries=[]", "--set", "gallery={kind: onnx, name: g, file: g.onnx}", "--set", "query.views=0"]
+    assert main(["search", "--dry-run", *ours]) == 0
+    assert "by a guess: how wide the gallery's embeddings are shows when they are read" in capsys.readouterr().out
 
 
 def test_cost_agrees_with_fvcore(capsys):
@@ -166,6 +173,18 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
     assert main(quick(folder)) == 0
     return folder
+
+
+def test_the_next_command_is_one_that_a_shell_takes_and_that_works(tmp_path, monkeypatch, capsys):
+    from cmpnas.cli import search
+
+    monkeypatch.setattr("cmpnas.report.tables.print_front", lambda front: None)
+    for reduction, pick in ((21.0, "20x"), (19.0, "best")):
+        front = {"pairs": [{"cost_reduction": reduction}]}
+        monkeypatch.setattr("cmpnas.pipeline.search.search", lambda *given, front=front, **named: front)
+        search.command("quickstart", run=tmp_path / "a b", data="d e")
+        told = capsys.readouterr().out.splitlines()[-1].removeprefix("next:  ")
+        assert shlex.split(told) == ["cmpnas", "train", str(tmp_path / "a b"), "--pick", pick, "--data", "d e"]
 
 
 def test_a_run_leaves_what_was_promised(run):
