@@ -156,10 +156,11 @@ def _must_not_find_itself(rows: Mapping[str, np.ndarray], sources: Mapping[str, 
     for name in ("search", "test"):
         asked, found = (f"{name} {side}" for side in ("query", "gallery"))
         both = np.intersect1d(rows[asked], rows[found])
-        if sources is not None:
+        if len(both) and sources is not None:
             known = np.stack([np.concatenate([side[asked], side[found]]) for side in (rows, sources)])
-            pictures, counts = np.unique(np.unique(known, axis=1)[0], return_counts=True)
-            both = np.intersect1d(both, pictures[counts > 1])
+            known = np.unique(known[:, np.isin(known[0], both)], axis=1)
+            both, counts = np.unique(known[0], return_counts=True)
+            both = both[counts > 1]
         if len(both):
             raise DataError(
                 f"{len(both)} items are both query and gallery of {name} and would find themselves (first: item "
