@@ -94,6 +94,14 @@ def test_wrong_import_paths_are_one_line(examples, capsys, name, message):
     assert "\n" not in told
 
 
+def test_a_cost_that_raises_is_one_line(examples, capsys):
+    text = (examples / "my_blocks.py").read_text()
+    (examples / "my_blocks.py").write_text(text.replace('layer.integer("groups")', 'layer.integer("grups")'))
+    for command in (["cost", "grouped.yaml"], ["search", "--dry-run", "--set", "query.space=grouped.yaml"]):
+        assert main(command) == 2
+        assert "grouped.yaml gives no lattice from end to end (KeyError: 'grups')" in capsys.readouterr().err
+
+
 def test_wrong_cost_is_found(examples):
     text = (examples / "my_blocks.py").read_text()
     (examples / "my_blocks.py").write_text(text.replace("layer.stride, groups)\n    return", "1, groups)\n    return"))

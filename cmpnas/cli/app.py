@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from functools import cache
@@ -40,6 +41,10 @@ def _register() -> None:
         app.add_typer(import_module(f"cmpnas.cli.{name}").app, name=name)
 
 
+#: What a full disk, a quota or a folder of somebody else's raises, wherever something is written.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 for the user's mistakes, 1 for ours, 130 for
     an interrupt. Tracebacks only with ``--debug``."""
@@ -61,6 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _interrupted(arguments)
     except Exception as fault:
+        if isinstance(fault, OSError) and fault.errno in _DISK:
+            what = f"cannot use {fault.filename or 'a file'}: {fault.strerror}; what was finished is kept: make room or"
+            return _fail(f"{what} change permissions, and repeat the command, a search with --resume.", 2, debug)
         if type(fault).__name__ == "Abort":
             return _interrupted(arguments)
         if type(fault).__name__ == "NoArgsIsHelpError":

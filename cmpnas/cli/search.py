@@ -107,7 +107,7 @@ def command(
 
     print_front(front)
     print(f"front: {folder / 'front.json'}, plot: {folder / 'front.png'}")
-    cheap = max(pair["cost_reduction"] for pair in front["pairs"]) >= _REDUCTION
+    cheap = any(pair["cost_reduction"] >= _REDUCTION for pair in front["pairs"])
     print_next("train", folder, "--pick", f"{_REDUCTION}x" if cheap else "best", data=data)
 
 

@@ -38,11 +38,23 @@ tokeniser = Tokenizer.from_file(str(here / "tokeniser.json"))
 session = onnxruntime.InferenceSession(str(here / "query.onnx"))
 pictures = np.load(here / "pictures.npy")
 
+
+
+def fail(message):
+    print("error: " + message, file=sys.stderr)
+    sys.exit(2)
+
+
+if len(sys.argv) not in (2, 3) or not (sys.argv[2:] or ["10"])[0].isdigit():
+    fail('give a query and how many rows, as in: python query.py "a red mug" 10')
 ids = np.array([tokeniser.encode(sys.argv[1]).ids], np.int64)
+tokeniser.no_truncation()
+if len(tokeniser.encode(sys.argv[1]).ids) > ids.shape[1]:
+    fail(f"this query is longer than {ids.shape[1]} tokens; shorten it.")
 if not (ids > 1).any():
-    sys.exit("error: nothing in this query is known; use other words.")
+    fail("nothing in this query is known; use other words.")
 (vector,) = session.run(["vector"], {"ids": ids})[0]
-best = np.argsort(-(pictures @ vector), kind="stable")[: int(sys.argv[2]) if len(sys.argv) > 2 else 10]
+best = np.argsort(-(pictures @ vector), kind="stable")[: int((sys.argv[2:] or ["10"])[0])]
 print(*best)
 '''
 
@@ -80,13 +92,23 @@ def export_text(
         np.save(folder / "pictures.npy", pictures)
         write_json(folder / "names.json", list(names))
         write(folder / "query.py", _SCRIPT)
-        found = pictures[ask_script(folder, texts[0])] @ expected[0]
-        best = -np.sort(-(pictures @ expected[0]))[: len(found)]  # of equal ones either may come first
+        query = _not_cut(texts[0], tokeniser)
+        vector = run_module(encoder)(tokeniser.encode([query]))[0]
+        found = pictures[ask_script(folder, query)] @ vector
+        best = -np.sort(-(pictures @ vector))[: len(found)]  # of equal ones either may come first
         if np.abs(found - best).max() > TIE:
-            raise RunError(f"query.py finds other pictures than torch for {texts[0]!r}.")
+            raise RunError(f"query.py finds other pictures than torch for {query!r}.")
         check["script_same_top10"] = True
         write_json(folder / MANIFEST, {**manifest, "check": check, "files": describe_files(folder)})
     return check
+
+
+def _not_cut(text: str, tokeniser: Tokeniser) -> str:
+    """As many words of a caption as a query may have."""
+    words = text.split()
+    while len(words) > 1 and tokeniser.cut([" ".join(words)]):
+        words.pop()
+    return " ".join(words)
 
 
 def ask_script(out: Path, text: str) -> list[int]:

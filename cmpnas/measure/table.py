@@ -199,15 +199,16 @@ class _Log:
                 append_line(self.path, self._key)
         except OSError as fault:
             raise LatencyError(f"cannot write to {self.path.parent}: {fault.strerror}; name another --out.") from None
-        if lines and json.loads(lines[0]) != self._key:
+        try:
+            content = [json.loads(line) for line in lines] or [self._key]
+            found = [np.array(row, float) for row in content[1:]]
+        except (ValueError, TypeError):
+            raise LatencyError(f"{self.path} is damaged; delete it.") from None
+        if content[0] != self._key:
             raise LatencyError(
                 f"{self.path} is an interrupted measuring of something else (space, device, settings); name another "
                 "--out, or delete it."
             )
-        try:
-            found = [np.array(json.loads(line), float) for line in lines[1:]]
-        except ValueError:
-            found = [np.zeros(0)]
         if len(found) > len(widths) or any(len(row) != width for row, width in zip(found, widths, strict=False)):
             raise LatencyError(f"{self.path} is damaged; delete it.")
         return found

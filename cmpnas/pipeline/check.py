@@ -134,19 +134,20 @@ def check_data(recipe: Recipe, splits: Splits) -> None:
     must_have_labels(recipe.query.loss, labelled)
     if recipe.search.racing is not None:
         first_queries(splits.search, recipe.search.racing)
-    plans = [(recipe.query.supernet, splits.pool), (recipe.query.train, splits.pool)]
+    count = round((1 + recipe.query.mixtures) * len(splits.pool))
+    plans = [(recipe.query.supernet, count), (recipe.query.train, count)]
     for model in _models(recipe):
         if isinstance(model, SingleSettings):
-            plans.append((model.train, splits.train))
+            plans.append((model.train, len(splits.train)))
         elif isinstance(model, BroughtSettings) and isinstance(model.projection, SoftmaxProjection):
-            plans.append((model.projection.train, splits.train))
+            plans.append((model.projection.train, len(splits.train)))
         if model.transform is not None:
-            plans.append((model.transform.train, splits.pool))
+            plans.append((model.transform.train, len(splits.pool)))
             must_have_labels(model.transform.loss, labelled)
     if isinstance(recipe.gallery, FusionSettings) and recipe.gallery.train is not None:
-        plans.append((recipe.gallery.train, splits.train))
+        plans.append((recipe.gallery.train, len(splits.train)))
     for plan, items in plans:
-        plan.must_fit(len(items))
+        plan.must_fit(items)
 
 
 def describe_budget(space: SearchSpace, recipe: Recipe) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cmpnas.errors import RunError
+from cmpnas.errors import CmpnasError, RunError
 from cmpnas.search.controllers.base import Maker
 from cmpnas.search.feasible import Table
 from cmpnas.search.front import non_dominated
@@ -62,14 +62,25 @@ class Recording:
         return Front(self.scores, self.costs, floor=self.floor, span=self.span).hypervolume
 
     def search(self, maker: Maker, trials: int, *, population: int, seed: int) -> Search:
-        """Up to ``trials`` evaluations, looked up."""
+        """Up to ``trials`` evaluations, looked up.
+
+        Raises:
+            CmpnasError: the controller cannot be made, or proposes nothing, anything else, or something twice.
+        """
         rows = {arch: row for row, arch in enumerate(self.archs)}
         start = time.process_time()
-        controller = maker(self.table, population=population, seed=seed)
+        try:
+            controller = maker(self.table, population=population, seed=seed)
+        except TypeError as fault:
+            raise CmpnasError(f"a controller cannot be made ({fault}); see docs/controllers.md.") from None
         asked: list[int] = []
         while len(asked) < trials and (arch := controller.ask()) is not None:
-            asked.append(row := rows[arch])
+            if (row := rows.pop(arch, None)) is None:
+                raise CmpnasError(f"a controller proposes {arch}, which is not recorded, or was proposed before.")
+            asked.append(row)
             controller.tell(arch, float(self.scores[row]), float(self.costs[row]))
+        if not asked:
+            raise CmpnasError("a controller proposes nothing; it must until nothing is new.")
         seconds = time.process_time() - start
         return Search(np.array(asked), self.shares(np.array(asked), trials), seconds)
 

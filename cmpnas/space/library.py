@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from cmpnas.errors import CmpnasError, SpaceError, unknown
 from cmpnas.resources import find, import_object, names
+from cmpnas.space.blueprint import Blueprint
 from cmpnas.space.grow import Declared
 from cmpnas.space.space import SearchSpace
 from cmpnas.space.spec import read_spec
@@ -31,24 +31,29 @@ def load_space(name: str, *, size: int | None = None, embedding_dim: int | None 
     """
     if ":" in name:
         try:
-            blueprint: Any = import_object(name, SpaceError)()
+            blueprint: Blueprint = import_object(name, SpaceError)()
         except TypeError as fault:
             raise SpaceError(f"{name} cannot be called without arguments ({fault}); see docs/spaces.md.") from None
         if missing := [part for part in ("name", "size", "embedding_dim", "lattice") if not hasattr(blueprint, part)]:
             raise SpaceError(f"{name} is no blueprint of a space: it has no {missing[0]!r}; see docs/spaces.md.")
-        try:
-            space = SearchSpace(blueprint, size, embedding_dim)
-            space.extremes()  # from end to end
-        except CmpnasError:
-            raise
-        except Exception as fault:  # whatever somebody else's code raises
-            raise SpaceError(
-                f"{name} gives no lattice from end to end ({type(fault).__name__}: {fault}); see docs/spaces.md, and "
-                "cmpnas.testing.check_space."
-            ) from None
-        return space
+        return _whole(name, blueprint, size, embedding_dim)
     path = Path(name) if name.endswith((".yaml", ".yml")) else find("search_spaces", name)
     if path is None:
         hint = "Try: cmpnas ls spaces, or give a .yaml file, or package.module:Class."
         raise SpaceError(unknown("space", name, list_spaces(), hint))
-    return SearchSpace(Declared(read_spec(path)), size, embedding_dim)
+    return _whole(name, Declared(read_spec(path)), size, embedding_dim)
+
+
+def _whole(name: str, blueprint: Blueprint, size: int | None, embedding_dim: int | None) -> SearchSpace:
+    """The space, which goes from end to end; a class or a block may be somebody else's code."""
+    try:
+        space = SearchSpace(blueprint, size, embedding_dim)
+        space.extremes()
+    except CmpnasError:
+        raise
+    except Exception as fault:
+        raise SpaceError(
+            f"{name} gives no lattice from end to end ({type(fault).__name__}: {fault}); see docs/spaces.md, and "
+            "cmpnas.testing.check_space."
+        ) from None
+    return space

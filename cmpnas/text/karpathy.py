@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from cmpnas.text.captions import Captioned, CaptionedSplits
 from cmpnas.text.settings import CaptionFile, KarpathySettings
 
 _PER_IMAGE = 5
+_SAMPLED = 64  # images of each split that its features are known by
 
 
 def load_karpathy(settings: KarpathySettings, given: str | None = None) -> CaptionedSplits:
@@ -24,13 +28,40 @@ def load_karpathy(settings: KarpathySettings, given: str | None = None) -> Capti
         DataError: a file is missing or damaged, or captions and regions are not of the same images.
     """
     root = data_folder(settings.folder, given)
-    for name in (settings.test.captions, settings.test.regions):
-        if not (root / name).is_file():  # read when the split is opened, which is too late to miss it
+    files = {"train": settings.train, "search": settings.search, "test": settings.test}
+    for name in (name for file in files.values() for name in (file.captions, file.regions)):
+        if not (root / name).is_file():
             raise DataError(f"{root / name} does not exist; name the folder that holds it with --data.")
-    train, search = _read(settings.train, root), _read(settings.search, root)
-    digest = hashlib.sha256("\n".join([*train.captions, *search.captions]).encode())
-    digest.update(np.ascontiguousarray(train.regions[:: max(1, len(train) // 16)]).tobytes())  # type: ignore[index]
-    return CaptionedSplits(train, search, lambda: _read(settings.test, root), digest.hexdigest()[:12])
+    # The test split's files too: when it is opened, everything will have been trained.
+    read = {name: _read(file, root) for name, file in files.items()}
+    _must_not_mix(files, read)
+    widths = {name: _regions(found).shape[2] for name, found in read.items()}
+    if len(set(widths.values())) > 1:
+        raise DataError(f"regions of {widths} features cannot be compared; fetch all files of one release.")
+    digest = hashlib.sha256()
+    for found in read.values():
+        digest.update("\n".join([*found.names, *found.captions]).encode())
+        rows = _regions(found)[:: max(1, len(found) // _SAMPLED)]
+        if not np.isfinite(rows).all():
+            raise DataError("region features hold NaN or infinity; fetch them again.")
+        digest.update(np.ascontiguousarray(rows).tobytes())
+    return CaptionedSplits(read["train"], read["search"], lambda: _read(settings.test, root), digest.hexdigest()[:12])
+
+
+def _regions(found: Captioned) -> np.ndarray:
+    return cast(np.ndarray, found.regions)
+
+
+def _must_not_mix(files: Mapping[str, CaptionFile], read: Mapping[str, Captioned]) -> None:
+    """Images of one JSON have names; of text files no more is known than which they are."""
+    for first, second in combinations(files, 2):
+        alike = {files[first].captions, files[second].captions}
+        if any(name.endswith(".txt") for name in alike):
+            both = len(read[first]) if len(alike) == 1 else 0
+        else:
+            both = len(set(read[first].names) & set(read[second].names))
+        if both:
+            raise DataError(f"{both} images are in both {first} and {second}; the splits must not share any.")
 
 
 def _read(file: CaptionFile, root: Path) -> Captioned:
@@ -59,7 +90,7 @@ def _read_lines(path: Path) -> tuple[list[str], list[str], np.ndarray]:
 def _read_regions(path: Path, n: int) -> np.ndarray:
     """Memory map ``(n, R, C)``; of a file that repeats every image five times, each fifth row."""
     regions = read_npy(path, "name the folder that holds it with --data", DataError)
-    if regions.ndim != 3 or regions.dtype.kind != "f":
+    if regions.ndim != 3 or not regions.size or regions.dtype.kind != "f":
         raise DataError(f"{path} is {regions.dtype}{regions.shape}; region features are floats (N, R, C).")
     if len(regions) == _PER_IMAGE * n:
         regions = regions[::_PER_IMAGE]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from cmpnas.data.augment import Augment
 from cmpnas.strict import Strict
@@ -20,13 +21,14 @@ Whole = Annotated[int, Field(gt=0)]
 class CaptionFile(Strict):
     """One split of a published caption set: row ``i`` of ``regions`` is image ``i`` of ``captions``.
 
-    ``captions`` is a Karpathy or COCO JSON, of which ``split`` is read, or a text file of five lines an image.
+    ``captions`` is a Karpathy JSON, of which ``split`` is read, or one split: a COCO JSON, or a text file of five lines
+    an image.
     ``regions`` is an npy ``(N, R, C)``, or with every row five times, as files of SCAN and SGRAF are.
     """
 
     captions: str
     regions: str
-    split: str = "test"
+    split: str | None = None
 
 
 class KarpathySettings(Strict):
@@ -39,6 +41,19 @@ class KarpathySettings(Strict):
     test: CaptionFile
 
 
+def _columns_alone(template: str) -> str:
+    try:
+        fields = [field for field in Formatter().parse(template) if field[1] is not None]
+    except ValueError as fault:
+        raise ValueError(f"{fault}; columns stand in braces, as in '{{name}}, {{keywords}}'") from None
+    if any(not name or set(".[") & set(name) or form or turned for _, name, form, turned in fields):
+        raise ValueError("braces hold the name of a column and nothing else, as in '{name}, {keywords}'")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_columns_alone)]
+
+
 class CaptionSettings(Strict):
     """What is said of pictures.
 
@@ -47,8 +62,8 @@ class CaptionSettings(Strict):
     is left out with probability ``drop``. A caption set brings its captions and needs no templates.
     """
 
-    train: tuple[str, ...] = ()
-    query: str = ""
+    train: tuple[Template, ...] = ()
+    query: Template = ""
     max_tokens: Annotated[int, Field(ge=2, le=512)] = 24
     drop: Share = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,13 @@ def save(state: Any, path: Path) -> None:
     """Write ``state`` to ``path`` so that a crash leaves the old file or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial, partial.open("wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as fault:
+            if "writ" not in str(fault):
+                raise
+            # What torch makes of a disk that is full.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from fault
         file.flush()
         os.fsync(file.fileno())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,11 +14,13 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from cmpnas.cli.app import main
 from cmpnas.errors import RunError
 from cmpnas.recipe import load_recipe
 from cmpnas.run import RunFolder
+from cmpnas.train import checkpoint
 from tests.conftest import QUICK
 
 MISTAKES = [
@@ -273,6 +276,27 @@ def test_scores_by_other_weights_are_not_gone_on_with(run, tmp_path, capsys):
     (folder / "records.key.json").unlink()  # a run of before there was one
     assert main(quick(folder, "--resume", "--trials", "9")) == 0
     assert (folder / "records.key.json").read_bytes() == (run / "records.key.json").read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_is_full_or_not_ours_is_told(number, tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), "front.json")
+
+    monkeypatch.setattr("cmpnas.pipeline.search.search", refuse)
+    assert main(["search", "--run", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: cannot use front.json: {os.strerror(number)}; what was finished is kept")
+    assert error.count("\n") == 1
+
+
+def test_weights_that_do_not_fit_on_a_disk_are_told(tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] PytorchStreamWriter failed writing file data/1")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        checkpoint.save({}, tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("line", ["{}", "stage", '{"stage": "front", "seconds": "long"}'])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -169,6 +171,17 @@ def test_the_bundle_answers_without_torch_and_cmpnas(run, tmp_path, capsys):
     assert check["script_same_top10"]
     left = {path.name for path in (tmp_path / "bundle").iterdir()}
     assert left == {"query.onnx", "tokeniser.json", "pictures.npy", "names.json", "query.py", "manifest.json"}
+    for words, message in (
+        (["\u0436"], "nothing in this query is known"), ([""], "nothing in this query is known"),
+        (["a red mug " * 40], "this query is longer than 20 tokens"), ([], "give a query and how many rows"),
+        (["a red mug", "x"], "give a query and how many rows"),
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, tmp_path / "bundle" / "query.py", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {message}")
+        assert done.stderr.count("\n") == 1
 
 
 def test_equal_pictures_may_come_in_either_order(run, tmp_path, monkeypatch):
@@ -313,6 +326,14 @@ def test_wrong_recipes_list_every_mistake(capsys):
     assert "has 4 mistakes" in message
     assert "a width of 32 cannot be cut into 5 heads" in message
     assert "width has several values" in message
+
+
+@pytest.mark.parametrize("template", ["{caption", "{label:d}", "{label!r}", "{label.real}", "{}"])
+def test_a_template_holds_columns_alone(capsys, template):
+    assert main(["search", "--recipe", "shop_text", "--dry-run", "--set", f"captions.query='{template}'"]) == 2
+    error = capsys.readouterr().err
+    assert "captions.query: " in error
+    assert "as in '{name}, {keywords}'" in error
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,9 @@ def test_a_damaged_log_is_not_gone_on_from(tiny, tmp_path, rest):
     log.write_text(f"{log.read_text()}{rest}\n")
     with pytest.raises(LatencyError, match=r"t.json.rounds.jsonl is damaged; delete it"):
         run(tiny, Additive(tiny), tmp_path / "t.json")
+    log.write_text(f"{rest}\n")
+    with pytest.raises(LatencyError, match=r"t.json.rounds.jsonl is (damaged; delete it|an interrupted measuring)"):
+        run(tiny, Additive(tiny), tmp_path / "t.json")
 
 
 def test_bad_settings(tiny, small, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from cmpnas.cli.app import main
 from cmpnas.cost import Budget
+from cmpnas.errors import CmpnasError
 from cmpnas.files import drop_partial_line
 from cmpnas.pipeline.replay import read_recording
 from cmpnas.search.controllers import CONTROLLERS, find_controller
@@ -157,3 +158,33 @@ def test_what_cannot_be_replayed_is_said_in_a_line(records, capsys, monkeypatch,
     said = capsys.readouterr().err.strip()
     assert message in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda table: [table.archs[0]] * 2, "was proposed before"),
+        (lambda table: [load_space("shufflenet").extremes()[0]], "is not recorded"),
+        (lambda table: [], "proposes nothing"),
+    ],
+)
+def test_a_controller_that_breaks_its_promises_is_not_compared(ask, message):
+    space = load_space("tiny")
+    drawn = space.sample_many(30, 0)
+    archs = list(dict.fromkeys(drawn[n] for n in range(30)))
+    scores = np.array([score(space, arch) for arch in archs])
+    recording = Recording(space, archs, np.array([space.cost(arch).mflops for arch in archs]), scores)
+
+    class Own:
+        def __init__(self, feasible, *, population, seed):
+            self.plan = iter(ask(feasible))
+
+        def ask(self):
+            return next(self.plan, None)
+
+        def tell(self, *_): ...
+
+    with pytest.raises(CmpnasError, match=message):
+        recording.search(Own, 5, population=4, seed=0)
+    with pytest.raises(CmpnasError, match="cannot be made"):
+        recording.search(lambda feasible: Own, 5, population=4, seed=0)

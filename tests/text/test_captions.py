@@ -11,8 +11,8 @@ import torch
 from cmpnas.errors import DataError
 from cmpnas.recipe import load_any_recipe
 from cmpnas.text.captions import Captioned, load_captioned
-from cmpnas.text.karpathy import load_karpathy
-from cmpnas.text.settings import CaptionSettings, KarpathySettings
+from cmpnas.text.karpathy import _read, load_karpathy
+from cmpnas.text.settings import CaptionFile, CaptionSettings, KarpathySettings
 
 SMALL = (
     "data.size=16", "data.train_identities=40", "data.search_identities=8", "data.test_identities=8",
@@ -171,8 +171,7 @@ def test_captions_of_coco_with_generated_regions(data_root, tmp_path):
     regions[:] = np.arange(5000)[:, None, None] % 2048
     regions.flush()
     file = {"captions": str(data_root / "coco_captions" / "captions_val2017.json.gz"), "regions": "regions.npy"}
-    settings = KarpathySettings(reader="karpathy", train=file, search=file, test=file)
-    pairs = load_karpathy(settings, str(tmp_path)).test
+    pairs = _read(CaptionFile(**file), tmp_path)
     assert (len(pairs), len(pairs.captions)) == (5000, 25000)
     assert (np.bincount(pairs.caption_labels) == 5).all()
     assert isinstance(pairs.regions, np.memmap)

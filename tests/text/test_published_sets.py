@@ -14,6 +14,7 @@ from cmpnas.pipeline.crisp.finish import train_text_pick
 from cmpnas.pipeline.crisp.retrieve import retrieve
 from cmpnas.pipeline.crisp.search import search_text
 from cmpnas.recipe import load_any_recipe
+from cmpnas.text.karpathy import load_karpathy
 
 pytest.importorskip("tokenizers")
 FEW_STEPS = (
@@ -75,6 +76,31 @@ def test_a_few_steps_from_official_files_to_the_final_table(tmp_path, name, writ
     answer = retrieve(tmp_path / "run", "two dogs", show=3, data=str(tmp_path), say=quiet)
     assert answer["sheet"] is None  # region features and no pictures
     assert [line["rank"] for line in answer["found"]] == [1, 2, 3]
+    before = load_karpathy(recipe.data, str(tmp_path)).fingerprint
+    other = np.load(tmp_path / name / recipe.data.test.regions)
+    np.save(tmp_path / name / recipe.data.test.regions, other[::-1])
+    assert load_karpathy(recipe.data, str(tmp_path)).fingerprint != before
+    for wrong, message in (
+        (np.full_like(other, np.nan), "hold NaN or infinity"), (other[..., :9], "'test': 9} features cannot be"),
+        (other[:, :0], "region features are floats"), (other[:10], "has regions of 10 images, the captions are of 8"),
+    ):  # fmt: skip
+        np.save(tmp_path / name / recipe.data.test.regions, wrong)  # told although nobody opens the test split
+        with pytest.raises(DataError, match=message):
+            search_text(recipe, tmp_path / "again", data=str(tmp_path), say=quiet)
+    mixed = recipe.data.model_copy(update={"search": recipe.data.train})
+    np.save(tmp_path / name / recipe.data.test.regions, other)
+    with pytest.raises(DataError, match="16 images are in both train and search; the splits must not share any"):
+        load_karpathy(mixed, str(tmp_path))
+    if name == "flickr30k":
+        some = recipe.data.model_copy(update={"train": recipe.data.train.model_copy(update={"split": None})})
+        with pytest.raises(DataError, match="holds several splits; name one as split: test, train, val"):
+            load_karpathy(some, str(tmp_path))
+        content = json.loads((tmp_path / name / "dataset_flickr30k.json").read_text())
+        content["images"][0]["sentences"][2]["raw"] = None
+        (tmp_path / name / "dataset_flickr30k.json").write_text(json.dumps(content))
+        with pytest.raises(DataError, match="None is no caption; every one must be a text"):
+            load_karpathy(recipe.data, str(tmp_path))
+        write(tmp_path / name)
     np.save(tmp_path / name / "train_ims.npy", np.zeros((4, 36, 2048), np.float32))
     with pytest.raises(DataError, match="has regions of 4 images, the captions are of 16"):
         search_text(recipe, tmp_path / "again", data=str(tmp_path), say=quiet)

@@ -43,8 +43,8 @@ class Captions:
     image_of: np.ndarray
 
     @staticmethod
-    def read(path: Path, split: str = "test") -> Captions:
-        """A Karpathy or COCO file; ``split`` chooses in the former.
+    def read(path: Path, split: str | None = "test") -> Captions:
+        """A Karpathy or COCO file; ``split`` chooses in the former, which needs one.
 
         Raises:
             DataError: it is missing, damaged, of neither form, or an image lacks captions.
@@ -55,6 +55,9 @@ class Captions:
                 texts: dict[str, list[str]] = {str(image["id"]): [] for image in raw["images"]}
                 for caption in raw["annotations"]:
                     texts[str(caption["image_id"])].append(caption["caption"])
+            elif split is None:
+                known = sorted({image["split"] for image in raw["images"]})
+                raise DataError(f"{path} holds several splits; name one as split: {', '.join(known)}.")
             else:
                 chosen = [image for image in raw["images"] if image["split"] == split]
                 must_be_unique([image["filename"] for image in chosen], path)
@@ -69,6 +72,8 @@ class Captions:
                 f"{path}: image {short!r} has {len(texts[short])} captions; the protocol needs {_PER_IMAGE}."
             )
         first = [caption for own in texts.values() for caption in own[:_PER_IMAGE]]
+        if wrong := [caption for caption in first if not isinstance(caption, str)]:
+            raise DataError(f"{path}: {wrong[0]!r} is no caption; every one must be a text.")
         return Captions(list(texts), first, np.repeat(np.arange(len(texts)), _PER_IMAGE))
 
     def results(self, images: np.ndarray, captions: np.ndarray) -> list[Result]:
