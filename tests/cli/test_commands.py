@@ -131,6 +131,7 @@ def test_ls(kind, capsys):
 
 def test_dry_run_touches_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CMPNAS_DATA", raising=False)
     assert main(["search", "--dry-run", "--budget-mflops", "1", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert 0 < int(plan["feasible"].replace(",", "")) < plan["architectures"] == 50_322_384
