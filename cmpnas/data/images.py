@@ -156,7 +156,7 @@ def _decode(source: io.BytesIO | Path, name: str, size: int, box: Sequence[float
                 raise DataError(f"{name} is {width} x {height} px; nothing of box {box} is in it.")
             if picture.mode[0] in "IF":
                 raise DataError(f"{name} holds {picture.mode} numbers, not bytes; make an 8-bit picture of it.")
-            # A JPEG's decoder averages pixels for nothing; half of the way down stays for the filter that is promised.
+            # A JPEG's decoder averages pixels for nothing; the end of the way stays for the filter that is promised.
             wide, high = _GAP * size * width / (right - left), _GAP * size * height / (bottom - top)
             picture.draft("RGB", (ceil(wide), ceil(high)))
             across, down = picture.size[0] / width, picture.size[1] / height

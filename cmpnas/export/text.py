@@ -45,7 +45,8 @@ def fail(message):
     sys.exit(2)
 
 
-if len(sys.argv) not in (2, 3) or not (sys.argv[2:] or ["10"])[0].isdigit():
+many = sys.argv[2] if len(sys.argv) > 2 else "10"
+if len(sys.argv) not in (2, 3) or not many.isdigit():
     fail('give a query and how many rows, as in: python query.py "a red mug" 10')
 ids = np.array([tokeniser.encode(sys.argv[1]).ids], np.int64)
 tokeniser.no_truncation()
@@ -54,7 +55,7 @@ if len(tokeniser.encode(sys.argv[1]).ids) > ids.shape[1]:
 if not (ids > 1).any():
     fail("nothing in this query is known; use other words.")
 (vector,) = session.run(["vector"], {"ids": ids})[0]
-best = np.argsort(-(pictures @ vector), kind="stable")[: int((sys.argv[2:] or ["10"])[0])]
+best = np.argsort(-(pictures @ vector), kind="stable")[: int(many)]
 print(*best)
 '''
 

@@ -134,7 +134,7 @@ def check_data(recipe: Recipe, splits: Splits) -> None:
     must_have_labels(recipe.query.loss, labelled)
     if recipe.search.racing is not None:
         first_queries(splits.search, recipe.search.racing)
-    count = round((1 + recipe.query.mixtures) * len(splits.pool))
+    count = len(splits.pool) + round(recipe.query.mixtures * len(splits.pool))
     plans = [(recipe.query.supernet, count), (recipe.query.train, count)]
     for model in _models(recipe):
         if isinstance(model, SingleSettings):

@@ -45,7 +45,7 @@ def load_karpathy(settings: KarpathySettings, given: str | None = None) -> Capti
         if not np.isfinite(rows).all():
             raise DataError("region features hold NaN or infinity; fetch them again.")
         digest.update(np.ascontiguousarray(rows).tobytes())
-    return CaptionedSplits(read["train"], read["search"], lambda: _read(settings.test, root), digest.hexdigest()[:12])
+    return CaptionedSplits(read["train"], read["search"], lambda: read["test"], digest.hexdigest()[:12])
 
 
 def _regions(found: Captioned) -> np.ndarray:
