@@ -155,4 +155,6 @@ def _checked(operators: dict[str, Any]) -> dict[str, float]:
     for name, ms in operators.items():
         if not (_is_number(ms) and ms >= 0):
             raise LatencyError(f"operator {name!r} takes {ms!r}, not a number of milliseconds of at least 0")
+    if operators and not any(operators.values()):
+        raise LatencyError("all its operators take 0 ms, so nothing costs anything")
     return {name: float(ms) for name, ms in operators.items()}

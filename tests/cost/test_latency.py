@@ -53,6 +53,7 @@ BAD = {
     "space": '{"schema": 1, "operators": {"a": 1}, "space": "tiny"}',
     "held out": '{"schema": 1, "operators": {"a": 1}, "held_out": {}}',
     "held out by words": '{"schema": 1, "operators": {"a": 1}, "held_out": {"mape": "2.7%"}}',
+    "all zero": '{"schema": 1, "operators": {"a": 0, "b": 0.0}}',
     "negative correction": '{"schema": 1, "operators": {"a": 1}, "correction": {"alone": -1}}',
 }
 
@@ -65,7 +66,7 @@ def test_damaged_json(tmp_path, text):
 
 
 @pytest.mark.parametrize("text", ["", "operator,seconds\na,1\n", "operator,ms\na,1\na,2\n", "operator,ms\na,x\n",
-                                  "operator,ms\na,\n", "operator,ms\na,inf\n"])  # fmt: skip
+                                  "operator,ms\na,\n", "operator,ms\na,inf\n", "operator,ms\na,0\n"])  # fmt: skip
 def test_damaged_csv(tmp_path, text):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(LatencyError, match="is no latency table"):
