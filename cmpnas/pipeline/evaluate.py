@@ -18,6 +18,7 @@ from cmpnas.gallery.ensemble import rejected
 from cmpnas.gallery.option_settings import RejectSettings, ViewsSettings
 from cmpnas.gallery.views import embed_views
 from cmpnas.pipeline.aligned import align
+from cmpnas.pipeline.answers import Answers, below_the_mean
 from cmpnas.pipeline.option_stages import OptionStage
 from cmpnas.pipeline.options import index_options, open_options
 from cmpnas.pipeline.stages import Say, Stages
@@ -64,6 +65,7 @@ class _Asked:
     Attributes:
         mflops: of the large model.
         large: its scores in each gallery; in the anchor's, those of the paragon.
+        found: what the paragon finds.
     """
 
     task: Protocol
@@ -73,17 +75,19 @@ class _Asked:
     options: Mapping[str, OptionStage]
     galleries: Mapping[str, Indexed]
     large: Mapping[str, Scores]
+    found: Answers
 
     @staticmethod
     def of(stages: Stages, task: Protocol) -> _Asked:
         options, recipe = open_options(stages), stages.recipe
         metrics = list(dict.fromkeys([recipe.search.metric, *recipe.report]))
         galleries, large = index_options(options, task.gallery), options[recipe.gallery.name].option
-        query = large.embed(task.query)
-        found = {
+        query, anchor = large.embed(task.query), recipe.gallery.name
+        scores = {
             name: score_pair(query, known.gallery, task, metrics, known.rejected) for name, known in galleries.items()
         }
-        return _Asked(task, metrics, recipe.gallery.name, large.mflops, options, galleries, found)
+        found = Answers.of(scores[anchor], query, galleries[anchor], task)
+        return _Asked(task, metrics, anchor, large.mflops, options, galleries, scores, found)
 
     @property
     def paragon(self) -> Scores:
@@ -166,7 +170,8 @@ def _network(stages: Stages, asked: _Asked, name: str, how: Finish) -> tuple[lis
     for option, known in asked.galleries.items():
         here = option == asked.anchor
         pair = first if here else asked.score(query, known)
-        turned = asked.score(query, replace(known, gallery=aligned.apply_to(known.gallery)))
+        index = replace(known, gallery=aligned.apply_to(known.gallery))
+        turned = asked.score(query, index)
         systems.append(asked.system("heterogeneous", name, option, mflops, pair))
         systems.append(asked.system("aligned", name, option, mflops, turned))
         against = {} if here else {"anchor": first, "large": asked.large[option]}
@@ -177,8 +182,10 @@ def _network(stages: Stages, asked: _Asked, name: str, how: Finish) -> tuple[lis
             own.append(asked.system("homogeneous", name, option, mflops, against["views"]))
         told = f"{name} = {how.name(stages.recipe)}" + ("" if here else f" against {option}")
         about = {"query": name, "id": how.arch.id, "key": weights_key(stages, how), "gallery": option}
-        verdicts.append(about | {"aligned": False} | verdict(told, pair, bar, against))
-        verdicts.append(about | {"aligned": True} | verdict(f"{told}, aligned", turned, bar, {"plain": pair}))
+        for also, scores, asked_in, others in ((False, pair, known, against), (True, turned, index, {"plain": pair})):
+            below = below_the_mean(Answers.of(scores, query, asked_in, task), asked.found, asked.metrics)
+            said = verdict(told + ", aligned" * also, scores, bar, others)
+            verdicts.append(about | {"aligned": also} | said | {"below": below})
         if known.distance is not None:
             rejections.append({"query": name, "gallery": option} | _rejection(query, known, task, bar.metric))
     return systems + own, verdicts, rejections

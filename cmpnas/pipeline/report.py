@@ -14,9 +14,10 @@ from cmpnas.gallery.settings import SingleSettings
 from cmpnas.pipeline.results import evaluations, query_space, ranking, searched
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.pipeline.train import Finish, load_finished
-from cmpnas.report.examples import choose, nearest
+from cmpnas.report.examples import choose
 from cmpnas.report.page import Examples, Page, render
 from cmpnas.report.results import Searched
+from cmpnas.retrieval.nearest import nearest
 from cmpnas.run import RunFolder
 from cmpnas.search.evaluator import calibrate_on
 from cmpnas.search.front import pick
@@ -123,10 +124,11 @@ def _retrieve(run: RunFolder, pair: dict[str, Any], data: str | None, say: Say) 
     rows = np.unique(np.linspace(0, len(task.query) - 1, min(_QUERIES, len(task.query))).astype(np.int64))
     anchor, gallery = run.recipe.gallery.name, pair["gallery"]["name"]
     against = "" if gallery == anchor else f", but in the index of {anchor}"  # whose vectors are known of every run
-    of_pair = embed(network, task.query, rows=rows)
-    found = {
-        "paragon M(g, g)": nearest(known.query[rows], known.gallery, task, rows, _SHOWN),
-        f"pair M(q, g), {weights}{against}": nearest(of_pair, known.gallery, task, rows, _SHOWN),
+    said = {
+        "paragon M(g, g)": known.query[rows],
+        f"pair M(q, g), {weights}{against}": embed(network, task.query, rows=rows),
     }
+    own = None if task.own_sources is None else (task.own_sources[0][rows], task.own_sources[1])
+    found = {name: nearest(query, known.gallery, _SHOWN, own) for name, query in said.items()}
     groups, about = choose(task, rows, found)
     return Examples(groups, about)

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmpnas.data.items import Items, Protocol
-from cmpnas.retrieval.cascade import candidates
 from cmpnas.retrieval.relevance import NOBODY, Relevance
 
-_BLOCK = 2**22  # similarities at once
 _SIDE = 96  # pixels
 _GROUPS = (
     (True, False, "Only what the paragon finds first is relevant", 4),
@@ -56,36 +54,13 @@ class Group:
     examples: list[Example]
 
 
-def nearest(query: np.ndarray, gallery: np.ndarray, task: Protocol, rows: np.ndarray, k: int) -> np.ndarray:
-    """Gallery rows of the ``k`` most similar to each query, best first; in place of those of its own source, -1.
-
-    Args:
-        query: unit embeddings ``(len(rows), D)`` of the queries ``rows`` of ``task``.
-        gallery: unit embeddings ``(G, D)``; may be a memory map.
-
-    Returns:
-        int64 ``(len(rows), min(k, G))``.
-    """
-    k = min(k, len(gallery))
-    found = np.empty((len(query), k), np.int64)
-    step = max(1, _BLOCK // len(gallery))
-    for start in range(0, len(query), step):
-        part = slice(start, start + step)
-        similarity = query[part] @ gallery.T
-        if task.own_sources is not None:
-            own, others = task.own_sources
-            similarity[own[rows[part], None] == others[None]] = -np.inf
-        best, scores = candidates(similarity, k, similarity)
-        found[part] = np.where(np.isneginf(scores), -1, best)
-    return found
-
-
 def choose(task: Protocol, rows: np.ndarray, found: Mapping[str, np.ndarray]) -> tuple[list[Group], str]:
     """Queries that show where two systems disagree, each in pictures; and how many there are of each kind.
 
     Args:
         rows: int64 ``(Q,)``, queries of ``task``; those without a relevant gallery item are passed over.
-        found: of the paragon and the pair, in this order, what `nearest` gives, by the name to show.
+        found: of the paragon and the pair, in this order, what `cmpnas.retrieval.nearest.nearest` gives, by the name
+            to show.
     """
     labels = task.query.labels[rows]
     relevance = Relevance.of_labels(

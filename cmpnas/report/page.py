@@ -147,6 +147,7 @@ def _matrices(page: Page) -> list[dict[str, str]]:
             "pair": f"{scores['heterogeneous']:.4f} [{low:.4f}, {high:.4f}]",
             "paragon": _paragon(page.pick["gallery"]["name"], front, f"{front['paragon']['score']:.4f}"),
             "verdict": "Compatible: M(q,g) > M(q,q)." if page.pick["compatible"] else "Not compatible.",
+            "below": "",
         }
     ]
     for table in page.evaluations:
@@ -167,6 +168,7 @@ def _matrices(page: Page) -> list[dict[str, str]]:
                     "pair": known[kind, query, gallery],
                     "paragon": _paragon(gallery, front, paragon),
                     "verdict": verdict["text"],
+                    "below": verdict.get("below", {}).get("text", ""),  # tables of before have none
                 }
             )
     return matrices

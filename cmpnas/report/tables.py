@@ -91,6 +91,7 @@ def print_evaluation(result: dict[str, Any]) -> None:
     out.print(table)
     for verdict in result["verdicts"]:
         out.print(verdict["text"], highlight=False)
+        out.print("  " + verdict["below"]["text"], highlight=False)
     for found in result["rejections"]:
         out.print(_rejection(found), highlight=False)
     if "pairs" in result:

@@ -168,6 +168,7 @@ def test_train_evaluate_export_plot(run, tmp_path, capsys):
     page = (run / "report.html").read_text()
     assert len(page.encode()) == told["bytes"]
     assert result["verdicts"][0]["text"].replace(">", "&gt;") in page
+    assert result["verdicts"][0]["below"]["text"] in page
     assert len(re.findall(r'src="data:image/', page)) == 11 * page.count('class="example"') > 0
     assert len(json.loads((run / "manifest.json").read_text())["test_opened"]) == 1
     first = (tmp_path / "front.svg").read_bytes()

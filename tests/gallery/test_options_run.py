@@ -246,6 +246,12 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     score = {system["name"]: system["scores"][result["metrics"][0]] for system in result["systems"]}
     over = score["heterogeneous M(q,three)  q1"] - score["large model   M(g,three)"]
     assert result["verdicts"][3]["over_large"] == pytest.approx(over, abs=1e-9)
+    hits = {system["name"]: system["scores"]["hit@1"] for system in result["systems"]}
+    for verdict in result["verdicts"]:
+        overlap = verdict["below"]["overlap"]
+        found = hits[f"heterogeneous M(q,{'g' if verdict['gallery'] == 'anchor' else verdict['gallery']})  q1"]
+        assert overlap["both"] + overlap["only_first"] == pytest.approx(found)
+        assert overlap["both"] + overlap["only_second"] == pytest.approx(hits["paragon       M(g,g)"])
     assert [(found["gallery"], found["coverage"]) for found in result["rejections"]] == [
         ("three", 0.5), ("two", pytest.approx(15 / 16)),
     ]  # fmt: skip
@@ -260,6 +266,7 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     ends = sorted((sign * low, sign * high))
     assert f"{sign * over:.2f} points {side} the anchor's index [{ends[0]:.2f}, {ends[1]:.2f}]" in printed
     assert "its members disagree on most" in printed
+    assert verdict["below"]["text"] in printed
     assert main(["export", *about, "--pick", "best", "--out", str(tmp_path / "out")]) == 0
     assert main(["plot", str(folder), "--out", str(tmp_path / "front.svg")]) == 0
 

@@ -14,7 +14,7 @@ from cmpnas.cli.app import main
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items, Protocol
 from cmpnas.files import write_json
-from cmpnas.report.examples import choose, nearest
+from cmpnas.report.examples import choose
 from tests.report.browser import needs_chromium, open_page
 from tests.report.conftest import evaluated
 from tests.report.test_plot import markers
@@ -154,21 +154,9 @@ def items(labels, sources=None):
     return Items(ArrayImages(pixels), np.array(labels), sources and np.array(sources), np.arange(len(labels)))
 
 
-def test_nearest_is_a_naive_search_that_skips_the_own_source():
-    rng = np.random.default_rng(0)
-    query, gallery = rng.normal(size=(6, 4)), rng.normal(size=(9, 4))
-    task = Protocol(items([0] * 6, [0, 1, 2, 3, 4, 5]), items([0] * 9, [0, 1, 2, 0, 1, 2, 7, 7, 7]))
-    rows = np.array([0, 2, 5])
-    for q, found in zip(rows, nearest(query[rows], gallery, task, rows, 4), strict=True):
-        allowed = [g for g in range(9) if task.gallery.sources[g] != task.query.sources[q]]
-        assert found.tolist() == sorted(allowed, key=lambda g: -query[q] @ gallery[g])[:4]
-
-
 def test_examples_of_nothing_but_the_own_source():
     task = Protocol(items([0, 0], [0, 1]), items([0, 0, 5], [0, 0, 3]))
-    rows, query, gallery = np.arange(2), np.ones((2, 4)), np.ones((3, 4))
-    found = nearest(query, gallery, task, rows, 3)
-    assert found[0].tolist() == [2, -1, -1]
+    rows, found = np.arange(2), np.array([[2, -1, -1], [0, 1, 2]])
     about = choose(task, rows, {"paragon": found, "pair": found})[1]
     assert about.startswith("1 queries of the search split")  # the other has nothing to find
     task = Protocol(items([5], [0]), items([5, 5], [0, 1]))

@@ -1,0 +1,36 @@
+"""What is found first, row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cmpnas.retrieval.cascade import candidates
+
+_BLOCK = 2**22  # similarities at once
+
+
+def nearest(
+    query: np.ndarray, gallery: np.ndarray, k: int, exclude: tuple[np.ndarray, np.ndarray] | None = None
+) -> np.ndarray:
+    """Gallery rows of the ``k`` most similar to each query, best first; in place of those of its own source, -1.
+
+    Args:
+        query: unit embeddings ``(Q, D)``.
+        gallery: unit embeddings ``(G, D)``; may be a memory map.
+        exclude: sources ``(Q,)`` and ``(G,)``, as in `evaluate_retrieval`.
+
+    Returns:
+        int64 ``(Q, min(k, G))``.
+    """
+    k = min(k, len(gallery))
+    found = np.empty((len(query), k), np.int64)
+    step = max(1, _BLOCK // len(gallery))
+    for start in range(0, len(query), step):
+        part = slice(start, start + step)
+        similarity = query[part] @ gallery.T
+        if exclude is not None:
+            own, others = exclude
+            similarity[own[part, None] == others[None]] = -np.inf
+        best, scores = candidates(similarity, k, similarity)
+        found[part] = np.where(np.isneginf(scores), -1, best)
+    return found
