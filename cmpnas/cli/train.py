@@ -19,7 +19,9 @@ EPILOG = (
 def command(
     run: Run,
     pick: Pick = "best",
-    start: Annotated[str, typer.Option(help="supernet or scratch: the weights to start from.")] = "supernet",
+    start: Annotated[
+        str, typer.Option(help="supernet, scratch, or pretrained (those of the recipe): the weights to start from.")
+    ] = "supernet",
     loss: Annotated[
         list[str] | None,
         typer.Option("--loss", metavar="NAME[=WEIGHT]", help="Instead of the recipe's losses (cmpnas ls losses)."),
@@ -30,8 +32,8 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Train the query network of one pair of the front, or a variant of it to compare with."""
-    if start not in ("supernet", "scratch"):
-        raise RecipeError(f"unknown start {start!r}; give supernet or scratch.")
+    if start not in ("supernet", "scratch", "pretrained"):
+        raise RecipeError(f"unknown start {start!r}; give supernet, scratch or pretrained.")
     from cmpnas.run import TextRunFolder, open_run
 
     if isinstance(open_run(run), TextRunFolder):

@@ -1,14 +1,24 @@
-"""Finished weights that a recipe's supernet starts from."""
+"""Finished weights that a recipe's supernet starts from, or one of its networks alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from cmpnas.data import Items
 from cmpnas.data.load import data_file
-from cmpnas.errors import DataError
+from cmpnas.distributed import begin_equal
+from cmpnas.errors import DataError, RecipeError
 from cmpnas.models.folded import Folded, folded_convolutions
-from cmpnas.models.pretrained import require_fit
+from cmpnas.models.network import Network
+from cmpnas.models.pretrained import require_fit, start_from
+from cmpnas.models.supernet import Supernet
 from cmpnas.recipe import Recipe
+from cmpnas.space import Arch, SearchSpace
+from cmpnas.train.device import device
+
+_SEEN = 128  # pictures that scales and the order of channels are told from
 
 
 def find_pretrained(recipe: Recipe, data: str | None) -> Path | None:
@@ -39,3 +49,35 @@ def read_pretrained(recipe: Recipe, data: str | None) -> list[Folded] | None:
     except DataError as fault:
         raise DataError(f"query.pretrained: {fault}") from None
     return weights
+
+
+def must_be_pretrained(recipe: Recipe) -> None:
+    """Refuse a recipe without finished weights.
+
+    Raises:
+        RecipeError: it has no ``query.pretrained``.
+    """
+    if recipe.query.pretrained is None:
+        raise RecipeError(
+            f"--start pretrained needs finished weights, and recipe {recipe.name!r} has no query.pretrained; give "
+            "supernet or scratch."
+        )
+
+
+@torch.no_grad()
+def carve_pretrained(
+    recipe: Recipe, data: str | None, space: SearchSpace, arch: Arch, learned: Items, seed: int
+) -> Network:
+    """``arch`` with the finished weights cut to its size and a fresh embedding layer: it knows no gallery.
+
+    Raises:
+        DataError: as `read_pretrained`.
+    """
+    weights = read_pretrained(recipe, data)
+    assert weights is not None
+    torch.manual_seed(seed)
+    supernet = Supernet(space).to(device())
+    start_from(supernet, weights, next(learned.sample_batches(_SEEN, _SEEN)).to(device()))
+    network = supernet.carve(arch)
+    begin_equal(network)
+    return network

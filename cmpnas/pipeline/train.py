@@ -15,6 +15,7 @@ from cmpnas.gallery.base import Indexed
 from cmpnas.models.network import Network, build_network
 from cmpnas.pipeline.aligned import align
 from cmpnas.pipeline.options import find_option
+from cmpnas.pipeline.pretrained import carve_pretrained, must_be_pretrained
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
@@ -26,7 +27,11 @@ from cmpnas.train.device import device
 from cmpnas.train.embed import embed
 from cmpnas.train.network import train_network
 
-Start = Literal["supernet", "scratch"]
+#: The weights that a training starts from, and what messages call them.
+Start = Literal["supernet", "scratch", "pretrained"]
+_ORIGINS: dict[Start, str] = {
+    "supernet": "the supernet's weights", "scratch": "scratch", "pretrained": "the weights of query.pretrained",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,13 @@ def train_pick(
         the ``paragon``, the anchor on both sides.
 
     Raises:
-        CmpnasError: there is no such run, pick or loss.
+        CmpnasError: there is no such run, pick or loss, or no pretrained weights to start from.
     """
     run = RunFolder.open(path)
     chosen = pick(run.read_front(), which)
     check_losses(loss or {})
+    if start == "pretrained":
+        must_be_pretrained(run.recipe)
     stages = Stages.of_run(path, data, say)
     recipe = run.recipe
     arch = stages.space.from_json(chosen["query"]["arch"])
@@ -129,7 +136,9 @@ def finish(stages: Stages, how: Finish) -> Network | None:
     folder = run.trained(name)
     saved = folder / f"checkpoint.{key}.pt"  # of these settings and no others
     if agree(not (folder / "network.pt").exists()):
-        stages.say(f"query: training {name} ({stages.space.cost(how.arch).mflops:.3f} MFLOPs) from {_origin(how)}")
+        stages.say(
+            f"query: training {name} ({stages.space.cost(how.arch).mflops:.3f} MFLOPs) from {_ORIGINS[how.start]}"
+        )
         with run.timed(f"train {name}"):
             network = learn(stages, how, saved)
         with first_alone() as first:
@@ -145,7 +154,7 @@ def finish(stages: Stages, how: Finish) -> Network | None:
 def learn(stages: Stages, how: Finish, saved: Path) -> Network:
     """The training alone, continued from the checkpoint ``saved``: a network still to be calibrated."""
     recipe = stages.recipe
-    network = stages.supernet.carve(how.arch) if how.start == "supernet" else stages.untrained(how.arch, how.seed)
+    network = _begin(stages, how)
     train_network(
         network, stages.anchor, dict(how.loss), stages.learned, recipe.query.train,
         augmentation=recipe.query.augment, seed=how.seed, saved=saved, workers=recipe.workers,
@@ -200,5 +209,9 @@ def weights_key(stages: Stages, how: Finish) -> str:
     return hash_of(stages.supernet_key, plan, how.to_json())
 
 
-def _origin(how: Finish) -> str:
-    return "the supernet's weights" if how.start == "supernet" else "scratch"
+def _begin(stages: Stages, how: Finish) -> Network:
+    if how.start == "supernet":
+        return stages.supernet.carve(how.arch)
+    if how.start == "scratch":
+        return stages.untrained(how.arch, how.seed)
+    return carve_pretrained(stages.recipe, stages.data, stages.space, how.arch, stages.learned, how.seed)

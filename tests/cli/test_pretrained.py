@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cmpnas.cli.app import main
+from cmpnas.data.images import ArrayImages
+from cmpnas.data.items import Items
+from cmpnas.errors import RecipeError
 from cmpnas.models import build_network
+from cmpnas.models.folded import folded_convolutions
+from cmpnas.pipeline.pretrained import carve_pretrained, must_be_pretrained
+from cmpnas.recipe import load_recipe
 from cmpnas.space import load_space
 from tests.conftest import QUICK, to_onnx
 
@@ -31,12 +39,34 @@ def test_a_supernet_starts_from_the_file_and_its_run_is_of_that_file(file, tmp_p
     assert search(run, pretrained) == 0
     assert len((run / "records.jsonl").read_text().splitlines()) == 4
     assert main(["train", str(run), "--pick", "best"]) == 0
+    capsys.readouterr()
+    assert main(["train", str(run), "--pick", "best", "--start", "pretrained", "--loss", "vanilla", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["name"].endswith("+pretrained+vanilla1")
+    assert told["trained"]["heterogeneous"] < told["supernet_weights"]["heterogeneous"]  # labels tell of no gallery
     assert search(run) == 2
     assert "query.pretrained" in capsys.readouterr().err
     other = tmp_path / "other"
     assert search(other) == 0
     scores = [json.loads((path / "front.json").read_text())["pairs"][0]["scores"] for path in (run, other)]
     assert scores[0] != scores[1]
+
+
+def test_a_pick_may_start_from_the_file_alone(file, tmp_path):
+    recipe = load_recipe("quickstart", [*QUICK, f"query.pretrained.file={file}"])
+    space = recipe.space()
+    smallest, largest = space.extremes()
+    pixels = torch.randint(0, 256, (200, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    items = Items(ArrayImages(pixels), np.zeros(200, np.int64), None, np.arange(200))
+    stem = folded_convolutions(file, (0.5,) * 3, (0.5,) * 3)[0][0]
+    for arch in (largest, smallest):
+        network = carve_pretrained(recipe, None, space, arch, items, 0)
+        kernels = next(m for m in network.modules() if isinstance(m, nn.Conv2d)).weight
+        found = torch.cdist(kernels.detach().cpu().flatten(1), stem.flatten(1)).min(1)
+        assert found.values.max() < 1e-4
+        assert len(set(found.indices.tolist())) == len(kernels)  # each is another of the file's
+    with pytest.raises(RecipeError, match=r"no query\.pretrained"):
+        must_be_pretrained(load_recipe("quickstart", QUICK))
 
 
 def test_weights_that_do_not_fit_are_refused_at_once(file, tmp_path, capsys):

@@ -99,7 +99,8 @@ def test_mixtures_are_learned_from_as_the_gallery_model_sees_them(views, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--start", "nowhere"], "unknown start 'nowhere'; give supernet or scratch"),
+        (["--start", "nowhere"], "unknown start 'nowhere'; give supernet, scratch or pretrained"),
+        (["--start", "pretrained"], "recipe 'quickstart' has no query.pretrained; give supernet or scratch"),
         (["--loss", "regresion"], "unknown loss 'regresion'. Did you mean 'regression'?"),
         (["--loss", "csd=-1"], "with a weight above 0, as in regression=10; got 'csd=-1'"),
         (["--loss", "csd=much"], "got 'csd=much'"),
