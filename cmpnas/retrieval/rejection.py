@@ -146,12 +146,12 @@ def _random(similarity: Cosine, relevance: Relevance) -> np.ndarray:
     A relevant item of rank ``r`` comes first if it stays and the ``r - 1`` before it do not.
     """
     hits, counted = np.zeros(len(COVERAGES)), np.zeros(len(COVERAGES))
-    gone = 1 - COVERAGES[:, None, None]
     for block in rank_relevant(similarity, relevance, None):
-        ranks = np.minimum(block.ranks, similarity.shape[1] + 1).astype(np.float64)
-        known = np.arange(ranks.shape[1]) < block.counts[:, None]
-        hits += (COVERAGES[:, None, None] * gone ** (ranks - 1) * known).sum((1, 2))
-        counted += (1 - gone[:, 0] ** block.counts).sum(1)
+        known = np.arange(block.ranks.shape[1]) < block.counts[:, None]
+        ahead = block.ranks[known].astype(np.float64) - 1
+        for n, stays in enumerate(COVERAGES):  # one after the other: a block of ranks is large enough
+            hits[n] += (stays * (1 - stays) ** ahead).sum()
+            counted[n] += (1 - (1 - stays) ** block.counts).sum()
     return _one_minus(hits, counted)
 
 
