@@ -141,7 +141,7 @@ class Recipe(Experiment):
 
     @model_validator(mode="after")
     def _losses_bear_a_moving_gallery(self) -> Self:
-        if isinstance(self.gallery, FusionSettings) and self.gallery.training == "joint":
+        if isinstance(self.gallery, FusionSettings) and self.gallery.joint:
             for name in self.query.loss:
                 if "frozen" in LOSSES[name].needs:
                     others = ", ".join(other for other, loss in LOSSES.items() if "frozen" not in loss.needs)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cmpnas.compat import Anchor
@@ -16,8 +18,9 @@ from cmpnas.data.items import Items
 from cmpnas.errors import DataError, RunError
 from cmpnas.gallery.bank import Bank, begin_bank, filling
 from cmpnas.gallery.base import coded
-from cmpnas.gallery.settings import FusionSettings
+from cmpnas.gallery.settings import FusionSettings, WhiteningMixerSettings
 from cmpnas.gallery.sources import FeatureSource
+from cmpnas.gallery.whitening import whitening
 from cmpnas.models.mixer import MIXERS, Mixer, Shape
 from cmpnas.progress import track
 from cmpnas.train import checkpoint
@@ -129,6 +132,42 @@ def save_mixing(mixing: Mixing, path: Path) -> None:
     checkpoint.save(state, path)
 
 
+@torch.no_grad()
+def save_whitened(settings: FusionSettings, bank: Bank, train: Items, path: Path) -> None:
+    """Compute a mixer of kind ``whitening`` of the features of ``train``, and write what `load_fusion` reads.
+
+    The features of all sources stand side by side, each source's at length 1 (of its local ones the mean), so that all
+    count alike; see `whitening`. The classifier is of class means.
+
+    Raises:
+        RecipeError: the features do not have as many directions as are wanted.
+    """
+    assert isinstance(settings.mixer, WhiteningMixerSettings)
+    mixer = _make(settings, bank.shapes)
+    widths = [width for _, width in bank.shapes]
+    _, labels = np.unique(train.labels, return_inverse=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        shape = (len(train), sum(widths))
+        side_by_side = np.lib.format.open_memmap(Path(folder) / "f.npy", mode="w+", dtype=np.float32, shape=shape)
+        for rows in _parts(len(train)):
+            parts = zip(mixer.project, bank.read(train.rows[rows]), widths, strict=True)
+            side_by_side[rows] = torch.cat([p[0](x).mean(1) / w**0.5 for p, x, w in parts], 1)  # type: ignore[index]
+        weight, bias = whitening(side_by_side, labels, settings.embedding_dim, settings.mixer.shrinkage)
+    columns = torch.from_numpy(weight).split(widths, dim=1)
+    for n, (project, own, width) in enumerate(zip(mixer.project, columns, widths, strict=True)):
+        linear = cast(nn.Linear, project[1])  # type: ignore[index]
+        linear.weight.copy_(own / width**0.5)
+        linear.bias.copy_(torch.from_numpy(bias) if n == 0 else torch.zeros(len(bias)))
+    means = torch.zeros(labels.max() + 1, settings.embedding_dim)
+    for rows in _parts(len(train)):
+        means.index_add_(0, torch.from_numpy(labels[rows]), F.normalize(mixer(bank.read(train.rows[rows]))))
+    checkpoint.save({"mixer": mixer.state_dict(), "classifier": means}, path)
+
+
+def _parts(n: int) -> Iterator[slice]:
+    return (slice(start, start + _BATCH) for start in range(0, n, _BATCH))
+
+
 def load_fusion(settings: FusionSettings, sources: Sequence[FeatureSource], bank: Bank, path: Path) -> FusionGallery:
     """The option with the mixer that `save_mixing` left.
 
@@ -144,5 +183,5 @@ def load_fusion(settings: FusionSettings, sources: Sequence[FeatureSource], bank
 
 
 def _make(settings: FusionSettings, shapes: Sequence[Shape]) -> Mixer:
-    options = settings.mixer.model_dump(exclude={"kind"})
+    options = settings.mixer.model_dump(exclude={"kind", "shrinkage"})
     return MIXERS[settings.mixer.kind](shapes, settings.embedding_dim, **options)

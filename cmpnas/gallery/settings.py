@@ -165,6 +165,13 @@ class BaselineMixerSettings(Strict):
     kind: Literal["mlp", "concat"]
 
 
+class WhiteningMixerSettings(Strict):
+    """All features side by side, in which what varies within a class is whitened: closed form, no training."""
+
+    kind: Literal["whitening"]
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class LocalSettings(Strict):
     """Local features of a source: ``tokens`` vectors of each picture, from a feature map.
 
@@ -193,14 +200,17 @@ class FusionSettings(_ModelSettings):
     A ``precomputed`` source may be an npy of ``(N, W)`` global or ``(N, T, W)`` local features, row ``i`` for item
     ``i`` of the data set. ``local`` adds local features to sources by name. ``momentum`` is how much of the query's
     classifier stays in a step when mixer and query learn jointly; in two stages the mixer is trained first, by
-    ``train``. ``bank`` is the folder in which features are kept, by default in the run: another lets runs share them.
+    ``train``; a ``whitening`` is computed before anything learns. ``bank`` is the folder in which features are kept,
+    by default in the run: another lets runs share them.
     """
 
     kind: Literal["fusion"]
     sources: tuple[Source, ...]
     local: dict[str, LocalSettings] = {}
     embedding_dim: Annotated[int, Field(gt=1)] = 128
-    mixer: Annotated[TransformerSettings | BaselineMixerSettings, Field(discriminator="kind")] = TransformerSettings()
+    mixer: Annotated[
+        TransformerSettings | BaselineMixerSettings | WhiteningMixerSettings, Field(discriminator="kind")
+    ] = TransformerSettings()
     head: MarginSettings = MarginSettings()
     training: Literal["joint", "two_stage"] = "joint"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
@@ -234,11 +244,19 @@ class FusionSettings(_ModelSettings):
                 raise ValueError(f"source {source.name!r} has a projection; leave it out, the mixer projects")
         if isinstance(self.mixer, TransformerSettings) and self.embedding_dim % self.mixer.heads:
             raise ValueError(f"embedding_dim {self.embedding_dim} is not divisible by {self.mixer.heads} heads")
-        if (self.training == "two_stage") != (self.train is not None):
+        if isinstance(self.mixer, WhiteningMixerSettings):
+            if self.train is not None or self.training == "two_stage":
+                raise ValueError("a whitening is computed, not trained; leave training and train out")
+        elif (self.training == "two_stage") != (self.train is not None):
             raise ValueError(
                 "two_stage training needs train, a plan for the mixer; jointly it learns by the plan of query.supernet"
             )
         return self
+
+    @property
+    def joint(self) -> bool:
+        """Whether mixer and supernet learn together."""
+        return self.training == "joint" and not isinstance(self.mixer, WhiteningMixerSettings)
 
 
 AnyGallery = Annotated[SingleSettings | PrecomputedSettings | AnyBrought | FusionSettings, Field(discriminator="kind")]

@@ -32,12 +32,12 @@ def whitening(features: np.ndarray, labels: np.ndarray, dim: int, shrinkage: flo
     if dim > min(n - 1, width):
         raise RecipeError(
             f"a whitening to {dim} numbers needs as many directions; {n:,} labelled pictures with {width} features "
-            f"have {min(n - 1, width)}. Lower gallery.projection.dim."
+            f"have {min(n - 1, width)}. Lower gallery.projection.dim, or gallery.embedding_dim of a fusion."
         )
     if np.bincount(labels).max() < 2:
         raise RecipeError(
             "a whitening needs to see what varies within a class, and every class has a single picture; leave "
-            "gallery.projection out, or train on classes of several."
+            "gallery.projection out or take another gallery.mixer, or train on classes of several."
         )
     mean = features.mean(0, dtype=np.float64)
     sums, products = np.zeros((labels.max() + 1, width)), np.zeros((width, width))

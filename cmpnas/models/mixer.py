@@ -107,4 +107,10 @@ class ConcatMixer(Mixer):
         return torch.stack(parts).sum(0)
 
 
-MIXERS: dict[str, type[Mixer]] = {"transformer": TransformerMixer, "mlp": MLPMixer, "concat": ConcatMixer}
+#: By kind; a ``whitening`` is a linear map too, which is not learned (`cmpnas.gallery.fusion.save_whitened`).
+MIXERS: dict[str, type[Mixer]] = {
+    "transformer": TransformerMixer,
+    "mlp": MLPMixer,
+    "concat": ConcatMixer,
+    "whitening": ConcatMixer,
+}

@@ -45,28 +45,24 @@ ENGINES = ("local", "nni")
 
 def check(recipe: Recipe, data: str | None = None) -> None:
     """Raise at once what can be known to be wrong without reading data; ``data`` is their folder if known."""
-    gallery, views = recipe.gallery, recipe.query.views
+    gallery = recipe.gallery
     if named_folder(data) and not isinstance(recipe.data, ShopSettings):
         data_folder(recipe.data.folder, data)
     if recipe.search.controller.startswith("nni:"):
         require_nni()
-    for model in _anchors(recipe):
-        if views and isinstance(model, PrecomputedSettings):
-            raise RecipeError(
-                f"query.views is {views}, but gallery {model.name!r} is embeddings without a model; use 0."
-            )
-    if recipe.query.mixtures and isinstance(gallery, PrecomputedSettings | FusionSettings):
-        raise RecipeError(
-            f"query.mixtures is {recipe.query.mixtures:g}, but gallery {gallery.name!r} is no model that could look at "
-            "them; use 0."
-        )
-    if isinstance(gallery, FusionSettings) and gallery.training == "joint" and recipe.query.pretrained is not None:
+    joint = isinstance(gallery, FusionSettings) and gallery.joint
+    counts = {"views": recipe.query.views, "mixtures": recipe.query.mixtures}
+    if looked_at := [f"query.{name} is {count:g}" for name, count in counts.items() if count]:
+        for model in _anchors(recipe):
+            if isinstance(model, PrecomputedSettings):
+                raise RecipeError(f"{looked_at[0]}, but gallery {model.name!r} is embeddings without a model; use 0.")
+        if joint:
+            raise RecipeError(f"{looked_at[0]}, but what is jointly trained sees unchanged pictures; use 0.")
+    if joint and recipe.query.pretrained is not None:
         raise RecipeError(
             "query.pretrained starts at what a finished gallery says of pictures, and this one learns jointly; use "
             "gallery.training two_stage, or leave it out."
         )
-    if isinstance(gallery, FusionSettings) and gallery.training == "joint" and views:
-        raise RecipeError(f"query.views is {views}, but what is jointly trained sees unchanged pictures; use 0.")
     if recipe.query.space not in list_spaces():
         _must_build(recipe.space())
     if recipe.embedding_dim is not None:

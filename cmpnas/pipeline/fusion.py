@@ -11,8 +11,14 @@ from cmpnas.distributed import agree, first_alone
 from cmpnas.files import hash_file, hash_of, read_json, write_json
 from cmpnas.gallery.audition import hear
 from cmpnas.gallery.bank import Bank
-from cmpnas.gallery.fusion import FusionGallery, begin_mixing, fill_bank, load_fusion, save_mixing
-from cmpnas.gallery.settings import FusionSettings, LocalSettings, PrecomputedSettings, SingleSettings
+from cmpnas.gallery.fusion import FusionGallery, begin_mixing, fill_bank, load_fusion, save_mixing, save_whitened
+from cmpnas.gallery.settings import (
+    FusionSettings,
+    LocalSettings,
+    PrecomputedSettings,
+    SingleSettings,
+    WhiteningMixerSettings,
+)
 from cmpnas.gallery.sources import FeatureSource, of_brought, of_saved, of_single
 from cmpnas.pipeline.single import lacks_model, single_gallery
 from cmpnas.train.mixing import train_mixer
@@ -27,7 +33,7 @@ def fusion_gallery(stages: Stages, settings: FusionSettings) -> FusionGallery:
     bank, path = _bank(stages, settings, stages.sources), run.gallery / "model.pt"
     sources = _that_say_something(stages, bank)
     bank = bank.only(name for source in sources for name in source.names)
-    if settings.training == "joint" and agree(not (path.exists() and run.supernet.exists())):
+    if settings.joint and agree(not (path.exists() and run.supernet.exists())):
         start, mixing = begin_mixing(settings, bank, stages.splits.pool, stages.splits.train, seed)
 
         def keep() -> None:
@@ -45,6 +51,11 @@ def fusion_gallery(stages: Stages, settings: FusionSettings) -> FusionGallery:
             if first:
                 save_mixing(mixing, path)
                 saved.unlink()
+    elif isinstance(settings.mixer, WhiteningMixerSettings) and lacks_model(run.gallery):
+        stages.say(f"gallery: a whitening of {', '.join(bank.names)} on {len(stages.splits.train):,} images")
+        with first_alone() as first, run.timed("gallery"):
+            if first:
+                save_whitened(settings, bank, stages.splits.train, path)
     return load_fusion(settings, sources, bank, path)
 
 
@@ -65,7 +76,7 @@ def open_sources(stages: Stages, settings: FusionSettings) -> list[FeatureSource
 def fusion_key(stages: Stages, settings: FusionSettings) -> str:
     """Key of everything that the mixer is made of; joint training makes the query's side a part of it."""
     made_of = [source.key for source in stages.sources]
-    return hash_of(made_of, *(stages.query_side if settings.training == "joint" else ()))
+    return hash_of(made_of, *(stages.query_side if settings.joint else ()))
 
 
 def _that_say_something(stages: Stages, bank: Bank) -> list[FeatureSource]:

@@ -16,8 +16,10 @@ from cmpnas.data.items import UNLABELLED, Items, union
 from cmpnas.data.settings import ShopSettings
 from cmpnas.errors import DataError, RecipeError, RunError
 from cmpnas.gallery.base import embed_views
-from cmpnas.gallery.fusion import begin_mixing, fill_bank, load_fusion, save_mixing
+from cmpnas.gallery.brought import open_model
+from cmpnas.gallery.fusion import begin_mixing, fill_bank, load_fusion, save_mixing, save_whitened
 from cmpnas.gallery.local import local_tokens
+from cmpnas.gallery.projection import load_projected, make_projection
 from cmpnas.gallery.settings import (
     FusionSettings,
     LocalSettings,
@@ -27,6 +29,7 @@ from cmpnas.gallery.settings import (
 )
 from cmpnas.gallery.single import load_single, train_single
 from cmpnas.gallery.sources import of_brought, of_saved, of_single
+from cmpnas.gallery.whitening import whitening
 from cmpnas.models import build_network
 from cmpnas.recipe import load_recipe
 from cmpnas.train.loop import Plan
@@ -261,6 +264,49 @@ def test_pictures_outside_the_bank_are_run_through_the_models_with_the_same_resu
     assert np.load(tmp_path / "views.npy")[:, 0] == pytest.approx(option.embed(half), abs=5e-3)
 
 
+@pytest.fixture
+def whitened(folder, tmp_path):
+    plan = settings(mixer={"kind": "whitening", "shrinkage": 0.3})
+    brought = OnnxSettings(kind="onnx", name="net", file=str(folder / "net.onnx"))
+    sources = [saved(folder), saved(folder, "places", "places.npy"), of_brought(brought, None, DATA, None)]
+    bank = fill_bank(tmp_path / "bank", sources, pictures(), "data")
+    save_whitened(plan, bank, pictures(), tmp_path / "model.pt")
+    return load_fusion(plan, sources, bank, tmp_path / "model.pt")
+
+
+def test_a_whitening_is_of_all_features_side_by_side_each_sources_of_length_one(folder, whitened, network):
+    items = pictures()
+    features = network(to_float(items.images.pixels)).detach()
+    one = [np.load(folder / "saved.npy"), np.load(folder / "places.npy").astype(np.float32), features.numpy()]
+    one = [part / np.linalg.norm(part, axis=-1, keepdims=True) for part in one]
+    side_by_side = np.concatenate([one[0], one[1].mean(1), one[2]], 1).astype(np.float64)
+    weight, bias = whitening(side_by_side, items.labels - 40, 8, 0.3)
+    expected = side_by_side @ weight.T + bias
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found, means = whitened.embed(items), [expected[items.labels == label].sum(0) for label in range(40, 46)]
+    assert found @ found.T == pytest.approx(expected @ expected.T, abs=3e-3)  # directions have no sign
+    assert found @ whitened.classifier.T == pytest.approx(expected @ np.stack(means).T, abs=0.02)
+    assert not list(whitened.bank.folder.parent.glob("tmp*"))
+
+
+def test_a_whitening_of_one_source_is_its_projection(folder, tmp_path):
+    plan = {"kind": "whitening", "dim": 8, "shrinkage": 0.3}
+    alone = OnnxSettings(kind="onnx", name="net", file=str(folder / "net.onnx"), projection=plan)
+    items, model = pictures(), open_model(alone, DATA, None)
+    make_projection(alone, alone.projection, model, items, tmp_path / "own", seed=0)
+    projected = load_projected(alone, alone.projection, model, tmp_path / "own")
+    source = of_brought(alone.model_copy(update={"projection": None}), None, DATA, None)
+    bank, mixed = (
+        fill_bank(tmp_path / "bank", [source], items, "data"),
+        settings(mixer={"kind": "whitening", "shrinkage": 0.3}),
+    )
+    save_whitened(mixed, bank, items, tmp_path / "model.pt")
+    option = load_fusion(mixed, [source], bank, tmp_path / "model.pt")
+    found, known = option.embed(items), projected.embed(items)
+    assert found @ found.T == pytest.approx(known @ known.T, abs=0.02)  # half precision is all that a bank keeps
+    assert option.mflops == pytest.approx(projected.mflops)
+
+
 def test_a_mixer_of_other_sources_is_refused(folder, tmp_path):
     option, _ = option_of(folder, tmp_path, mixer={"kind": "concat"})
     with pytest.raises(RunError, match=r"model\.pt does not hold a mixer of saved"):
@@ -292,7 +338,12 @@ def gallery(more="", sources=ONNX):
         (gallery(sources=f"{ONNX}, {ONNX}"), "two sources are called 'a'; give each a name of its own"),
         (gallery(sources=""), "sources is empty; list one model or more"),
         (gallery(", embedding_dim: 6, mixer: {kind: transformer, heads: 4}"), "6 is not divisible by 4 heads"),
-        (gallery(", mixer: {kind: laff}"), "'transformer', 'mlp', 'concat'"),
+        (gallery(", mixer: {kind: laff}"), "'transformer', 'mlp', 'concat', 'whitening'"),
+        (gallery(", mixer: {kind: whitening, shrinkage: 0}"), "should be greater than 0"),
+        (
+            gallery(", mixer: {kind: whitening}, training: two_stage, train: {epochs: 1, batch_size: 8, lr: 0.1}"),
+            "a whitening is computed, not trained; leave training and train out",
+        ),
         (gallery(", mixer: {kind: mlp, layers: 2}"), "layers: unknown key"),
         (gallery(", momentum: 1"), "should be less than 1"),
         (gallery(", training: two_stage"), "two_stage training needs train, a plan for the mixer"),

@@ -19,6 +19,7 @@ from cmpnas.space import load_space
 from tests.conftest import QUICK, to_onnx
 
 JOINT = "query.loss={influence: 1, regression: 5}"
+WHITENED = ", mixer: {kind: whitening, shrinkage: 0.5}"
 STAGED = ", training: two_stage, train: {epochs: 2, batch_size: 32, lr: 0.01}"
 TOTAL = 24 * 6 + 8 * 8 + 2 * 8 * 8  # pictures of the shrunk shop
 
@@ -122,11 +123,41 @@ def test_a_source_of_noise_changes_nothing(folder, tmp_path, capsys):
     assert [pair["scores"] for pair in fronts[0]["pairs"]] == [pair["scores"] for pair in fronts[1]["pairs"]]
 
 
+def test_models_that_can_be_run_teach_views_and_mixtures(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    sources = (
+        "{kind: onnx, name: big, file: big.onnx}, {kind: onnx, name: again, file: big.onnx, mean: [0.4, 0.4, 0.4]}"
+    )
+    gallery = f"gallery={{kind: fusion, name: mixed, embedding_dim: 16, sources: [{sources}]{WHITENED}}}"
+    command = search(
+        run, folder, "", "query.loss={csd: 1, regression: 1}", gallery, "query.views=2", "query.mixtures=1"
+    )
+    assert main([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    assert "gallery: a whitening of big, again on " in said.err
+    front = json.loads(said.out)
+    big = cost([str(folder / "big.onnx")], capsys)["mflops"]
+    assert front["paragon"]["mflops"] == pytest.approx(2 * big + 2 * 20 * 16 / 1e6, abs=1e-9)
+    kept = run / "gallery" / "mixed"
+    pool, views = np.load(kept / "pool.npy"), np.load(kept / "views.npy")
+    assert views.shape == (len(pool) + len(np.load(kept / "mixtures.npy")), 2, 16)
+    near = (views[: len(pool)].astype(np.float32) * pool[:, None]).sum(2)
+    assert near.mean() > np.abs(pool @ pool.T).mean()  # a view of a picture is nearer to it than another picture
+    model, key = (kept / "model.pt").read_bytes(), (kept / "pool.npy").stat().st_mtime_ns
+    (run / "front.json").unlink()
+    assert main([*command, "--resume"]) == 0
+    assert (kept / "model.pt").read_bytes() == model
+    assert (kept / "pool.npy").stat().st_mtime_ns == key
+    assert main(["train", str(run), "--data", str(folder)]) == 0
+    assert main(["evaluate", str(run), "--data", str(folder)]) == 0
+    assert main(["export", str(run), "--data", str(folder), "--out", str(tmp_path / "out"), "--gallery"]) == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ([JOINT, "query.views=2"], "query.views is 2, but gallery 'saved' is embeddings without a model; use 0"),
-        ([JOINT, "query.mixtures=1"], "query.mixtures is 1, but gallery 'mixed' is no model that could look"),
+        ([JOINT, "query.mixtures=1"], "query.mixtures is 1, but gallery 'saved' is embeddings without a model"),
         (["query.loss={csd: 1}"], "query.loss.csd needs a frozen gallery, and this one learns jointly"),
         ([JOINT, "gallery.bank=MODELS"], "has no manifest.json, so it is no bank"),
         ([JOINT, "data.seed=2"], "is a bank of another list of images"),
