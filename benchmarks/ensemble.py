@@ -4,8 +4,8 @@ way of combining; what rejection brings; what a fifth member costs.
     python benchmarks/ensemble.py [--run RUN --pick 20x] [--split search] [--data DIR] [--folder DIR] [--out FILE]
 
 The data are those of recipe ``grocery``, the gallery models the five ONNX files of ``pretrained``, each whitened as the
-recipe whitens the first of them, the anchor. The query model is the finished pick of RUN, a run of that recipe;
-without a run, a network of 4 MFLOPs at 64 px is trained against the anchor (seed 0, 32 epochs). Embeddings, transforms
+recipe whitens them all; the first is the anchor. The query model is the finished pick of RUN, a run of that recipe whose
+gallery is that anchor alone; without a run, a network of 4 MFLOPs at 64 px is trained against the anchor (seed 0, 32 epochs). Embeddings, transforms
 and that network are kept in FOLDER, which is of one query model. Transforms learn from the training pictures alone; a
 difference is paired over queries.
 """
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import typer
+from alone import first_alone
 from command import as_command
 from rejection import METRICS, left_out
 from torch import Tensor, nn
@@ -152,7 +153,7 @@ def main(
 
     def open_once(name: str) -> Gallery:
         if name not in opened:
-            plan = recipe.gallery.projection  # type: ignore[union-attr]
+            plan = first_alone(recipe).projection
             file = f"pretrained/{_FILES[name]}.onnx"
             settings = OnnxSettings(kind="onnx", name=name, file=file, projection=plan)
             model, own = open_model(settings, recipe.data, data), folder / name
@@ -176,8 +177,8 @@ def main(
 
 def found(stages: Stages, pick_: str, task: Protocol) -> tuple[np.ndarray, float]:
     """Query embeddings of a run's finished pick."""
-    if _FILES[_ANCHOR] not in str(stages.recipe.gallery):
-        raise typer.BadParameter(f"the gallery of this run is not {_FILES[_ANCHOR]}.onnx")
+    if _FILES[_ANCHOR] not in getattr(stages.recipe.gallery, "file", ""):
+        raise typer.BadParameter(f"the gallery of this run is not {_FILES[_ANCHOR]}.onnx alone")
     arch = stages.space.from_json(pick(stages.run.read_front(), pick_)["query"]["arch"])
     network = load_finished(stages, Finish.by(stages.recipe, arch))
     return embed(network, task.query), stages.space.cost(arch).mflops

@@ -2,7 +2,7 @@
 
     python benchmarks/unseen.py [--recipe emoji] [--other grocery] [--set KEY=VALUE ...] [--data DIR]
 
-The query network is the largest of the recipe's space with the published weights that its supernet starts from, at
+The encoder is the first of the recipe's gallery, alone. The query network is the largest of the recipe's space with the published weights that its supernet starts from, at
 several resolutions, and is not trained. Its embedding layer is a ridge regression from its features to the gallery's
 embeddings of the training pictures, so that every question takes seconds once all pictures were looked at: what the
 resolution costs; what views, mixtures of two pictures and pictures of other sets add to what is learned from; what
@@ -19,6 +19,7 @@ from typing import Annotated, cast
 import numpy as np
 import torch
 import typer
+from alone import first_alone
 from command import as_command
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ from cmpnas.data.augment import Augment, augment, draws
 from cmpnas.data.images import to_float
 from cmpnas.gallery.brought import open_model
 from cmpnas.gallery.frozen import FrozenModel
-from cmpnas.gallery.settings import AnyBrought, WhiteningProjection
+from cmpnas.gallery.settings import WhiteningProjection
 from cmpnas.gallery.whitening import whitening
 from cmpnas.models.calibrate import calibrate
 from cmpnas.models.network import Network
@@ -75,8 +76,9 @@ def main(
     torch.manual_seed(0)
     plan = load_recipe(recipe, overrides or [])
     splits = load_splits(plan.data, data)
-    model = open_model(cast(AnyBrought, plan.gallery), plan.data, data)
-    projection = cast(WhiteningProjection, plan.gallery.projection)  # type: ignore[union-attr]
+    alone = first_alone(plan)
+    model = open_model(alone, plan.data, data)
+    projection = cast(WhiteningProjection, alone.projection)
     pool, task = splits.pool, splits.search
     supernet = published(plan, pool, data)
     sides = (pool, task.query, task.gallery)
