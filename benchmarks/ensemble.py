@@ -4,10 +4,10 @@ way of combining; what rejection brings; what a fifth member costs.
     python benchmarks/ensemble.py [--run RUN --pick 20x] [--split search] [--data DIR] [--folder DIR] [--out FILE]
 
 The data are those of recipe ``grocery``, the gallery models the five ONNX files of ``pretrained``, each whitened as the
-recipe whitens them all; the first is the anchor. The query model is the finished pick of RUN, a run of that recipe whose
-gallery is that anchor alone; without a run, a network of 4 MFLOPs at 64 px is trained against the anchor (seed 0, 32 epochs). Embeddings, transforms
-and that network are kept in FOLDER, which is of one query model. Transforms learn from the training pictures alone; a
-difference is paired over queries.
+recipe whitens them all; the first is the anchor. The query model is the finished pick of RUN, a run of that recipe with
+the anchor alone for a gallery; without a run, a network of 4 MFLOPs at 64 px is trained against it (seed 0, 32
+epochs). Embeddings, transforms and that network are kept in FOLDER, which is of one query model. Transforms learn from
+the training pictures alone; a difference is paired over queries.
 """
 
 from __future__ import annotations

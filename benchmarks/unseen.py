@@ -2,12 +2,12 @@
 
     python benchmarks/unseen.py [--recipe emoji] [--other grocery] [--set KEY=VALUE ...] [--data DIR]
 
-The encoder is the first of the recipe's gallery, alone. The query network is the largest of the recipe's space with the published weights that its supernet starts from, at
-several resolutions, and is not trained. Its embedding layer is a ridge regression from its features to the gallery's
-embeddings of the training pictures, so that every question takes seconds once all pictures were looked at: what the
-resolution costs; what views, mixtures of two pictures and pictures of other sets add to what is learned from; what
-other targets do; and what a gallery mapped into the query's space brings. Scores are full mAP and hit@1 on the search
-split; the ridge is the best of a few there, for every line alike.
+The encoder is the first of the recipe's gallery, alone. The query network is the largest of the recipe's space with the
+published weights that its supernet starts from, at several resolutions, and is not trained. Its embedding layer is a
+ridge regression from its features to the gallery's embeddings of the training pictures, so that every question takes
+seconds once all pictures were looked at: what the resolution costs; what views, mixtures of two pictures and pictures
+of other sets add to what is learned from; what other targets do; and what a gallery mapped into the query's space
+brings. Scores are full mAP and hit@1 on the search split; the ridge is the best of a few there, for every line alike.
 """
 
 from __future__ import annotations
