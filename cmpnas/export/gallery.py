@@ -22,7 +22,6 @@ from cmpnas.export.pictures import Pictures, UnitEncoder
 from cmpnas.gallery.base import Option
 from cmpnas.gallery.brought import BroughtGallery
 from cmpnas.gallery.frozen import FrozenModel
-from cmpnas.gallery.fusion import FusionGallery
 from cmpnas.gallery.onnx import OnnxRun
 from cmpnas.gallery.single import SingleGallery
 from cmpnas.gallery.views import Spread, Views, ViewsGallery
@@ -65,11 +64,13 @@ def _graph(option: Option, taken: Pictures) -> onnx.ModelProto:
         return _of_views(option, taken)
     if isinstance(option, BroughtGallery):
         return _brought(option, taken)
-    if isinstance(option, FusionGallery):
-        raise NoGraphError(f"gallery {option.settings.name!r} is mixed of features, not of one model's pictures")
     parts = parts_of(option)
     if parts is None:
         raise NoGraphError(f"gallery {option.settings.name!r} has no model to export")  # type: ignore[attr-defined]
+    if not parts.models:
+        raise NoGraphError(
+            f"gallery {option.settings.name!r} is mixed of local or saved features"  # type: ignore[attr-defined]
+        )
     ready = Pictures(taken.size)
     branches = {name: Branch(_graph(model, ready), "images", "embedding") for name, model in parts.models.items()}
     return join(_traced(taken.preparation(), taken.example(2)), branches, parts.graph())

@@ -29,7 +29,8 @@ class Parts:
 
     Attributes:
         inputs: by name, in order, the shape of what is said of one image: ``(W,)``, or ``(T, W)`` of local features.
-        models: the options whose embeddings in their own spaces the inputs are; none where they are a fusion's sources.
+        models: the options whose embeddings in their own spaces the inputs are, of any length where a mixer takes them;
+            none where a fusion has a source of local features or of saved ones.
         combine: a list of float32 ``(N, *shape)``, one an input, to a tuple: unit vectors ``(N, D)`` and, where the
             option rejects images, how far its members are apart ``(N,)``.
     """
@@ -62,7 +63,8 @@ def parts_of(option: Option) -> Parts | None:
             entry.name: (width,) if entry.kind == "global" else (tokens, width)
             for entry, (tokens, width) in zip(option.bank.manifest.sources, option.bank.shapes, strict=True)
         }
-        return Parts(shapes, {}, Mixed(option.mixer))
+        models = {source.name: source.model for source in option.sources if source.model is not None}
+        return Parts(shapes, models if len(models) == len(option.sources) else {}, Mixed(option.mixer))
     return None
 
 

@@ -18,7 +18,8 @@ from cmpnas.data.settings import DataSettings
 from cmpnas.errors import DataError
 from cmpnas.files import hash_file, hash_of, read_npy
 from cmpnas.gallery.bank import Bank, Entry, Kind, add_source
-from cmpnas.gallery.brought import open_model
+from cmpnas.gallery.base import Gallery
+from cmpnas.gallery.brought import as_it_is, open_model
 from cmpnas.gallery.local import local_tokens
 from cmpnas.gallery.settings import AnyBrought, LocalSettings, PrecomputedSettings, SingleSettings
 from cmpnas.gallery.single import SingleGallery
@@ -40,6 +41,7 @@ class FeatureSource:
         key: of everything that it is made of.
         look: items and numbers of some, int64 ``(B,)``, to features ``(B, T, W)`` of each kind.
         encode: the same of float images ``(B, 3, S, S)`` in [-1, 1]; None where there is no model.
+        model: what gives a global feature and nothing else; None where there is more, or no model.
     """
 
     name: str
@@ -48,6 +50,7 @@ class FeatureSource:
     key: str
     look: Callable[[Items, np.ndarray], list[Tensor]]
     encode: Encode | None = None
+    model: Gallery | None = None
 
     @property
     def names(self) -> list[str]:
@@ -104,7 +107,8 @@ def of_brought(
         return [features[:, None], local_tokens(maps, local.tokens, local.by)]
 
     key = _key(model.fingerprint, settings, local)
-    return FeatureSource(settings.name, _kinds(local), model.mflops, key, _looking(encode), encode)
+    alone = as_it_is(settings, model) if local is None else None
+    return FeatureSource(settings.name, _kinds(local), model.mflops, key, _looking(encode), encode, alone)
 
 
 def of_single(option: SingleGallery, local: LocalSettings | None, made_of: str) -> FeatureSource:
@@ -120,7 +124,8 @@ def of_single(option: SingleGallery, local: LocalSettings | None, made_of: str) 
         return found
 
     key = _key(made_of, option.settings, local)
-    return FeatureSource(option.settings.name, _kinds(local), option.mflops, key, _looking(encode), encode)
+    alone = option if local is None else None
+    return FeatureSource(option.settings.name, _kinds(local), option.mflops, key, _looking(encode), encode, alone)
 
 
 def of_saved(settings: PrecomputedSettings, data: DataSettings, given: str | None, total: int) -> FeatureSource:

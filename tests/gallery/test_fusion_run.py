@@ -91,7 +91,7 @@ def test_search_resume_train_evaluate(more, loss, folder, tmp_path, capsys):
         return
     out = tmp_path / "bundle"
     assert main(["export", str(run), "--data", str(folder), "--out", str(out), "--gallery"]) == 0
-    assert "no gallery.onnx: gallery 'mixed' is mixed of features" in capsys.readouterr().err
+    assert "no gallery.onnx: gallery 'mixed' is mixed of local or saved features" in capsys.readouterr().err
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["proof"]["gallery.parts.onnx"]["max_difference_from_stored"] < 1e-5
     assert [model["name"] for model in manifest["gallery"]["models"]] == ["own", "big", "saved"]
@@ -150,7 +150,14 @@ def test_models_that_can_be_run_teach_views_and_mixtures(folder, tmp_path, capsy
     assert (kept / "pool.npy").stat().st_mtime_ns == key
     assert main(["train", str(run), "--data", str(folder)]) == 0
     assert main(["evaluate", str(run), "--data", str(folder)]) == 0
-    assert main(["export", str(run), "--data", str(folder), "--out", str(tmp_path / "out"), "--gallery"]) == 0
+    out = tmp_path / "out"
+    assert main(["export", str(run), "--data", str(folder), "--out", str(out), "--gallery"]) == 0
+    proof = json.loads((out / "manifest.json").read_text())["proof"]
+    assert proof["gallery.onnx"]["cosine_with_index"]["mean"] > 0.999
+    assert proof["gallery.parts.onnx"]["max_difference_from_stored"] < 1e-5
+    session = onnxruntime.InferenceSession(str(out / "gallery.onnx"))
+    (taken,) = session.get_inputs()
+    assert taken.name == "images"
 
 
 @pytest.mark.parametrize(
