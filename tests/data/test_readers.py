@@ -193,7 +193,23 @@ def test_a_query_must_not_find_itself(npz, tmp_path):
     both = {"query": {"part": 1}, "gallery": {"part": 1}}
     with pytest.raises(DataError, match="8 items are both query and gallery of search"):
         load(npz | {"search": both}, tmp_path)
+    with pytest.raises(DataError, match="8 items are both query and gallery of test"):
+        load(npz | {"test": {side: {"part": 2} for side in both}}, tmp_path)
     assert load(npz | {"search": both, "source": "role"}, tmp_path).search.query.sources is not None
+
+
+@pytest.mark.parametrize("learned", ["train", "pool"])
+@pytest.mark.parametrize("task", ["search", "test"])
+@pytest.mark.parametrize("side", ["query", "gallery"])
+def test_nothing_that_is_asked_or_found_is_learned(npz, tmp_path, learned, task, side):
+    own, role = PARTS[task]["query"]["part"], 0 if side == "query" else 2
+    parts = PARTS | {learned: {"labels": [0, 1, 2 * own]}}  # of one class of the split
+    parts[task] = {"query": {"labels": 2 * own + 1}, "gallery": {"labels": 2 * own + 1}}
+    parts[task][side] = {"labels": 2 * own, "index": 8 * own + role}
+    other = "gallery" if side == "query" else "query"
+    parts[task][other] = {"labels": 2 * own + 1}
+    with pytest.raises(DataError, match=f"1 items are in both train or pool and {task}"):
+        load(npz | parts, tmp_path)
 
 
 def test_the_test_split_stays_shut(folder, tmp_path):
@@ -216,6 +232,12 @@ def test_every_split_is_in_the_fingerprint(npz, tmp_path):
         assert (known != load(npz, tmp_path).fingerprint) == changes
     np.savez(tmp_path / "set.npz", images=PIXELS, labels=np.where(np.arange(24) == 12, 5, LABELS), **columns)
     assert known != load(npz, tmp_path).fingerprint
+    found = []
+    for last in (22, 23):  # one picture more is of the last source
+        sources = np.where(np.arange(24) < last, 0, 1)
+        np.savez(tmp_path / "set.npz", images=PIXELS, labels=LABELS, source=sources, **columns)
+        found.append(load(npz | {"source": "source"}, tmp_path).fingerprint)
+    assert len({known, *found}) == 3
 
 
 def test_calibration_samples_are_fair_however_items_are_sorted(npz, tmp_path):
