@@ -6,12 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from cmpnas.cost.latency import Correction
 from cmpnas.pipeline import stages as module
 from cmpnas.pipeline.option_stages import AnchorStage, EnsembleStage, MappedStage, ViewsStage
 from cmpnas.pipeline.stages import Stages
 from cmpnas.pipeline.train import Finish, weights_key
 from cmpnas.recipe import load_recipe
 from cmpnas.run import RunFolder
+from tests.space.test_timed import table_of
 
 BASE = (
     "data.size=32", "galleries=[]", "query.views=2", "query.mixtures=1", "query.train.epochs=3",
@@ -60,6 +62,17 @@ def test_a_key_tells_apart_what_it_is_made_of(stages, name):
     assert len({known, *found}) == 1 + len(tells)
     assert getattr(stages(data="other"), name) not in {known, *found}
     assert {getattr(stages(override), name) for override in ignores} == {known}
+
+
+def test_scores_and_costs_are_of_the_latency_table(stages, tmp_path):
+    space, files = stages().space, [tmp_path / f"{n}.json" for n in range(2)]
+    for file, correction in zip(files, (Correction(), Correction(network_ms=0.5)), strict=True):
+        table_of(space, correction=correction).write(file)
+    limited = [stages(f"search.latency_table={file}", "search.budget_latency_ms=40") for file in files]
+    free = [stages(f"search.latency_table={file}") for file in files]
+    assert len({each.scores_key for each in (stages(), *free, *limited)}) == 5
+    assert free[0].supernet_key == free[1].supernet_key == stages().supernet_key  # a time that limits nothing
+    assert limited[0].supernet_key != limited[1].supernet_key
 
 
 def test_a_judge_is_of_the_supernets_file(stages):
