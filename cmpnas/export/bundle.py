@@ -93,6 +93,8 @@ def describe_files(folder: Path) -> dict[str, Any]:
 def whole_or_absent(out: Path) -> Iterator[Path]:
     """A folder to write a bundle to. Its files take their place in ``out`` when the block ends, and only then.
 
+    One process at a time: what one that was killed left in ``out`` is removed.
+
     Raises:
         RunError: ``out`` cannot be written or holds something else than a bundle, or something in the block failed:
             then nothing was exported.
@@ -101,6 +103,8 @@ def whole_or_absent(out: Path) -> Iterator[Path]:
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for left in out.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(left)
         folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=out))
     except OSError as fault:
         raise RunError(f"cannot write to {out}: {fault.strerror}; name another --out.") from None

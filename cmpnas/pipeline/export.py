@@ -70,8 +70,8 @@ def export(
         ``{"out", "id", "manifest"}``.
 
     Raises:
-        CmpnasError: the pick or the option does not exist or is not trained, ``out`` cannot be written, or a file fails
-            its check.
+        CmpnasError: the pick or the option does not exist or is not trained, ``out`` cannot be written, a file fails
+            its check, or another process works on the run.
     """
     run = RunFolder.open(path)
     chosen = pick(run.read_front(), which)
@@ -84,7 +84,7 @@ def export(
     out = out or run.path / "export" / arch.id
     stage = find_option(stages, option or chosen["gallery"]["name"])
     stored = Judge.of_index(stage.folder / "index.faiss", stages.splits.search, run.recipe.search.metric)
-    with bundle.whole_or_absent(out) as folder:
+    with run.locked(), bundle.whole_or_absent(out) as folder:
         write_json(folder / "arch.json", arch.to_json())
         judge, proof = _write_align(align(stages, network), stored, folder) if aligned else (stored, {})
         proven, score = _write_float(stages, network.cpu(), taken, judge, folder, arch.id)

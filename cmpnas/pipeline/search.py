@@ -36,7 +36,7 @@ from cmpnas.search.rounds import Judge
 from cmpnas.search.storage import open_storage
 from cmpnas.space import Arch
 
-_PRUNE_EVERY = 64  # records
+_EVERY = 64  # records, from one rewriting or pruning of files to the next
 
 
 @together()
@@ -172,7 +172,7 @@ def _search(
     records: list[Record] = []
     for record in track(proceeding, "search", total=trials):
         records.append(record)
-        if len(records) % _PRUNE_EVERY == 0:
+        if len(records) % _EVERY == 0:
             kept.prune(records, settings.budget)
     kept.prune(records, settings.budget)
     if stopped := len(records) - len(finished(records)):
@@ -183,20 +183,28 @@ def _search(
 
 
 def _compared(records: list[Record], stages: Stages, galleries: Mapping[str, Any]) -> list[Record]:
-    """Records with M(q, q) in all of the front, and in no others where the search leaves it out."""
+    """Records with M(q, q) in all that were finished, or in those of the front alone where the search says so."""
     settings, kept = stages.recipe.search, list(records)
     log = RecordLog(stages.run.records, stages.space)
     pairs = front_pairs(records, settings.budget, galleries, settings.indexed_per_query)
-    front = {record.arch: record.n for record, _ in pairs}
+    wanted = {record.arch: record.n for record, _ in pairs}
     if settings.homogeneous == "front":
-        kept = [record if record.arch in front else replace(record, homogeneous=math.nan) for record in records]
-        log.rewrite(kept)
-    missing = [arch for arch, n in front.items() if math.isnan(kept[n].homogeneous)]
-    if missing:
-        stages.say(f"search: M(q, q) of {len(missing)} architectures of the front")
-        for arch, score in track(stages.evaluator().homogeneous(missing), "M(q, q)", total=len(missing)):
-            kept[front[arch]] = replace(kept[front[arch]], homogeneous=score)
+        left = [record.n for record in records if record.arch not in wanted and not math.isnan(record.homogeneous)]
+        if left:
+            stages.say(f"search: M(q, q) of {len(left)} off the front is left out, as search.homogeneous has it")
+            for n in left:
+                kept[n] = replace(kept[n], homogeneous=math.nan)
             log.rewrite(kept)
+    else:  # which an earlier start may have left out
+        wanted |= {record.arch: record.n for record in finished(records)}
+    missing = [arch for arch, n in wanted.items() if math.isnan(kept[n].homogeneous)]
+    if missing:
+        stages.say(f"search: M(q, q) of {len(missing)} architectures")
+        found = track(stages.evaluator().homogeneous(missing), "M(q, q)", total=len(missing))
+        for done, (arch, score) in enumerate(found, 1):
+            kept[wanted[arch]] = replace(kept[wanted[arch]], homogeneous=score)
+            if done % _EVERY == 0 or done == len(missing):
+                log.rewrite(kept)
     return kept
 
 

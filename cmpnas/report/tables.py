@@ -37,11 +37,19 @@ def span(interval: tuple[float, float]) -> str:
     return f"{low:.4f} .. {high:.4f}"
 
 
+def counted_pairs(front: dict[str, Any]) -> str:
+    """How many pairs there are, in words."""
+    return f"{len(front['pairs'])} pair{'s' * (len(front['pairs']) != 1)}"
+
+
 def print_front(front: dict[str, Any]) -> None:
     """The pairs of a front, cheapest first."""
     out, table = console(), begin()
     metric, several = front["metric"], len(front["galleries"]) > 1
-    add_numbers(table, "MFLOPs", "M params", f"M(q,g) {metric}", "95% interval", "M(q,q)", "reduction")
+    timed = all(pair["query"].get("latency_ms") is not None for pair in front["pairs"])
+    add_numbers(
+        table, "MFLOPs", "M params", *(["ms"] * timed), f"M(q,g) {metric}", "95% interval", "M(q,q)", "reduction"
+    )
     if several:
         table.add_column("gallery", no_wrap=True)
     table.add_column("query id", overflow="fold")
@@ -50,6 +58,7 @@ def print_front(front: dict[str, Any]) -> None:
         table.add_row(
             f"{query['mflops']:.3f}",
             f"{query['params_m']:.3f}",
+            *([f"{query['latency_ms']:.3g}"] if timed else []),
             f"{scores['heterogeneous']:.4f}",
             span(scores["interval"]),
             f"{scores['homogeneous']:.4f}",
@@ -57,7 +66,7 @@ def print_front(front: dict[str, Any]) -> None:
             *([pair["gallery"]["name"]] if several else []),
             query["id"],
         )
-    out.print(f"{front['recipe']}: {len(front['pairs'])} pairs that nothing beats, search split, supernet weights")
+    out.print(f"{front['recipe']}: {counted_pairs(front)} that nothing beats, search split, supernet weights")
     out.print(table)
     paragon = front["paragon"]
     for gallery in front["galleries"] if several else []:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cmpnas.report.tables import add_numbers, begin, console, span
+from cmpnas.report.tables import add_numbers, begin, console, counted_pairs, span
 
 
 def print_text_front(front: dict[str, Any]) -> None:
@@ -24,7 +24,7 @@ def print_text_front(front: dict[str, Any]) -> None:
             f"{pair['cost_reduction']:.1f}x",
             query["id"],
         )
-    out.print(f"{front['recipe']}: {len(front['pairs'])} pairs that nothing beats, search split, supernet weights")
+    out.print(f"{front['recipe']}: {counted_pairs(front)} that nothing beats, search split, supernet weights")
     out.print(table)
     paragon = front["paragon"]
     out.print(
@@ -70,6 +70,10 @@ def print_text_evaluation(result: dict[str, Any]) -> None:
         f"planned k = {plan['k']} (by {plan['binding']}): hit@1 {plan['hit']:.4f} expected, {plan['measured_hit']:.4f} "
         f"measured; {plan['milliseconds']:.3f} ms expected, {plan['measured_milliseconds']:.3f} measured; "
         f"the coarse score weighs {plan['weight']:.3g} beside the fine one; "
-        f"{result['speedup']:.1f}x faster than the fine model over all pictures",
+        f"{_pace(result['speedup'])} than the fine model over all pictures",
         highlight=False,
     )
+
+
+def _pace(speedup: float) -> str:
+    return f"{speedup:.1f}x faster" if speedup >= 1 else f"{1 / speedup:.1f}x slower"

@@ -143,6 +143,10 @@ def finished(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.raced is None]
 
 
+def _refuse(constant: str) -> float:
+    raise ValueError(f"it holds {constant}")
+
+
 class RecordLog:
     """``records.jsonl``: one line an architecture, on disk before the next one is begun."""
 
@@ -176,7 +180,7 @@ class RecordLog:
         seen: set[str] = set()
         for number, line in enumerate(whole_lines(self.path)):
             try:
-                record = Record.from_json(json.loads(line), self.space)
+                record = Record.from_json(json.loads(line, parse_constant=_refuse), self.space)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
                 raise RunError(f"{self.path}, line {number + 1} is not a record ({fault}); remove it.") from None
             if record.n != number or record.arch.id in seen:

@@ -14,6 +14,7 @@ import torch
 from cmpnas.cli.app import main
 from cmpnas.data.images import to_float
 from cmpnas.retrieval import GalleryIndex
+from cmpnas.run import RunFolder
 from tests.conftest import QUICK
 
 #: Put before a script: importing any of these names fails.
@@ -99,6 +100,18 @@ def test_the_test_verdict_is_that_of_these_weights(run, tmp_path, capsys):
     verdicts = json.loads((folder / "evaluation.test.json").read_text())["verdicts"]
     assert found[1] in verdicts
     assert "scratch" not in found[1]["text"]
+
+
+def test_what_a_killed_export_left_is_not_shipped(exported, run, tmp_path, capsys):
+    out = shutil.copytree(exported, tmp_path / "out")
+    before = {file.name for file in out.iterdir()}
+    (out / ".partial.abc").mkdir()
+    (out / ".partial.abc" / "query.onnx").write_bytes(b"half")
+    with RunFolder.open(run).locked():
+        assert main(["export", str(run), "--pick", "cheapest", "--out", str(out)]) == 2
+        assert "another process is working on" in capsys.readouterr().err
+    assert main(["export", str(run), "--pick", "cheapest", "--out", str(out)]) == 0
+    assert {file.name for file in out.iterdir()} <= before
 
 
 def test_onnx_files_run_with_onnxruntime_and_numpy_alone(exported, tmp_path):

@@ -96,8 +96,8 @@ def test_homogeneous_of_the_front_alone(run, tmp_path):
     assert (folder / "records.jsonl").read_text().splitlines() == lines
 
 
-def test_homogeneous_of_all_after_that_of_the_front(run, tmp_path):
-    """What an earlier setting left out is made up for where the front needs it."""
+def test_homogeneous_of_all_after_that_of_the_front(run, tmp_path, capsys):
+    """What an earlier setting left out is made up for."""
     folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("front.*"))
     lines = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
     for line in lines[:5]:
@@ -105,6 +105,13 @@ def test_homogeneous_of_all_after_that_of_the_front(run, tmp_path):
     (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main(quick(folder, "--resume")) == 0
     assert (folder / "front.json").read_bytes() == (run / "front.json").read_bytes()
+    whole = (run / "records.jsonl").read_bytes()
+    assert (folder / "records.jsonl").read_bytes() == whole
+    assert main(quick(folder, "--resume", "--set", "search.homogeneous=front")) == 0
+    assert "off the front is left out, as search.homogeneous has it" in capsys.readouterr().err
+    assert (folder / "records.jsonl").read_bytes() != whole
+    assert main(quick(folder, "--resume")) == 0
+    assert (folder / "records.jsonl").read_bytes() == whole
 
 
 def test_scores_by_other_weights_are_not_gone_on_with(run, tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 from dataclasses import replace
 
@@ -73,6 +75,10 @@ def test_damaged_lines_are_named(small, tmp_path):
         log.read()
     log.path.write_text("nonsense\n")
     with pytest.raises(RunError, match="line 1 is not a record"):
+        log.read()
+    line = json.dumps(first.to_json() | {"homogeneous": math.nan})
+    log.path.write_text(f"{line}\n")
+    with pytest.raises(RunError, match=r"line 1 is not a record \(it holds NaN\)"):
         log.read()
 
 
