@@ -51,6 +51,11 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} cannot be read ({fault}).") from None
 
 
+def why_unread(fault: Exception) -> str:
+    """What numpy found wrong with a file; it takes all that it does not know for pickled objects."""
+    return "it holds text or Python objects" if "pickle" in str(fault) else str(fault)
+
+
 def read_npy(path: Path, advice: str, error: type[CmpnasError] = RunError, *, mode: Mode | None = "r") -> np.ndarray:
     """The array of an npy file, by default as a memory map to read from; ``mode`` None reads all of it.
 
@@ -63,7 +68,7 @@ def read_npy(path: Path, advice: str, error: type[CmpnasError] = RunError, *, mo
         found: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
         return found
     except (OSError, EOFError, ValueError) as fault:
-        raise error(f"{path} cannot be read ({fault}); {advice}.") from None
+        raise error(f"{path} cannot be read ({why_unread(fault)}); {advice}.") from None
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:

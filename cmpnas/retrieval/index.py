@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from cmpnas.errors import DataError, RunError
 from cmpnas.retrieval.similarity import unit_rows
+
+#: Where faiss was when it found a mistake, before what it says of it.
+_IN_THE_SOURCE = re.compile(r"^Error in .*\.\w+:\d+: (Error: '.*' failed: )?")
 
 
 class GalleryIndex:
@@ -46,7 +50,7 @@ class GalleryIndex:
                 index = faiss.IndexIDMap2(index)
                 index.add_with_ids(unit[rows], rows)
         except RuntimeError as fault:
-            reason = str(fault).splitlines()[0].split("Error: ")[-1][:120]
+            reason = _IN_THE_SOURCE.sub("", str(fault).splitlines()[0])[:120]
             raise DataError(
                 f"faiss cannot build {factory!r} on {len(unit)} embeddings of {unit.shape[1]} dimensions ({reason}); "
                 "try Flat, HNSW32 or IVF64,Flat."

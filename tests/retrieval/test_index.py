@@ -80,9 +80,9 @@ def test_queries_of_another_width_are_named():
 
 
 def test_an_index_that_faiss_cannot_build_is_named():
-    with pytest.raises(DataError, match="faiss cannot build 'Magic7' on 9 embeddings of 4 dimensions"):
+    with pytest.raises(DataError, match=r"'Magic7' on 9 embeddings of 4 dimensions \(could not parse index string"):
         GalleryIndex.build(np.eye(9)[:, :4] + 1, "Magic7")
-    with pytest.raises(DataError, match="faiss cannot build 'IVF64,Flat' on 9"):
+    with pytest.raises(DataError, match=r"faiss cannot build 'IVF64,Flat' on 9 .* \(Number of training points \(9\)"):
         GalleryIndex.build(np.eye(9)[:, :4] + 1, "IVF64,Flat")
 
 

@@ -13,6 +13,7 @@ from cmpnas.data.images import EncodedImages, Images, RawImages
 from cmpnas.data.settings import NpzSettings
 from cmpnas.data.table import Table
 from cmpnas.errors import DataError, unknown
+from cmpnas.files import why_unread
 
 
 def read(settings: NpzSettings, root: Path) -> Table:
@@ -84,7 +85,7 @@ def read_npz(path: Path, *needed: str) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; check the path, or --data where the command takes it.") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as fault:
-        raise DataError(f"{path} cannot be read as npz ({fault}); fetch or write it again.") from None
+        raise DataError(f"{path} cannot be read as npz ({why_unread(fault)}); fetch or write it again.") from None
     must_hold(arrays, path, *needed)
     return arrays
 

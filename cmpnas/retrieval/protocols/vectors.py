@@ -9,6 +9,7 @@ import numpy as np
 
 from cmpnas.data.readers.npz import read_npz
 from cmpnas.errors import DataError
+from cmpnas.files import why_unread
 from cmpnas.retrieval.similarity import as_matrix
 
 
@@ -34,7 +35,7 @@ def read_vectors(path: Path, ids: Sequence[str] | None, n: int, what: str) -> np
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; give an npy or npz file of {what}.") from None
         except (OSError, EOFError, ValueError) as fault:
-            reason = "it holds text or Python objects" if "pickle" in str(fault) else fault
+            reason = why_unread(fault)
             raise DataError(f"{path} cannot be read as npy ({reason}); write it again with numpy.save.") from None
     embeddings = as_matrix(embeddings, str(path))
     if own_ids is not None and ids is None:
