@@ -142,8 +142,7 @@ def save_whitened(settings: FusionSettings, bank: Bank, train: Items, path: Path
     Raises:
         RecipeError: the features do not have as many directions as are wanted.
     """
-    assert isinstance(settings.mixer, WhiteningMixerSettings)
-    mixer = _make(settings, bank.shapes)
+    mixer, how = _make(settings, bank.shapes), cast(WhiteningMixerSettings, settings.mixer)
     widths = [width for _, width in bank.shapes]
     _, labels = np.unique(train.labels, return_inverse=True)
     with TemporaryDirectory(dir=path.parent) as folder:
@@ -152,7 +151,7 @@ def save_whitened(settings: FusionSettings, bank: Bank, train: Items, path: Path
         for rows in _parts(len(train)):
             parts = zip(mixer.project, bank.read(train.rows[rows]), widths, strict=True)
             side_by_side[rows] = torch.cat([p[0](x).mean(1) / w**0.5 for p, x, w in parts], 1)  # type: ignore[index]
-        weight, bias = whitening(side_by_side, labels, settings.embedding_dim, settings.mixer.shrinkage)
+        weight, bias = whitening(side_by_side, labels, settings.embedding_dim, how.shrinkage)
     columns = torch.from_numpy(weight).split(widths, dim=1)
     for n, (project, own, width) in enumerate(zip(mixer.project, columns, widths, strict=True)):
         linear = cast(nn.Linear, project[1])  # type: ignore[index]

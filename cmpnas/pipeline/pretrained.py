@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -68,13 +69,13 @@ def must_be_pretrained(recipe: Recipe) -> None:
 def carve_pretrained(
     recipe: Recipe, data: str | None, space: SearchSpace, arch: Arch, learned: Items, seed: int
 ) -> Network:
-    """``arch`` with the finished weights cut to its size and a fresh embedding layer: it knows no gallery.
+    """``arch`` with the finished weights of a recipe that has some (`must_be_pretrained`), cut to its size, and a fresh
+    embedding layer: it knows no gallery.
 
     Raises:
         DataError: as `read_pretrained`.
     """
-    weights = read_pretrained(recipe, data)
-    assert weights is not None
+    weights = cast(list[Folded], read_pretrained(recipe, data))
     torch.manual_seed(seed)
     supernet = Supernet(space).to(device())
     start_from(supernet, weights, next(learned.sample_batches(_SEEN, _SEEN)).to(device()))
