@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from cmpnas.data.augment import Augment, augment, draws
-from cmpnas.data.images import ArrayImages
+from cmpnas.data.images import ArrayImages, to_float
 from cmpnas.data.items import Items, Steps
 from cmpnas.errors import DataError, RunError
 from cmpnas.train import checkpoint, loop
@@ -101,12 +102,57 @@ def test_steps_visit_every_item_once_an_epoch_and_start_anywhere():
         Steps(4, 5, seed=1, start=0, stop=1)
 
 
-def test_rate_rises_then_falls_to_nothing():
+@pytest.mark.parametrize(("steps", "rise"), [(100, 10), (40, 4)])
+def test_rate_rises_then_falls_to_nothing(steps, rise):
     plan = Plan(epochs=1, batch_size=2, lr=1.0, warmup=0.1)
-    rates = [plan.rate(step, 100) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[10] == 1.0
-    assert rates[-1] < 0.001
+    rates = [plan.rate(step, steps) for step in range(steps)]
+    assert rates[0] == pytest.approx(1 / rise)
+    assert max(rates) == rates[rise] == 1.0
+    assert rates[-1] < 0.002
+
+
+@pytest.fixture
+def stepped(monkeypatch) -> list[tuple[list[float], float]]:
+    """Of each step that an optimiser takes: the rates of its groups, and the norm of the whole gradient."""
+    found, step = [], torch.optim.AdamW.step
+
+    def spy(optimiser, *given):
+        norms = [p.grad.norm() for group in optimiser.param_groups for p in group["params"]]
+        found.append(([group["lr"] for group in optimiser.param_groups], torch.stack(norms).norm().item()))
+        return step(optimiser, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    return found
+
+
+def test_the_optimiser_steps_at_the_plan_s_rate(items, tmp_path, stepped):
+    train(plain(), items, tmp_path / "x.pt", plan=replace(PLAN, warmup=0.2))
+    rise = [0.01 * step / 3 for step in (1, 2, 3)]
+    fall = [0.005 * (1 + math.cos(math.pi * step / 12)) for step in range(12)]
+    assert [rates for rates, _ in stepped] == [[pytest.approx(rate)] * 2 for rate in rise + fall]
+
+
+def test_a_step_is_adamw_s_and_matrices_and_kernels_alone_decay(items, tmp_path):
+    model = network()
+    train(model, items, tmp_path / "x.pt", plan=Plan(epochs=1, batch_size=40, lr=0.1, weight_decay=0.5))
+    for (name, was), now in zip(network().named_parameters(), model.parameters(), strict=True):
+        kept = 1 - 0.1 * 0.5 if name in ("0.weight", "3.weight") else 1
+        moved = 0.1 * now.grad / (now.grad.abs() + 1e-8)  # at the first step both means are of this gradient alone
+        torch.testing.assert_close(now.detach(), kept * was.detach() - moved)
+
+
+@pytest.mark.parametrize("times", [1e6, 1e-3])
+def test_a_gradient_is_five_long_at_most(items, tmp_path, stepped, times):
+    def loss_of(model, images):
+        return times * model(images).square().mean()
+
+    start, model = plain(), plain()
+    loss_of(start, to_float(items.images.read(np.arange(40)))).backward()
+    whole = math.hypot(*(p.grad.norm().item() for p in start.parameters()))
+    assert (whole > 5) == (times > 1)
+    fit("test", model, lambda images, *_: loss_of(model, images), items, Plan(epochs=1, batch_size=40, lr=0.1),
+        augmentation=Augment(), seed=3, saved=tmp_path / "x.pt")  # fmt: skip
+    assert [norm for _, norm in stepped] == [pytest.approx(min(whole, 5.0), rel=1e-3)]
 
 
 def test_a_view_is_the_same_in_any_batch_and_keeps_the_range():
