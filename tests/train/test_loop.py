@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -85,6 +86,32 @@ def test_a_checkpoint_with_another_key_is_refused(tmp_path, state):
         checkpoint.load_of("mine", tmp_path / "a.pt")
     with pytest.raises(RunError, match=r"with other data or settings; delete its folder and train again\.$"):
         checkpoint.load_of("mine", tmp_path / "a.pt", checkpoint.FINISHED)
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_checkpoint_runs_nothing(tmp_path, monkeypatch, mapped):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"key": "mine", "x": Harmful()}, tmp_path / "bad.pt")
+    with pytest.raises(RunError, match=r"bad\.pt cannot be read as a checkpoint"):
+        checkpoint.load(tmp_path / "bad.pt", mapped=mapped)
+    assert not (tmp_path / "harm").exists()
+
+
+class Unsaveable:
+    def __reduce__(self):
+        raise RuntimeError("it has no content")
+
+
+def test_what_cannot_be_saved_is_no_full_disk_and_leaves_the_old_file(tmp_path):
+    checkpoint.save({"x": 1}, tmp_path / "a.pt")
+    with pytest.raises(RuntimeError, match="it has no content"):
+        checkpoint.save({"x": Unsaveable()}, tmp_path / "a.pt")
+    assert checkpoint.load(tmp_path / "a.pt") == {"x": 1}
 
 
 def test_a_loss_that_explodes_stops_the_run(items, tmp_path):
