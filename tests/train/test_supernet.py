@@ -18,28 +18,49 @@ from cmpnas.errors import RecipeError
 from cmpnas.gallery.base import embed_views
 from cmpnas.gallery.precomputed import PrecomputedGallery
 from cmpnas.gallery.settings import PrecomputedSettings
+from cmpnas.models.supernet import Supernet
 from cmpnas.recipe import load_recipe
-from cmpnas.space import load_space
+from cmpnas.space import SearchSpace, load_space
 from cmpnas.train.loop import Plan
 from cmpnas.train.network import train_network
 from cmpnas.train.paths import paths_at
 from cmpnas.train.supernet import SupernetPlan, train_supernet
+from tests.space.test_timed import table_of
+
+BUDGETS = [Budget(mflops=0.79), Budget(params_m=0.03), Budget(latency_ms=3.4)]
 
 
-def test_a_sandwich_is_largest_smallest_and_uniform_ones_all_within_the_budget():
+@pytest.fixture(scope="module")
+def timed() -> SearchSpace:
+    """Of its 913 networks about half are within the first two budgets, and a tenth within the last."""
     space = load_space("tiny", size=32)
-    low, high = (space.cost(arch).mflops for arch in space.extremes())
-    budget = Budget(mflops=(low + high) / 2)
-    at = paths_at(space, budget, "sandwich", steps=50, paths=4, seed=0)
+    return space.timed(table_of(space))
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+def test_a_sandwich_is_largest_smallest_and_uniform_ones_all_within_the_budget(timed, budget):
+    smallest = timed.extremes()[0]
+    at = paths_at(timed, budget, "sandwich", steps=50, paths=4, seed=0)
     steps = [at(step) for step in range(50)]
-    costs = np.array([[space.cost(arch).mflops for arch in step] for step in steps])
-    assert costs.max() <= budget.mflops
-    assert (costs[:, 1] == low).all()
-    assert (costs[:, :1] >= costs).all()  # the first of each step is its largest
-    assert len({arch.id for step in steps for arch in step[2:]}) > 60
-    assert [arch.id for arch in paths_at(space, budget, "sandwich", steps=50, paths=4, seed=0)(7)] == [
-        arch.id for arch in at(7)
-    ]
+    costs = [[timed.cost(arch) for arch in step] for step in steps]
+    assert all(budget.allows(cost) for step in costs for cost in step)
+    fits = budget.allows(timed.cost(smallest))
+    assert fits == (budget.latency_ms is None)  # the smallest of all is not the fastest
+    assert {step[1] for step in steps} == {smallest if fits else timed.nearest(dict(smallest.choices), budget)}
+    assert all(step[0].macs == max(cost.macs for cost in step) for step in costs)
+    assert len({arch.id for step in steps for arch in step[2:]}) > 50
+    assert paths_at(timed, budget, "sandwich", steps=50, paths=4, seed=0)(7) == at(7)
+
+
+@pytest.mark.parametrize("how", ["uniform", "cost"])
+@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+def test_drawn_paths_are_within_the_budget_and_follow_the_seed(timed, budget, how):
+    drawn = []
+    for seed in (0, 0, 1):
+        at = paths_at(timed, budget, how, steps=20, paths=2, seed=seed)
+        drawn.append([arch for step in range(20) for arch in at(step)])
+    assert all(budget.allows(timed.cost(arch)) for archs in drawn for arch in archs)
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_sampling_by_cost_trains_the_cheap_as_often_as_the_dear():
@@ -97,6 +118,30 @@ def test_in_place_distillation_pulls_the_others_to_the_largest(tmp_path):
         with torch.no_grad():
             near[weight] = F.cosine_similarity(supernet(images, smallest), supernet(images, largest)).mean().item()
     assert near[20.0] > near[0.0] + 0.2
+
+
+def test_in_place_distillation_never_pulls_the_largest_to_the_others(tmp_path, monkeypatch):
+    space, forward = load_space("tiny", size=16, embedding_dim=8), Supernet.forward
+    given, pulls = [], []
+
+    def spy(supernet, images, arch):
+        given.append(forward(supernet, images, arch))
+        given[-1].retain_grad()
+        return given[-1]
+
+    monkeypatch.setattr(Supernet, "forward", spy)
+    for weight in (0.0, 20.0):
+        given.clear()
+        plan = SupernetPlan(1, 8, 1e-3, precision="fp32", sampling="sandwich", paths=3, in_place=weight)
+        train_supernet(
+            space, anchor(8), {"regression": 1.0}, items(8), plan,
+            budget=Budget(), augmentation=Augment(), seed=0, saved=tmp_path / f"{weight}.pt",
+        )  # fmt: skip
+        pulls.append([output.grad for output in given])
+    alone, together = pulls
+    assert len(alone) == len(together) == 3
+    torch.testing.assert_close(together[0], alone[0])
+    assert all((b - a).norm() > a.norm() for a, b in zip(alone[1:], together[1:], strict=True))
 
 
 def test_a_network_is_told_what_the_gallery_sees_in_the_very_view_it_is_shown(tmp_path):
