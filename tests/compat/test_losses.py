@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cmpnas.compat import LOSSES, Anchor, Batch, CompatLoss, csd
+from cmpnas.compat import LOSSES, Anchor, Batch, CompatLoss, csd, lce, rank_order
 from cmpnas.errors import RecipeError
 
 
@@ -107,6 +107,9 @@ def test_csd_is_least_at_the_gallery_embedding_and_looks_at_a_sample_of_many(anc
     monkeypatch.setattr(csd, "_CONTEXT", 7)
     loss = LOSSES["csd"](anchor)
     assert loss.context.shape == (7, 6)
+    rows = [anchor.embeddings.tolist().index(row) for row in loss.context.tolist()]
+    assert len(set(rows)) == 7
+    assert max(rows) > 6  # not the first seven
     assert loss(replace(batch, query=anchor.embeddings)).item() == pytest.approx(0, abs=1e-6)
     assert loss(batch).item() > 0.01
 
@@ -139,13 +142,15 @@ def test_raml_equals_a_naive_loop(anchor, batch):
     assert LOSSES["raml"](anchor)(batch).item() == pytest.approx(own + 0.75 * cross + 0.7 * inner, abs=1e-5)
 
 
-def test_rank_order_equals_a_naive_loop(anchor, batch):
+@pytest.mark.parametrize("nearest", [96, 5])
+def test_rank_order_equals_a_naive_loop(anchor, batch, monkeypatch, nearest):
+    monkeypatch.setattr(rank_order, "_NEAREST", nearest)
     query, gallery = unit(batch.query), batch.gallery.tolist()
     costs = []
     for q, g in zip(query, gallery, strict=True):
-        order = sorted(range(12), key=lambda j: -dot(g, gallery[j]))
-        for a in range(12):
-            for b in range(a + 1, 12):
+        order = sorted(range(12), key=lambda j: -dot(g, gallery[j]))[:nearest]
+        for a in range(len(order)):
+            for b in range(a + 1, len(order)):
                 late, early = dot(q, gallery[order[b]]), dot(q, gallery[order[a]])
                 costs.append(1 / (1 + math.exp(-(late - early) / 0.1)))
     assert LOSSES["rank_order"](anchor)(batch).item() == pytest.approx(sum(costs) / len(costs), abs=1e-5)
@@ -181,6 +186,18 @@ def test_lce_equals_a_naive_loop(anchor, batch):
     assert loss(batch).item() == pytest.approx(own + moved + sum(outside) / 12, rel=1e-5)
 
 
+def test_lce_s_bounds_are_of_all_labelled_pictures_however_many_are_read_at_once(anchor, monkeypatch):
+    labels = torch.where(torch.arange(12) % 4 == 3, -1, anchor.labels)  # nothing shows class 3
+    labels[0] = -1
+    expected = [1.0] * 4
+    for g, label in zip(anchor.embeddings.tolist(), labels.tolist(), strict=True):
+        if label >= 0:
+            expected[label] = min(expected[label], dot(g, anchor.classifier[label].tolist()))
+    for rows in (5, 65_536):
+        monkeypatch.setattr(lce, "_ROWS", rows)
+        assert LOSSES["lce"](replace(anchor, labels=labels)).bound.tolist() == pytest.approx(expected, abs=1e-6)
+
+
 def test_shared_head_equals_a_naive_loop(anchor, batch):
     loss = LOSSES["shared_head"](anchor)
     with torch.no_grad():
@@ -207,6 +224,18 @@ def test_shared_head_learns_from_both_sides_and_its_target_stays(anchor, batch):
     assert not batch.gallery.requires_grad
 
 
+def test_shared_head_learns_nothing_from_its_target(anchor, batch):
+    loss = LOSSES["shared_head"](anchor)
+    loss(batch).backward()
+    heads = torch.nn.functional.normalize(loss.head.weight)
+    wanted = (8 * batch.gallery @ anchor.classifier.T).softmax(1)  # a constant
+    seen = (8 * torch.nn.functional.normalize(batch.query) @ heads.T).softmax(1)
+    divergence = (wanted * (wanted.log() - seen.log())).sum() / 12
+    own = loss.head(batch.query, batch.labels) + loss.head(batch.gallery, batch.labels)
+    (expected,) = torch.autograd.grad(divergence + own / 2, loss.head.weight)
+    torch.testing.assert_close(loss.head.weight.grad, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_shared_head_pulls_a_query_to_the_side_of_the_gallery_s_class(anchor):
     """What no class depends on stays as it was: that is for `regression`."""
     near = torch.nn.functional.normalize(anchor.classifier[anchor.labels] + 0.1 * torch.randn(12, 6))
@@ -223,6 +252,17 @@ def test_shared_head_pulls_a_query_to_the_side_of_the_gallery_s_class(anchor):
         loss(Batch(query, near, anchor.labels)).backward()
         optimiser.step()
     assert known() == 1
+
+
+def test_kd_equals_a_naive_loop(anchor, batch):
+    loss, total = LOSSES["kd"](anchor), 0.0
+    weights, biases = loss.own.weight.tolist(), loss.own.bias.tolist()
+    for q, g in zip(batch.query.tolist(), batch.gallery.tolist(), strict=True):
+        wanted = [math.exp(8 * dot(g, w) / 4) for w in anchor.classifier.tolist()]
+        seen = [math.exp((dot(q, w) + bias) / 4) for w, bias in zip(weights, biases, strict=True)]
+        for a, b in zip(wanted, seen, strict=True):
+            total += 16 * a / sum(wanted) * math.log(a / sum(wanted) / (b / sum(seen)))
+    assert loss(batch).item() == pytest.approx(total / 12, rel=1e-4)
 
 
 def test_rkd_and_pkt_equal_naive_loops(anchor, batch):
