@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from cmpnas.models.network import Network, build_network
 from cmpnas.space import Arch, SearchSpace
 from cmpnas.text.captions import Captioned
-from cmpnas.text.coarse import SummaryPool
+from cmpnas.text.coarse import PicturePool, SummaryPool
 from cmpnas.text.fine import FineModel
 from cmpnas.text.settings import CoarseSettings, FineSettings
 from cmpnas.text.space import TextSpace, TextSpec
@@ -109,6 +110,15 @@ def test_what_is_left_out_of_a_text_is_left_out_for_both_where_both_cut_it_alike
         assert all(torch.equal(one, other) for one, other in zip(read, aimed, strict=True))
     else:
         assert not any((ids == UNKNOWN).any() for ids in aimed)
+
+
+@pytest.mark.parametrize(("logarithm", "scale"), [(1.0, math.e), (4.0, math.exp(4)), (5.0, 100.0)])
+def test_logits_are_cosines_a_hundred_times_at_most(logarithm, scale):
+    pool = PicturePool()
+    assert pool.scale.item() == pytest.approx(14)
+    with torch.no_grad():
+        pool.log_scale.fill_(logarithm)
+    assert pool.scale.item() == pytest.approx(scale)
 
 
 def _mean(words) -> torch.Tensor:

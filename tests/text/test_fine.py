@@ -142,7 +142,31 @@ def test_losses_are_their_loops():
         right = max((n for n in range(6) if same[row, n]), key=lambda n: cosine[row, n])
         assert chosen[row].tolist() == [right, *wrong]
     assert follow(cosine, cosine + 3).item() == pytest.approx(0, abs=1e-6)
-    assert follow(cosine, -cosine).item() > 0.1
+    student, teacher = (rows.softmax(1).tolist() for rows in (cosine, -2 * cosine))
+    told = [sum(t * np.log(t / s) for s, t in zip(*rows, strict=True)) for rows in zip(student, teacher, strict=True)]
+    assert follow(cosine, -2 * cosine).item() == pytest.approx(np.mean(told), rel=1e-5)
+
+
+def test_who_has_nobody_right_or_nobody_wrong_counts_nothing():
+    cosine = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    same = torch.tensor([[0, 0, 0], [1, 1, 1], [0, 1, 1], [0, 1, 0]], dtype=torch.bool)  # captions by pictures
+    nce, hinges = [], []
+    for table, right in ((cosine.numpy(), same.numpy()), (cosine.T.numpy(), same.T.numpy())):
+        rows = list(zip(table, right, strict=True))
+        nce.append(np.mean([-np.log(np.exp(c[r]).sum() / np.exp(c).sum()) for c, r in rows if r.any()]))
+        both = [(c, r) for c, r in rows if r.any() and not r.all()]
+        hinges.append(np.mean([max(0.0, 0.2 + c[~r].max() - c[r].min()) for c, r in both]))
+    assert infonce(cosine, same).item() == pytest.approx(np.mean(nce), rel=1e-5)
+    assert triplet(cosine, same, 0.2).item() == pytest.approx(np.mean(hinges), rel=1e-5)
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_hinges_without_a_pair_to_tell_apart_are_nothing(right):
+    cosine = torch.rand(2, 3, requires_grad=True)
+    loss = triplet(cosine, torch.full((2, 3), right), 0.2)
+    loss.backward()
+    assert loss.item() == 0
+    assert (cosine.grad == 0).all()
 
 
 @torch.no_grad()

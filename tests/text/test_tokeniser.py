@@ -38,6 +38,8 @@ def test_texts_are_cut_and_filled_up(tokeniser):
     assert (ids[1] == [*ids[0, :2]] * 6).all()
     assert tokeniser.cut(["red mug", "red mug " * 20]) == 1
     assert (tokeniser.encode(["RED Mug"]) == tokeniser.encode(["red mug"])).all()
+    wide = "\N{FULLWIDTH LATIN SMALL LETTER R}\N{FULLWIDTH LATIN SMALL LETTER E}\N{FULLWIDTH LATIN SMALL LETTER D}"
+    assert (tokeniser.encode([wide]) == tokeniser.encode(["red"])).all()
 
 
 def test_a_file_gives_the_same_numbers_and_plain_tokenizers_reads_it(tokeniser, tmp_path):
