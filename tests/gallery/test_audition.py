@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -138,6 +139,21 @@ def test_of_many_pictures_whole_classes_are_heard(mixed, tmp_path, monkeypatch):
     assert np.array_equal(labels[rows], taken)
     assert sorted(np.unique(taken, return_counts=True)[1]) == [9] * 10
     assert max(np.searchsorted(rows, np.flatnonzero(labels == 0)[-1]), 0) > 9  # not the first nine
+
+
+def test_of_many_classes_not_the_first_ones_alone_are_heard(monkeypatch):
+    monkeypatch.setattr(audition, "_PICTURES", 100)
+    taken = np.unique(audition._some_classes(items_of(np.repeat(np.arange(50), 10)))[1])
+    assert len(taken) == 10
+    assert taken.max() >= 25 > taken.min()
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.0, 30), (0.2, 5), (0.5, 12), (0.97, 400), (1.0, 7)])
+def test_the_interval_is_of_what_the_share_is_no_more_than_two_deviations_from(share, n):
+    """The ends solve (p - share)^2 = z^2 p (1 - p) / n: the deviation is that of p, not of the share."""
+    z2 = NormalDist().inv_cdf(0.975) ** 2
+    roots = np.roots([1 + z2 / n, -2 * share - z2 / n, share**2])
+    assert audition._wilson(share, n) == pytest.approx(tuple(sorted(roots)), abs=1e-6)
 
 
 def test_a_few_large_classes_are_heard_together(tmp_path):
