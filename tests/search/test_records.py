@@ -13,6 +13,7 @@ import pytest
 from cmpnas.cost import Budget
 from cmpnas.errors import RunError
 from cmpnas.files import drop_partial_line
+from cmpnas.retrieval import evaluate_scores
 from cmpnas.search import RecordLog, non_dominated, pick
 from cmpnas.search.front import build_front
 from cmpnas.search.records import Ahead, PairScore, Record
@@ -131,6 +132,43 @@ def test_a_cheap_gallery_is_on_the_front_where_indexing_counts(small, ratio, gal
     assert front["indexed_per_query"] == ratio
 
 
+def test_every_number_of_a_front(small):
+    """The first loses by going to the large encoder's index, the second gains."""
+    cheap, dear = sorted(small.extremes(), key=lambda arch: small.cost(arch).macs)
+    written = [
+        Record(0, dear, 4.0, 0.5, {"g": PairScore(0.75, (0.7, 0.8))}, 0.5, latency_ms=3.0),
+        Record(1, cheap, 2.0, 0.25, {"g": PairScore(0.375, (0.25, 0.5))}, 0.5),
+    ]
+    gallery, paragon = {"name": "g", "kind": "onnx", "mflops": 16.0}, {"gallery": "g", "mflops": 16.0, "score": 0.875}
+    front = build_front(
+        written, recipe="r", budget=Budget(5.0), metric="map@r", galleries={"g": gallery}, paragon=paragon,
+        indexed_per_query=0.25,
+    )  # fmt: skip
+    names = ("space", "id", "arch", "mflops", "params_m", "latency_ms")
+    first, second = (
+        dict(zip(names, ("small", arch.id, arch.to_json(), *numbers), strict=True))
+        for arch, *numbers in ((cheap, 2.0, 0.25, None), (dear, 4.0, 0.5, 3.0))
+    )
+    assert front == {
+        "schema": 1, "recipe": "r", "budget": {"mflops": 5.0}, "metric": "map@r", "indexed_per_query": 0.25,
+        "galleries": [gallery], "paragon": paragon,
+        "pairs": [
+            {
+                "query": first, "gallery": gallery,
+                "scores": {"homogeneous": 0.5, "heterogeneous": 0.375, "interval": [0.25, 0.5]},
+                "compatible": False, "reward": {"r1": 0.5, "r2": 0.375, "r3": 0.1875},
+                "amortised_mflops": 6.0, "cost_reduction": 8.0, "paragon_gap": 0.5,
+            },
+            {
+                "query": second, "gallery": gallery,
+                "scores": {"homogeneous": 0.5, "heterogeneous": 0.75, "interval": [0.7, 0.8]},
+                "compatible": True, "reward": {"r1": 0.5, "r2": 0.75, "r3": 0.375},
+                "amortised_mflops": 8.0, "cost_reduction": 4.0, "paragon_gap": 0.125,
+            },
+        ],
+    }  # fmt: skip
+
+
 def test_rewriting_keeps_order_and_adds_scores(small, tmp_path):
     log = RecordLog(tmp_path / "records.jsonl", small)
     written = records(small, 3)
@@ -162,7 +200,37 @@ def test_picks_by_name():
         pick(front, "bst")
 
 
+@pytest.mark.parametrize(
+    ("points", "knee"),
+    [
+        ([(2.0, 0.5)], 0),
+        ([(2.0, 0.5), (2.0, 0.75)], 1),  # a query network against two galleries
+        ([(4.0, 0.5), (2.0, 0.5)], 1),
+    ],
+)
+def test_the_knee_where_pairs_do_not_differ(points, knee):
+    pairs = [{"query": {"id": "w", "mflops": c}, "scores": {"heterogeneous": s}} for c, s in points]
+    with np.errstate(all="raise"):
+        assert pick({"pairs": pairs}, "knee") is pairs[knee]
+
+
 def test_rewards_are_the_papers_three(small):
     record = Record(0, small.extremes()[0], 1.0, 1.0, {"g": PairScore(0.25, (0, 1)), "h": PairScore(1.0, (0, 1))}, 0.5)
     assert [record.reward("g", which) for which in ("r1", "r2", "r3")] == [0.5, 0.25, 0.125]
     assert record.reward("h", "r2") == 1.0
+
+
+def test_the_first_score_is_of_the_first_queries_that_find_something():
+    """Every other query has no answer, so that a query's place among those that count is not its row."""
+    labels, rng = np.array([0, 9, 1, 9, 2, 9, 0, 9, 1]), np.random.default_rng(0)
+    scores = evaluate_scores(rng.random((9, 6)), labels, np.array([0, 1, 2, 0, 1, 2]), ["map@r", "mrr@6"])
+    first, values, place = np.array([0, 4, 5, 6]), [], 0
+    for row, label in enumerate(labels):
+        if label != 9:
+            if row in first:
+                values.append(scores.per_query("mrr@6")[place])
+            place += 1
+    found = PairScore.of(scores, "mrr@6", first)
+    assert len(values) == 3
+    assert found == PairScore(scores["mrr@6"], scores.interval("mrr@6"), pytest.approx(np.mean(values)))
+    assert PairScore.of(scores, "mrr@6").first is None
