@@ -9,7 +9,7 @@ import pytest
 
 from cmpnas.cost import Budget
 from cmpnas.search.controllers import make_controller
-from cmpnas.search.feasible import Within
+from cmpnas.search.feasible import Table, Within
 from cmpnas.space import load_space
 from tests.space.test_timed import table_of
 
@@ -37,6 +37,65 @@ def test_all_ways_lead_to_what_fits(timed):
             assert (np.array([within.genes(arch) for arch in archs]) == found.genes).all()
         half = float(np.median(whole.cost))
         assert within.capped(half).everything(960).cost.max() <= half * (1 + 1e-9)
+
+
+def test_a_limit_on_parameters_holds_for_what_is_drawn(timed):
+    budget = Budget(params_m=float(np.median([timed.cost(arch).params_m for arch in timed.extremes()])))
+    within = Within(timed, budget)
+    for over in ("architectures", "cost"):
+        drawn = [within.arch(row) for row in within.draw(100, 0, over).genes]
+        assert all(budget.allows(timed.cost(arch)) for arch in drawn)
+
+
+@pytest.mark.parametrize("name", ["mflops", "latency_ms"])
+def test_a_cap_above_the_budget_changes_nothing(timed, name):
+    limit = float(np.median([getattr(timed.cost(arch), name) for arch in timed.extremes()]))
+    within = Within(timed, Budget(**{name: limit}))
+    assert within.capped(2 * limit).budget == within.budget
+    assert within.capped(0.9 * limit).budget == Budget(**{name: 0.9 * limit})
+    assert Within(timed, Budget(params_m=1.0)).capped(0.8).budget == Budget(0.8, 1.0)
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Thirty architectures in no order of cost, of a space whose decisions have two or three values each."""
+    space = load_space("mobile_small")
+    drawn = space.sample_many(30, 0)
+    archs = list({drawn[n]: None for n in range(30)})
+    return Table(space, archs, np.random.default_rng(1).uniform(0.5, 8, len(archs)).tolist())
+
+
+def test_a_table_is_drawn_from_evenly_over_log_cost(table):
+    """The nearest in log cost to each of as many even numbers."""
+    logs = np.log(table.costs)
+    wanted = np.random.default_rng(5).uniform(logs.min(), logs.max(), 200)
+    expected = [min(range(len(logs)), key=lambda row: abs(logs[row] - want)) for want in wanted]
+    drawn = table.draw(200, 5, "cost")
+    assert drawn.cost.tolist() == table.costs[expected].tolist()
+    assert [table.arch(genes) for genes in drawn.genes] == [table.archs[row] for row in expected]
+
+
+def apart(space, one, other) -> float:
+    """How far two architectures depart from each other."""
+    first, second, total = dict(one.choices), dict(other.choices), 0.0
+    for name, values in space.decisions.items():
+        if name in first and name in second:
+            total += abs(values.index(first[name]) - values.index(second[name])) / max(1, len(values) - 1)
+        else:
+            total += (name in first) != (name in second)
+    return total
+
+
+def test_the_nearest_of_a_table_departs_least(table):
+    space = table.space
+    assert {len(values) for values in space.decisions.values()} == {2, 3}
+    rng = np.random.default_rng(2)
+    wishes = np.stack([rng.integers(0, len(values), 50) for values in space.decisions.values()], 1)
+    found = table.nearest_many(wishes).genes
+    for wish, genes in zip(space.nearest_many(wishes, Budget()), found, strict=True):
+        assert table.arch(genes) == table.nearest(dict(wish.choices))
+        least = min(apart(space, wish, arch) for arch in table.archs)
+        assert apart(space, wish, table.arch(genes)) == pytest.approx(least)
 
 
 @pytest.mark.parametrize("seed", range(5))
