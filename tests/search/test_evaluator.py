@@ -8,14 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items, Protocol
+from cmpnas.errors import DataError
 from cmpnas.gallery.base import Indexed
 from cmpnas.models import Supernet, calibrate
 from cmpnas.retrieval import evaluate_retrieval
 from cmpnas.search import evaluator as module
-from cmpnas.search.evaluator import Evaluator
+from cmpnas.search.evaluator import Evaluator, first_queries
 from cmpnas.search.records import Proposal
 
 
@@ -114,3 +116,38 @@ def test_pictures_are_read_once(parts, plan):
     first = evaluator(*plan[0][:2])
     assert evaluator(*plan[0][:2]) == first
     assert len(read) == len(set(read)) == 140
+
+
+class Wiping(nn.Module):
+    """A network that writes over the pictures that it is given."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        found = self.network(images)
+        images.zero_()
+        return found
+
+
+def test_what_a_network_writes_over_its_pictures_spoils_no_other(parts, plan):
+    n, arch, _ = plan[0]
+    evaluator = make(parts)
+    expected = evaluator.judge(n, arch, parts[0].carve(arch))
+    assert evaluator.judge(n, arch, Wiping(parts[0].carve(arch))) == expected
+    assert evaluator.judge(n, arch, parts[0].carve(arch)) == expected
+
+
+def test_the_first_queries_are_of_those_that_can_find_something(parts):
+    task = parts[2]
+    task = Protocol(replace(task.query, labels=np.where(np.arange(70) % 3, 99, task.query.labels)), task.gallery)
+    known = [row for row in range(70) if row % 3 == 0]
+    rows = first_queries(task, 0.3)
+    assert len(set(rows)) == 21
+    assert set(rows) <= set(known)
+    assert rows.tolist() == sorted(rows)
+    assert len(known) == 24
+    assert len(first_queries(task, 24 / 70)) == 24
+    with pytest.raises(DataError, match=r"after 25 of 70 queries, of which 24 have something to find"):
+        first_queries(task, 25 / 70)
