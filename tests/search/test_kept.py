@@ -52,6 +52,15 @@ def test_what_is_evaluated_ahead_of_its_turn_stays(small, tmp_path):
     assert sorted(int(path.stem) for path in kept.folder.iterdir()) == [0, 3]
 
 
+def test_numbers_of_several_digits_count_to_the_limit(small, tmp_path):
+    kept = KeptQueries(tmp_path / "queries", 5 * (128 + 80))
+    records = [record(small, n, 0.5, 100.0 + (n - 10) ** 2) for n in range(14)]  # 10 beats all
+    for n in range(8, 14):
+        kept.save(n, np.zeros((5, 4), np.float32))
+    kept.prune(records, Budget())
+    assert [path.stem for path in kept.folder.iterdir()] == ["10"]
+
+
 def test_within_milliseconds_nothing_beats_what_is_fastest(small, tmp_path):
     kept = KeptQueries(tmp_path / "queries", 0)
     slow, fast = (replace(record(small, n, 0.5, 2.0 + n), latency_ms=9.0 - n) for n in range(2))
