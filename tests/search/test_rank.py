@@ -93,6 +93,24 @@ def test_the_top_half_is_of_those_best_alone():
     assert result["kendall"]["value"] == pytest.approx(naive_tau(supernet, alone))
 
 
+def test_every_number_of_a_certificate_is_scipys():
+    """Of an odd number of architectures, the one in the middle is of the top half."""
+    rng = np.random.default_rng(4)
+    supernet, alone, mflops = rng.integers(20, size=(3, 31)).astype(float)
+    result, best = certificate(supernet, alone, mflops), alone >= np.median(alone)
+    pairs = {
+        "whole": (result, supernet, alone),
+        "cost": (result["cost"], mflops, alone),
+        "top half": (result["top_half"], supernet[best], alone[best]),
+    }
+    for estimates, first, second in pairs.values():
+        for name, reference in (("kendall", stats.kendalltau), ("spearman", stats.spearmanr)):
+            assert estimates[name]["value"] == pytest.approx(reference(first, second).statistic, abs=1e-12)
+            low, high = estimates[name]["interval"]
+            assert low < estimates[name]["value"] < high
+    assert (result["n"], result["top_half"]["n"]) == (31, sum(a >= sorted(alone)[15] for a in alone))
+
+
 def test_what_all_ties_is_undefined_not_zero():
     flat, rng = np.full(6, 0.5), np.random.default_rng(0)
     result = certificate(flat, rng.random(6), rng.random(6))
