@@ -11,7 +11,7 @@ from scipy.stats import skew
 from cmpnas.errors import DataError
 from cmpnas.retrieval import evaluate_scores
 from cmpnas.retrieval.bootstrap import interval
-from cmpnas.retrieval.compare import compare
+from cmpnas.retrieval.compare import Comparison, compare
 from cmpnas.retrieval.diagnostics import hit_overlap, hubness, risk_coverage
 
 
@@ -53,6 +53,17 @@ def test_comparison_against_all_sign_flips():
     assert not got.tie
     same = compare(first, first, "hit@1")
     assert (same.difference, same.p_value, same.tie) == (0, 1, True)
+
+
+def test_no_p_value_is_zero():
+    assert compare(hits(*[1] * 40), hits(*[0] * 40), "hit@1").p_value == 1 / 10_001
+
+
+def test_sums_that_rounding_alone_parts_are_equal():
+    """In tenths, which floats do not hold: a fifth of the sign assignments as far from 0 are so by equality."""
+    tenths = [1, 2, 3, -1, 6, 7]
+    every = [abs(np.dot(signs, tenths)) >= abs(sum(tenths)) for signs in product((-1, 1), repeat=6)]
+    assert Comparison(np.array(tenths) / 10).p_value == pytest.approx(np.mean(every), abs=0.015)
 
 
 def test_false_alarms_are_as_rare_as_the_p_value_says():
