@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,7 @@ def test_places_that_an_index_leaves_empty_come_last(mix, rows, best):
         ((3, "rank"), "unknown mix 'rank'. Did you mean 'ranks'"),
         ((3, "weighted", -2.0), "weigh -2"),
         ((3, "weighted", float("nan")), "weigh nan"),
+        ((3, "weighted", float("inf")), "weigh inf"),
     ],
 )
 def test_what_a_cascade_cannot_be(arguments, message):
@@ -126,6 +129,24 @@ def test_times_are_fitted_and_add_up():
     assert fitted.to_json() == pytest.approx(TIMES.to_json())
     assert fitted.cascade(1000, 50) == pytest.approx(0.5 + 0.1 + 1 + 1)
     assert fitted.scan(1000) == pytest.approx(21)
+
+
+def test_the_line_of_times_errs_least_in_relation_to_each():
+    optimize = pytest.importorskip("scipy.optimize")
+    counts, spent = np.array([1, 10, 100, 400]), np.array([2.0, 1.7, 4.5, 9.0])
+
+    def error(line):
+        return (((line[0] + line[1] * counts) / spent - 1) ** 2).sum()
+
+    whole, slope = optimize.minimize(error, [1, 0.02], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}).x
+    fitted = Times.fit(0.5, (1000, 0.1), list(zip(counts, spent, strict=True)))
+    assert (fitted.base, fitted.fine) == pytest.approx((whole - 0.6, slope), rel=1e-4)
+    assert (fitted.text, fitted.dot) == (0.5, 0.0001)
+
+
+def test_no_part_takes_less_than_no_time():
+    assert Times.fit(0.5, (1000, 0.1), [(1, 0.3), (10, 0.39), (100, 1.29)]).base == 0
+    assert Times.fit(0.5, (1000, 0.1), [(1, 2.0), (10, 1.9), (100, 1.8)]).fine == 0
 
 
 def found(share: float, queries: int = 1000) -> np.ndarray:
@@ -175,6 +196,33 @@ def test_time_limits_the_candidates_or_is_refused():
     assert (planned.k, planned.binding) == (2, "latency")  # 3 would fit and bring nothing
     with pytest.raises(CmpnasError, match=r"takes 1.62 ms with a single candidate of 1000; the limit is 1.5 ms"):
         plan(few, TIMES, 1000, within=0, max_milliseconds=1.5)
+
+
+def test_candidates_that_take_no_time_are_not_limited_by_it():
+    planned = plan(measured(1000, 0.2, 0.1, 0.0), replace(TIMES, fine=0.0), 1000, within=0, max_milliseconds=1.7)
+    assert (planned.k, planned.binding, planned.milliseconds) == (3, "accuracy", pytest.approx(1.6))
+
+
+def test_no_share_of_hits_is_below_nothing():
+    planned = plan(measured(1000, 0.03, share=0.04), TIMES, 1000, within=0.05)
+    assert planned.interval[0] == 0 < planned.hit < planned.interval[1]
+    assert plan(measured(1000, 0.05, share=0.04), TIMES, 1000, within=0.05).hit == 0
+
+
+def test_halves_in_which_all_or_nothing_is_found_foretell_half_a_query():
+    """All but half a query of a thousand, so that there are odds."""
+    all_of_half, most = measured(100, 0.0, share=0.5, of_half=1.0), 0.9995
+    odds = 1 / (most / (1 - most)) ** 2  # two doublings
+    assert all_of_half.found_in(400)[0] == pytest.approx(odds / (1 + odds))
+    everything, nothing = (measured(100, 0.0, share=share, of_half=share) for share in (1.0, 0.0))
+    assert (everything.found_in(400)[0], nothing.found_in(400)[0]) == (1, 0)
+
+
+def test_a_larger_gallery_is_never_easier():
+    """Where half of a gallery happened to be harder than all of it."""
+    found_in = measured(100, 0.0, share=0.5, of_half=0.4).found_in
+    assert found_in(400) == found_in(100)
+    assert found_in(400)[0] == 0.5
 
 
 def test_a_budget_of_multiply_adds_limits_the_candidates_or_is_refused():
