@@ -98,9 +98,33 @@ def test_the_same_queries_before_and_after(task):
     assert (len(ranked.gained), first) != (len(gained.gained), before)
 
 
+def test_a_tie_with_something_wrong_is_a_miss():
+    query, gallery = np.eye(2), np.array([[1.0, 0], [1, 0], [0, 1]])
+    found = rejection_curve(query, gallery, np.arange(2), np.array([0, 9, 1]), np.array([0.0, 1, 0.5]))
+    # Two of three stay up to two thirds of the gallery; without what ties, the first query hits.
+    assert found.risk.tolist() == [0 if coverage * 3 <= 2 else 0.5 for coverage in COVERAGES]
+
+
+def test_the_oracle_keeps_what_hits_rest_on():
+    """Of four items, the first and the last are right; the others are between them, and none is to blame."""
+    angles = np.array([1.2, 0.8, 0.4, 0.1])
+    gallery = np.stack([np.cos(angles), np.sin(angles)], 1)
+    found = rejection_curve(np.array([[1.0, 0]]), gallery, np.array([0]), np.array([0, 5, 6, 0]), np.arange(4.0))
+    assert found.oracle.tolist() == [0] * 51
+    assert found.risk[0] == 1
+
+
+def test_where_nothing_can_be_gained_there_is_no_share():
+    found = rejection_curve(np.eye(3), np.eye(3), np.arange(3), np.arange(3), np.arange(3.0))
+    assert found.areas == {"risk": 0, "random": 0, "oracle": 0}
+    assert np.isnan(found.share)
+
+
 def test_mistakes(task):
     about, uncertainty, sources = task
     with pytest.raises(DataError, match=r"60 gallery items but uncertainties of shape \(59,\)"):
         rejection_curve(*about, uncertainty[1:], sources)
     with pytest.raises(DataError, match="no query has a relevant item left; reject fewer"):
         without(*about, np.flatnonzero(np.isin(about[3], about[2])), exclude=sources)
+    with pytest.raises(DataError, match="no query has a relevant gallery item; check labels and sources"):
+        rejection_curve(*about[:2], about[2] + 100, about[3], uncertainty, sources)
