@@ -9,9 +9,9 @@ from sklearn.metrics import average_precision_score
 from cmpnas.errors import CmpnasError, DataError
 from cmpnas.retrieval import evaluate_retrieval, evaluate_scores, ranking
 from cmpnas.retrieval.evaluate import score as score_of
-from cmpnas.retrieval.metrics import explain
-from cmpnas.retrieval.relevance import Relevance
-from cmpnas.retrieval.similarity import Retrieved
+from cmpnas.retrieval.metrics import explain, get_metric
+from cmpnas.retrieval.relevance import Neighbours, Relevance
+from cmpnas.retrieval.similarity import Given, Retrieved
 
 METRICS = (
     "hit@1", "hit@3", "map@r", "map_full", "r_precision", "map_oxford", "recall@5", "precision@5", "mrr@4", "ndcg@6",
@@ -152,6 +152,30 @@ def test_share_of_ties_is_told(blocks):
     got = evaluate_scores(scores, np.array([1, 1]), np.array([1, 1, 0, 0]), ["map_full"])
     assert got.tie_share == 1 / 4
     assert evaluate_scores(scores, np.array([1, 1]), np.array([1, 1, 0, 0]), ["hit@1"]).tie_share == 0
+
+
+@pytest.mark.parametrize("ties", ["pessimistic", "stable"])
+def test_what_an_index_did_not_find_is_no_tie(ties, blocks):
+    """Two of four items are found, one right and one not; of the others one is right."""
+    found = np.array([[0.9, 0.8]], np.float32), np.array([[0, 3]])
+    relevance = Relevance.of_labels(np.array([1]), np.array([1, 1, 0, 0]), None, 1, 4)
+    got = score_of(Retrieved(lambda queries: found, (1, 4)), relevance, ["map_full"], ties=ties)
+    assert got.tie_share == 0
+    assert got["map_full"] == pytest.approx((1 + 2 / 4) / 2)
+
+
+def test_a_row_that_a_list_names_twice_counts_once():
+    lists = Neighbours.of_lists([[2, 0, 2], [], [3, 3]], 4)
+    assert lists.counts.tolist() == [2, 0, 1]
+    assert [sorted(set(row) - {-1}) for row in lists.padded(np.arange(3)).tolist()] == [[0, 2], [], [3]]
+    got = score_of(Given(np.array([[4.0, 3, 2, 1]])), Relevance(Neighbours.of_lists([[2, 0, 2]], 4)), ["map_full"])
+    assert got["map_full"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize("wrong", [-2, -1, 4])
+def test_lists_name_rows_of_the_gallery(wrong):
+    with pytest.raises(DataError, match=f"names gallery item {wrong}; there are 4, counted from 0"):
+        Neighbours.of_lists([[0], [3, wrong]], 4)
 
 
 def test_queries_without_relevant_items_are_left_out_or_zero(blocks):
@@ -333,3 +357,9 @@ def test_unknown_metric_is_answered_with_those_there_are():
         evaluate_retrieval(np.eye(2), np.eye(2), np.arange(2), np.arange(2), ["mAP"])
     with pytest.raises(CmpnasError, match="k is at most 1,000,000,000"):
         evaluate_retrieval(np.eye(2), np.eye(2), np.arange(2), np.arange(2), ["ndcg@99999999999999"])
+
+
+@pytest.mark.parametrize("name", ["hit@0", "hit@01", "hit@k", "map@k/R", "hit@", "hit"])
+def test_a_metric_without_a_whole_k_is_unknown(name):
+    with pytest.raises(CmpnasError, match=f"unknown metric '{name}'"):
+        get_metric(name)
