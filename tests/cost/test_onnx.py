@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx.shape_inference
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -226,3 +227,12 @@ def test_a_counted_model_is_left_as_it_was():
     before = model.SerializeToString()
     count_onnx(model, 16)
     assert model.SerializeToString() == before
+
+
+def test_shapes_that_a_graph_stores_for_another_batch_do_not_count():
+    nodes = [CONV, node("GlobalAveragePool", "c", "p"), node("Flatten", "p", "f"), node("MatMul", "f v", "y")]
+    model = graph(nodes, WEIGHTS, inputs=[("x", (8, 3, 16, 16))])
+    model = onnx.shape_inference.infer_shapes(model)
+    stored = {value.name: value.type.tensor_type.shape.dim[0].dim_value for value in model.graph.value_info}
+    assert stored == {"c": 8, "p": 8, "f": 8}
+    assert count_onnx(model).macs == PLAIN + 8
