@@ -60,7 +60,7 @@ def test_no_p_value_is_zero():
 
 
 def test_sums_that_rounding_alone_parts_are_equal():
-    """In tenths, which floats do not hold: a fifth of the sign assignments as far from 0 are so by equality."""
+    """In tenths, which floats do not hold: most of the sign assignments as far from 0 are so by equality."""
     tenths = [1, 2, 3, -1, 6, 7]
     every = [abs(np.dot(signs, tenths)) >= abs(sum(tenths)) for signs in product((-1, 1), repeat=6)]
     assert Comparison(np.array(tenths) / 10).p_value == pytest.approx(np.mean(every), abs=0.015)
