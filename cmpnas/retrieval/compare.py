@@ -76,7 +76,7 @@ def _sign_flip(gained: np.ndarray) -> float:
     rng = np.random.default_rng(20_21)
     chunk = max(1, 4_000_000 // len(moved))
     reached = 0
-    threshold = abs(moved.sum()) * (1 - 1e-12)  # sums of the same terms in another order are equal
+    threshold = abs(moved.sum()) - 1e-12 * np.abs(moved).sum()  # sums that rounding alone parts are equal
     for start in range(0, _FLIPS, chunk):
         signs = rng.integers(0, 2, (min(chunk, _FLIPS - start), len(moved)), np.int8) * 2 - 1
         reached += int((np.abs(signs @ moved) >= threshold).sum())

@@ -46,7 +46,7 @@ class RejectionCurve:
         """How far the area is from that of chance (0) to that of the oracle (1)."""
         areas = self.areas
         gained = areas["random"] - areas["oracle"]
-        return (areas["random"] - areas["risk"]) / gained if gained > 0 else float("nan")
+        return (areas["random"] - areas["risk"]) / gained if gained > 1e-12 else float("nan")
 
 
 def rejection_curve(

@@ -64,6 +64,7 @@ def test_sums_that_rounding_alone_parts_are_equal():
     tenths = [1, 2, 3, -1, 6, 7]
     every = [abs(np.dot(signs, tenths)) >= abs(sum(tenths)) for signs in product((-1, 1), repeat=6)]
     assert Comparison(np.array(tenths) / 10).p_value == pytest.approx(np.mean(every), abs=0.015)
+    assert Comparison(np.array([0.1, 0.2, -0.3] * 3)).p_value == 1
 
 
 def test_false_alarms_are_as_rare_as_the_p_value_says():
