@@ -11,7 +11,7 @@ from cmpnas.data import Protocol
 from cmpnas.gallery.base import Indexed
 from cmpnas.retrieval import Scores
 from cmpnas.retrieval.diagnostics import Hubness, hit_overlap, hubness
-from cmpnas.retrieval.nearest import nearest
+from cmpnas.retrieval.nearest import nearest, some_queries
 
 _NEAREST = 10
 
@@ -25,12 +25,17 @@ class Answers:
 
     @staticmethod
     def of(scores: Scores, query: np.ndarray, index: Indexed, task: Protocol) -> Answers:
-        """Those of unit embeddings ``(Q, D)`` asked in ``index``; what it rejects is not in it."""
-        gallery, own = index.gallery, task.own_sources
-        if index.rejected is not None:
-            gallery = np.delete(gallery, index.rejected, axis=0)
-            own = own and (own[0], np.delete(own[1], index.rejected))
-        return Answers(scores, hubness(nearest(query, gallery, _NEAREST, own), len(gallery)))
+        """Those of unit embeddings ``(Q, D)`` asked in ``index``; what it rejects is not in it.
+
+        Where queries and gallery are many, a part of the queries says how evenly (`some_queries`).
+        """
+        asking, own = some_queries(len(query), len(index.gallery)), task.own_sources
+        own = own and (own[0][asking], own[1])
+        found = nearest(query[asking], index.gallery, _NEAREST, own, index.rejected)
+        stays = np.ones(len(index.gallery), bool)
+        stays[[] if index.rejected is None else index.rejected] = False
+        number = np.cumsum(stays) - 1  # among those that stay
+        return Answers(scores, hubness(np.where(found < 0, -1, number[found]), int(stays.sum())))
 
 
 def below_the_mean(pair: Answers, paragon: Answers, metrics: list[str]) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import numpy as np
 from cmpnas.errors import DataError
 from cmpnas.retrieval.compare import Comparison
 from cmpnas.retrieval.evaluate import evaluate_retrieval
+from cmpnas.retrieval.nearest import some_queries
 from cmpnas.retrieval.ranking import rank_relevant
 from cmpnas.retrieval.relevance import NOBODY, Relevance
 from cmpnas.retrieval.similarity import Cosine
 
 _BLOCK = 2**22  # similarities at once
-_MOST = 2**31  # similarities of a curve
 #: Shares of the gallery that stay, for curves and the areas below them; who keeps less than half keeps another gallery.
 COVERAGES = np.linspace(0.5, 1, 51)
 
@@ -69,7 +69,7 @@ def rejection_curve(
     Raises:
         DataError: lengths do not fit, or no query has a relevant item.
     """
-    asking = np.sort(np.random.default_rng(0).permutation(len(query))[: max(1, _MOST // max(1, len(gallery)))])
+    asking = some_queries(len(query), len(gallery))
     query, query_labels = query[asking], np.asarray(query_labels)[asking]
     sources = None if exclude is None else (np.asarray(exclude[0])[asking], exclude[1])
     similarity = Cosine(query, gallery)

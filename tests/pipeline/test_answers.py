@@ -10,6 +10,7 @@ from cmpnas.data.images import ArrayImages
 from cmpnas.data.items import Items, Protocol
 from cmpnas.gallery.base import Indexed
 from cmpnas.pipeline.answers import Answers, below_the_mean
+from cmpnas.retrieval import nearest
 from cmpnas.search.evaluator import score_pair
 
 METRICS = ["map@r", "hit@1"]
@@ -52,6 +53,16 @@ def test_answers_and_hubs_are_those_of_naive_lists(sourced):
         assert told["hubness"][name]["orphans"] == pytest.approx((places == 0).mean())
         assert told["hubness"][name]["top_percent"] == pytest.approx(places.max() / places.sum())  # 1% of 117 is one
     assert f"the pair alone {100 * (pair & ~paragon).mean():.1f}%" in told["text"]
+
+
+def test_of_many_a_part_of_the_queries_says_how_evenly(monkeypatch):
+    rng = np.random.default_rng(0)
+    task = Protocol(items(np.arange(40) % 8, np.arange(40) % 5), items(np.arange(120) % 8, np.arange(120) % 9))
+    query, index = unit(rng, 40), Indexed(unit(rng, 120))
+    monkeypatch.setattr(nearest, "_MOST", 120 * 25)
+    found = Answers.of(score_pair(query, index.gallery, task, METRICS, None), query, index, task)
+    assert found.hubness.occurrences.sum() == 25 * 10
+    assert found.scores.n_queries == 40
 
 
 def test_without_a_hit_there_is_no_overlap():

@@ -19,6 +19,11 @@ def test_it_is_a_naive_search_that_skips_the_own_source(monkeypatch):
             assert found.tolist() == sorted(allowed, key=lambda g: -query[q] @ gallery[g])[:4]
 
 
+def test_rows_that_nobody_finds_leave_the_others_their_numbers():
+    query, gallery = np.eye(4)[:2], np.eye(4)
+    assert nearest(query, gallery, 2, None, np.array([0, 2])).tolist() == [[1, 3], [1, 3]]
+
+
 def test_where_there_are_fewer_there_is_none():
     found = nearest(np.ones((2, 4)), np.ones((3, 4)), 5, (np.array([0, 1]), np.array([0, 0, 3])))
     assert found[0].tolist() == [2, -1, -1]

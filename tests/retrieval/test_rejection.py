@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmpnas.errors import DataError
-from cmpnas.retrieval import rejection
+from cmpnas.retrieval import nearest, rejection
 from cmpnas.retrieval.rejection import COVERAGES, rejection_curve, without
 
 
@@ -49,7 +49,7 @@ def test_each_risk_is_that_of_a_search_without_the_rejected(task, monkeypatch):
 
 def test_of_too_many_similarities_a_part_of_the_queries_asks(task, monkeypatch):
     about, uncertainty, sources = task
-    monkeypatch.setattr(rejection, "_MOST", 60 * 20)
+    monkeypatch.setattr(nearest, "_MOST", 60 * 20)
     found = rejection_curve(*about, uncertainty, sources)
     asking = np.sort(np.random.default_rng(0).permutation(30)[:20])
     fewer = None if sources is None else (sources[0][asking], sources[1])
