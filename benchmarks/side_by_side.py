@@ -21,6 +21,7 @@ from cmpnas.gallery.brought import BATCH, open_model
 from cmpnas.gallery.settings import FusionSettings, OnnxSettings, WhiteningMixerSettings
 from cmpnas.gallery.whitening import whitening
 from cmpnas.recipe import load_recipe
+from cmpnas.retrieval.similarity import unit_rows
 from cmpnas.search.evaluator import score_pair
 from cmpnas.train.embed import embed
 
@@ -45,13 +46,14 @@ def main(recipe: str = "grocery", data: str | None = None) -> None:
         settings = OnnxSettings(kind="onnx", name=name, file=f"pretrained/{file}.onnx")
         model = open_model(settings, plan.data, data)
         sides: list[Items] = [splits.train, task.query, task.gallery]
-        seen[name] = [embed(model, side, batch_size=BATCH, what=f"embed {name}") for side in sides]
+        seen[name] = [unit_rows(embed(model, side, batch_size=BATCH, what=f"embed {name}"), name) for side in sides]
         mflops[name] = model.mflops
 
     def score(members: Sequence[str], dim: int, shrinkage: float) -> str:
-        train, query, index = (np.concatenate([unit(seen[name][n]) for name in members], 1) for n in range(3))
+        train, query, index = (np.concatenate([seen[name][n] for name in members], 1) for n in range(3))
         weight, bias = whitening(train, labels, dim, shrinkage)
-        found = score_pair(unit(query @ weight.T + bias), unit(index @ weight.T + bias), task, _METRICS)
+        query, index = (unit_rows(side @ weight.T + bias, "whitened") for side in (query, index))
+        found = score_pair(query, index, task, _METRICS)
         return " / ".join(f"{found[metric]:.4f}" for metric in _METRICS)
 
     print(f"{plan.name}, search split, whitened to {gallery.embedding_dim} numbers by {mixer.shrinkage}")
@@ -65,12 +67,6 @@ def main(recipe: str = "grocery", data: str | None = None) -> None:
     for shrinkage in (0.1, 0.2, 0.5, 1.0):
         told = [f"{dim}: {score(own, dim, shrinkage)}" for dim in (64, 128, 256, 512)]
         print(f"  {shrinkage:g}  " + "   ".join(told), flush=True)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length 1."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / lengths).astype(np.float32)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ from cmpnas.distributed import begin_equal
 from cmpnas.errors import DataError, RecipeError
 from cmpnas.models.folded import Folded, folded_convolutions
 from cmpnas.models.network import Network
-from cmpnas.models.pretrained import require_fit, start_from
+from cmpnas.models.pretrained import require_fit
 from cmpnas.models.supernet import Supernet
 from cmpnas.recipe import Recipe
 from cmpnas.space import Arch, SearchSpace
 from cmpnas.train.device import device
-
-_SEEN = 128  # pictures that scales and the order of channels are told from
+from cmpnas.train.supernet import start_on
 
 
 def find_pretrained(recipe: Recipe, data: str | None) -> Path | None:
@@ -78,7 +77,7 @@ def carve_pretrained(
     weights = cast(list[Folded], read_pretrained(recipe, data))
     torch.manual_seed(seed)
     supernet = Supernet(space).to(device())
-    start_from(supernet, weights, next(learned.sample_batches(_SEEN, _SEEN)).to(device()))
+    start_on(supernet, weights, learned)
     network = supernet.carve(arch)
     begin_equal(network)
     return network

@@ -107,10 +107,15 @@ def train_supernet(
     return supernet
 
 
+def start_on(supernet: Supernet, weights: Sequence[Folded], learned: Items) -> Network:
+    """`start_from`, by some of the pictures that are learned from."""
+    return start_from(supernet, weights, next(learned.sample_batches(_SEEN, _SEEN)).to(device()))
+
+
 @torch.no_grad()
 def _begin(supernet: Supernet, weights: Sequence[Folded], anchor: Anchor, train: Items) -> None:
     """Start from ``weights``, the embedding layer at what takes their features nearest to the anchor's embeddings."""
-    network = start_from(supernet, weights, next(train.sample_batches(_SEEN, _SEEN)).to(device()))
+    network = start_on(supernet, weights, train)
     calibrate(network, (images.to(device()) for images in train.sample_batches(_SEEN, 4 * _SEEN)))
     embed = cast(Embed, network[-1])
     linear, embed.linear = embed.linear, nn.Identity()  # type: ignore[assignment]
