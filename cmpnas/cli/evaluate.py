@@ -18,7 +18,7 @@ def command(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Score every trained pick: homogeneous, heterogeneous, index aligned, paragon, control, verdicts, intervals."""
+    """Score every trained pick, in the index as it is, aligned and joined: with paragon, controls, verdicts."""
     if split not in ("test", "search"):
         raise CmpnasError(f"unknown split {split!r}; give test or search.")
     from cmpnas.run import TextRunFolder, open_run

@@ -35,6 +35,9 @@ def command(
     aligned: Annotated[
         bool, typer.Option("--aligned", help="Also index.align.onnx: the index into this network's own language.")
     ] = False,
+    joined: Annotated[
+        bool, typer.Option("--joined", help="Aligned, and joined by this network's own vectors of the same pictures.")
+    ] = False,
     option: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of which gallery option; by default the pick's own.")
     ] = None,
@@ -45,10 +48,10 @@ def command(
     from cmpnas.run import TextRunFolder, open_run
 
     if isinstance(open_run(run), TextRunFolder):
-        if int8 or preprocess or gallery or aligned or option or pick or tolerance is not None:
+        if int8 or preprocess or gallery or aligned or joined or option or pick or tolerance is not None:
             raise CmpnasError(
                 "the encoder finished last is exported; --pick, --int8, --tolerance, --preprocess, --gallery, "
-                "--aligned and --option are for runs of pictures: leave them out."
+                "--aligned, --joined and --option are for runs of pictures: leave them out."
             )
         _export_text(run, out, data, as_json)
         return
@@ -56,7 +59,8 @@ def command(
 
     result = export(
         run, pick or "best", out, int8=int8, tolerance=1.0 if tolerance is None else tolerance, preprocess=preprocess,
-        gallery=gallery, aligned=aligned, option=option, data=data, say=say,
+        gallery=gallery, index="joined" if joined else "aligned" if aligned else "heterogeneous", option=option,
+        data=data, say=say,
     )  # fmt: skip
     if as_json:
         print_json(result)

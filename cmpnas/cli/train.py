@@ -62,7 +62,7 @@ def command(
     print(f"{result['name']}, {result['mflops']:.3f} MFLOPs, {where}:")
     print(f"  supernet weights  M(q,g) {before['heterogeneous']:.4f}  M(q,q) {before['homogeneous']:.4f}")
     print(f"  trained           M(q,g) {after['heterogeneous']:.4f}  M(q,q) {after['homogeneous']:.4f}")
-    print(f"  the index aligned M(q,g) {after['aligned']:.4f}")
+    print(f"  the index aligned M(q,g) {after['aligned']:.4f}, joined M(q,g+q) {after['joined']:.4f}")
     print(f"  paragon           M(g,g) {result['paragon']['score']:.4f}, g is {result['paragon']['gallery']}")
     print_next("evaluate", run, data=data)
 

@@ -68,6 +68,12 @@ class Judge:
         parts = range(0, len(self.vectors), _ROWS_AT_ONCE)
         return replace(self, vectors=np.concatenate([by(self.vectors[at : at + _ROWS_AT_ONCE]) for at in parts]))
 
+    def joined(self, by: Callable[[np.ndarray, np.ndarray], np.ndarray], run: Runner, taken: Pictures) -> Judge:
+        """The same asked of an index in which ``by`` has put its vectors and what ``run`` says of their pictures into
+        one."""
+        own = np.concatenate([run(batch) for batch in taken.batches(self.task.gallery, self.rows)])
+        return replace(self, vectors=by(self.vectors, own))
+
     def embed(self, run: Runner, taken: Pictures) -> np.ndarray:
         """Vectors of all queries."""
         query = self.task.query

@@ -51,6 +51,18 @@ query = session.run(None, {{"images": images}})[0]
 _THROUGH = f"""; aligned once, some thousands at a time:
 # align = onnxruntime.InferenceSession("{ALIGN}")
 # gallery = align.run(None, {{"vectors": gallery}})[0]"""
+_JOINED = """
+# and joined by what this encoder says of the same pictures, `own`, as large:
+# gallery = gallery + own
+# gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)"""
+
+
+_STEPS = {"heterogeneous": "", "aligned": _THROUGH, "joined": _THROUGH + _JOINED}
+_PREPARED = {
+    "heterogeneous": "",
+    "aligned": f", its vectors taken through `{ALIGN}` once",
+    "joined": f", its vectors taken through `{ALIGN}` once and joined by this encoder's own",
+}
 
 
 def readme(manifest: dict[str, Any]) -> str:
@@ -77,8 +89,8 @@ def readme(manifest: dict[str, Any]) -> str:
         before="; " + ", ".join(taken["before"]) if taken["before"] else "",
         sides=", ".join(map(str, Pictures.from_json(taken).shape)),
         dim=manifest["embedding_dim"],
-        aligned=f", its vectors taken through `{ALIGN}` once" if scores["aligned"] else "",
-        through=_THROUGH if scores["aligned"] else "",
+        aligned=_PREPARED[scores["index"]],
+        through=_STEPS[scores["index"]],
         onnx=ONNX,
         files="\n".join(f"- `{name}`: {_ABOUT[name]}" for name in _ABOUT if name in manifest["files"]),
         gallery_files=_gallery_side(gallery, manifest.get("gallery_files", {})),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 
+from cmpnas.gallery.base import Indexed
+from cmpnas.gallery.ensemble import combine
 from cmpnas.gallery.transform import Transform
 from cmpnas.models.network import Network
 from cmpnas.models.ridge import fit_near_identity
@@ -11,6 +16,8 @@ from cmpnas.pipeline.stages import Stages
 from cmpnas.train.device import device
 from cmpnas.train.embed import embed
 
+#: An index as its gallery option made it; aligned to one network; and joined by that network's own vectors.
+Kind = Literal["heterogeneous", "aligned", "joined"]
 _PICTURES = 100_000  # at most: hundreds for each number of a vector
 
 
@@ -28,3 +35,27 @@ def align(stages: Stages, network: Network) -> Transform:
     transform = Transform("linear", dim, dim)
     fit_near_identity(transform.enter, stages.embedded.pool[rows], said)
     return transform.to(device()).eval()
+
+
+def join(aligned: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Unit means of what an aligned index stores of pictures and what the query network says of them, ``(N, D)`` each.
+
+    The gallery model knows more, the network says it as its queries do: an ensemble (Linial et al., WACV 2024) whose
+    second member costs a picture of the index what a query costs.
+    """
+    return combine({"index": aligned, "query network": own})[0]
+
+
+def indexes_for(known: Indexed, transform: Transform, own: np.ndarray) -> dict[Kind, Indexed]:
+    """What one network can be asked in: the index of a gallery option as it is, aligned, and joined.
+
+    Args:
+        transform: as `align` makes it.
+        own: float32 ``(N, D)``, the network's vectors of the pictures in the index.
+    """
+    aligned = transform.apply_to(known.gallery)
+    return {
+        "heterogeneous": known,
+        "aligned": replace(known, gallery=aligned),
+        "joined": replace(known, gallery=join(aligned, own)),
+    }

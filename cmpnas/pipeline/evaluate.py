@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from cmpnas.gallery.base import Indexed
 from cmpnas.gallery.ensemble import rejected
 from cmpnas.gallery.option_settings import RejectSettings, ViewsSettings
 from cmpnas.gallery.views import embed_views
-from cmpnas.pipeline.aligned import align
+from cmpnas.pipeline.aligned import align, indexes_for
 from cmpnas.pipeline.answers import Answers, below_the_mean
 from cmpnas.pipeline.option_stages import OptionStage
 from cmpnas.pipeline.options import index_options, open_options
@@ -35,7 +35,7 @@ _A_TENTH = RejectSettings(coverage=0.9)
 
 
 def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: Say = print) -> dict[str, Any]:
-    """The final table of everything trained: homogeneous, heterogeneous, over aligned indexes, paragon, and controls.
+    """The final table of everything trained: homogeneous, heterogeneous, over aligned and joined indexes, and paragon.
 
     The control of an architecture is it untrained; against the gallery it must be at chance.
     Opening the test split is noted in the run's manifest.
@@ -102,7 +102,7 @@ class _Asked:
         """One line of the table; its name calls the anchor g, as the papers do."""
         asking = "g" if query is None else query[0]
         asked = asking if gallery is None else "g" if gallery == self.anchor else gallery
-        asked += " of q" if kind == "homogeneous" and gallery else ""
+        asked += " of q" if kind == "homogeneous" and gallery else "+q" if kind == "joined" else ""
         return {
             "kind": kind,
             "query": query,
@@ -162,7 +162,7 @@ def _table(stages: Stages, split: str, trained: list[Finish]) -> dict[str, Any]:
 def _network(stages: Stages, asked: _Asked, name: str, how: Finish) -> tuple[list[dict[str, Any]], ...]:
     """Systems, verdicts and rejections of one finished network, which tables call ``name``."""
     network, mflops, task = load_finished(stages, how), stages.space.cost(how.arch).mflops, asked.task
-    query, gallery, aligned = embed(network, task.query), embed(network, task.gallery), align(stages, network)
+    query, gallery, transform = embed(network, task.query), embed(network, task.gallery), align(stages, network)
     bar = Bar(asked.score(query, Indexed(gallery)), asked.paragon, asked.metrics[0], asked.mflops / mflops)
     first = asked.score(query, asked.galleries[asked.anchor])
     systems, verdicts, rejections = [], [], []
@@ -170,10 +170,6 @@ def _network(stages: Stages, asked: _Asked, name: str, how: Finish) -> tuple[lis
     for option, known in asked.galleries.items():
         here = option == asked.anchor
         pair = first if here else asked.score(query, known)
-        index = replace(known, gallery=aligned.apply_to(known.gallery))
-        turned = asked.score(query, index)
-        systems.append(asked.system("heterogeneous", name, option, mflops, pair))
-        systems.append(asked.system("aligned", name, option, mflops, turned))
         against = {} if here else {"anchor": first, "large": asked.large[option]}
         of_option = asked.options[option].settings
         if isinstance(of_option, ViewsSettings):  # so could the network's own gallery be
@@ -182,10 +178,15 @@ def _network(stages: Stages, asked: _Asked, name: str, how: Finish) -> tuple[lis
             own.append(asked.system("homogeneous", name, option, mflops, against["views"]))
         told = f"{name} = {how.name(stages.recipe)}" + ("" if here else f" against {option}")
         about = {"query": name, "id": how.arch.id, "key": weights_key(stages, how), "gallery": option}
-        for also, scores, asked_in, others in ((False, pair, known, against), (True, turned, index, {"plain": pair})):
-            below = below_the_mean(Answers.of(scores, query, asked_in, task), asked.found, asked.metrics)
-            said = verdict(told + ", aligned" * also, scores, bar, others)
-            verdicts.append(about | {"aligned": also} | said | {"below": below})
+        for kind, index in indexes_for(known, transform, gallery).items():
+            as_it_is = kind == "heterogeneous"
+            scores = pair if as_it_is else asked.score(query, index)
+            systems.append(asked.system(kind, name, option, mflops, scores))
+            below = below_the_mean(Answers.of(scores, query, index, task), asked.found, asked.metrics)
+            said = verdict(
+                told + ("" if as_it_is else f", {kind}"), scores, bar, against if as_it_is else {"plain": pair}
+            )
+            verdicts.append(about | {"kind": kind} | said | {"below": below})
         if known.distance is not None:
             rejections.append({"query": name, "gallery": option} | _rejection(query, known, task, bar.metric))
     return systems + own, verdicts, rejections

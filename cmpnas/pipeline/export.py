@@ -10,7 +10,7 @@ from torch import nn
 
 from cmpnas.errors import RunError
 from cmpnas.export import bundle
-from cmpnas.export.graph import run_module, run_onnx, run_program, trace, write_onnx, write_program
+from cmpnas.export.graph import Runner, run_module, run_onnx, run_program, trace, write_onnx, write_program
 from cmpnas.export.int8 import Quantiser, quantise_within
 from cmpnas.export.pictures import Pictures, UnitEncoder
 from cmpnas.export.proof import SEVERAL, Judge, check_vectors, told, told_points
@@ -20,7 +20,7 @@ from cmpnas.export.weights8 import write_weights8_within
 from cmpnas.files import hash_file, read_json, write, write_json
 from cmpnas.gallery.transform import Transform
 from cmpnas.models.network import Network
-from cmpnas.pipeline.aligned import align
+from cmpnas.pipeline.aligned import Kind, align, join
 from cmpnas.pipeline.gallery_side import describe_option, write_gallery_side
 from cmpnas.pipeline.option_stages import OptionStage
 from cmpnas.pipeline.options import find_option
@@ -51,7 +51,7 @@ def export(
     tolerance: float = 1.0,
     preprocess: str | None = None,
     gallery: bool = False,
-    aligned: bool = False,
+    index: Kind = "heterogeneous",
     option: str | None = None,
     data: str | None = None,
     say: Say = print,
@@ -63,7 +63,8 @@ def export(
             cost, in points of the recipe's metric on the search split.
         preprocess: see `Pictures.parse`; None for float pictures.
         gallery: also the gallery side, to the vectors that the index stores.
-        aligned: the index is to be aligned to the network first, by a file of the bundle; all scores are of it so.
+        index: whether it is to be aligned to the network first, by a file of the bundle, or joined by its vectors
+            besides; all scores are of it so.
         option: the gallery option by name; None for that of the pair.
 
     Returns:
@@ -86,9 +87,16 @@ def export(
     stored = Judge.of_index(stage.folder / "index.faiss", stages.splits.search, run.recipe.search.metric)
     with run.locked(), bundle.whole_or_absent(out) as folder:
         write_json(folder / "arch.json", arch.to_json())
-        judge, proof = _write_align(align(stages, network), stored, folder) if aligned else (stored, {})
-        proven, score = _write_float(stages, network.cpu(), taken, judge, folder, arch.id)
-        proof |= proven
+        judge: Judge = stored
+        proof: dict[str, Any] = {}
+        if index != "heterogeneous":
+            judge, proof = _write_align(align(stages, network), stored, folder)
+        proof |= _write_float(stages, network.cpu(), taken, folder, arch.id)
+        run_float = run_onnx(folder / bundle.ONNX)
+        if index == "joined":
+            judge = judge.joined(join, run_float, taken)
+        score = _score_float(network, taken, judge, run_float)
+        proof[bundle.ONNX]["same_top10"] = True
         about: dict[str, Any] = {}
         if int8:
             about = _write_small(stages, taken, judge, score, folder, tolerance)
@@ -97,19 +105,24 @@ def export(
         if gallery:
             proven, about["gallery_files"] = write_gallery_side(stages, stage, taken, stored, folder)
             proof |= proven
-        manifest = _manifest(stages, stage, chosen, taken, judge, score, aligned) | about | {"proof": proof}
+        manifest = _manifest(stages, stage, chosen, taken, judge, score, index) | about | {"proof": proof}
         write(folder / "README.md", readme(manifest | {"files": bundle.describe_files(folder)}))
         manifest["files"] = bundle.describe_files(folder)
         write_json(folder / bundle.MANIFEST, manifest)
     return {"out": str(out), "id": arch.id, "manifest": manifest}
 
 
-def _write_float(
-    stages: Stages, network: Network, taken: Pictures, judge: Judge, folder: Path, title: str
-) -> tuple[dict[str, Any], Scores]:
-    """The float32 files; what was compared, and the score of the ONNX file."""
+def _whole(network: Network, taken: Pictures) -> nn.Module:
+    """From pictures as they are taken to unit vectors."""
     encoder = UnitEncoder(network).eval()
-    whole = nn.Sequential(taken.preparation(), encoder) if taken.layout else encoder
+    return nn.Sequential(taken.preparation(), encoder) if taken.layout else encoder
+
+
+def _write_float(
+    stages: Stages, network: Network, taken: Pictures, folder: Path, title: str
+) -> dict[str, dict[str, Any]]:
+    """The float32 files; what was compared."""
+    encoder, whole = UnitEncoder(network).eval(), _whole(network, taken)
     program = trace(whole, taken.example(2))
     write_program(program, folder / bundle.PROGRAM)
     write_onnx(program, folder / bundle.ONNX)
@@ -122,12 +135,15 @@ def _write_float(
         files[bundle.SOURCE] = run_module(nn.Sequential(taken.preparation(), load_source(source)))
     except NotPlainError as fault:
         stages.say(f"no {bundle.SOURCE}: {fault}")
-    proof = {name: check_vectors(name, run, pictures, expected, "torch") for name, run in files.items()}
-    vectors = judge.embed(files[bundle.ONNX], taken)
-    if not judge.same_top(vectors, judge.embed(run_module(whole), taken)):
+    return {name: check_vectors(name, run, pictures, expected, "torch") for name, run in files.items()}
+
+
+def _score_float(network: Network, taken: Pictures, judge: Judge, run: Runner) -> Scores:
+    """What the ONNX file that is ``run`` scores, which must find what torch finds."""
+    vectors = judge.embed(run, taken)
+    if not judge.same_top(vectors, judge.embed(run_module(_whole(network, taken)), taken)):
         raise RunError("the ONNX file finds another top 10 in the gallery index than torch.")
-    proof[bundle.ONNX]["same_top10"] = True
-    return proof, judge.score(vectors)
+    return judge.score(vectors)
 
 
 def _write_align(transform: Transform, stored: Judge, folder: Path) -> tuple[Judge, dict[str, Any]]:
@@ -180,7 +196,7 @@ def _manifest(
     taken: Pictures,
     judge: Judge,
     score: Scores,
-    aligned: bool,
+    index: Kind,
 ) -> dict[str, Any]:
     """All but what the files themselves tell."""
     run, recipe, metric, embedded = stages.run, stages.recipe, judge.metric, stages.embedded
@@ -200,11 +216,11 @@ def _manifest(
             "split": "search",
             "queries": score.n_queries,
             "gallery_items": len(judge.vectors),
-            "aligned": aligned,
+            "index": index,
             "heterogeneous": told(score, metric),
             "paragon": told(paragon, metric),
             "above_paragon": told_points(compare(score, paragon, metric)),
-            "test": _tested(stages, chosen, stage.settings.name, aligned),
+            "test": _tested(stages, chosen, stage.settings.name, index),
         },
         "costs": {
             "query": {name: chosen["query"][name] for name in ("mflops", "params_m", "latency_ms")},
@@ -221,12 +237,12 @@ def _manifest(
     }  # fmt: skip
 
 
-def _tested(stages: Stages, chosen: dict[str, Any], gallery: str, aligned: bool) -> dict[str, Any] | None:
+def _tested(stages: Stages, chosen: dict[str, Any], gallery: str, index: Kind) -> dict[str, Any] | None:
     """The verdict of `cmpnas evaluate` on these weights and the test split, if there is one; nothing is opened here."""
     path = stages.run.path / "evaluation.test.json"
     if not path.exists():
         return None
     how = Finish.by(stages.recipe, stages.space.from_json(chosen["query"]["arch"]))
-    verdicts, wanted = read_json(path)["verdicts"], (weights_key(stages, how), gallery, aligned)
-    found = [said for said in verdicts if (said.get("key"), said["gallery"], said.get("aligned")) == wanted]
+    verdicts, wanted = read_json(path)["verdicts"], (weights_key(stages, how), gallery, index)
+    found = [said for said in verdicts if (said.get("key"), said["gallery"], said.get("kind")) == wanted]
     return found[0] if found else None

@@ -15,6 +15,7 @@ from cmpnas.space import SearchSpace
 
 _TABLE = {"split", "queries", "excluded_queries", "gallery_items", "chance", "metrics", "systems", "verdicts"}
 _SYSTEM = {"kind", "query", "gallery", "name", "mflops", "scores", "intervals"}
+_VERDICT = {"kind", "query", "gallery", "id", "text"}
 
 
 def query_space(run: RunFolder) -> SearchSpace:
@@ -79,7 +80,8 @@ def evaluations(run: RunFolder) -> list[dict[str, Any]]:
 def _is_table(content: Any) -> bool:
     if not isinstance(content, dict) or not content.keys() >= _TABLE:
         return False
-    return all(system.keys() >= _SYSTEM for system in content["systems"])
+    known = (("systems", _SYSTEM), ("verdicts", _VERDICT))
+    return all(entry.keys() >= keys for part, keys in known for entry in content[part])
 
 
 def _trained(run: RunFolder, metric: str) -> tuple[Point, ...]:

@@ -13,7 +13,7 @@ from cmpnas.errors import RunError
 from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.gallery.base import Indexed
 from cmpnas.models.network import Network, build_network
-from cmpnas.pipeline.aligned import align
+from cmpnas.pipeline.aligned import align, indexes_for
 from cmpnas.pipeline.options import find_option
 from cmpnas.pipeline.pretrained import carve_pretrained, must_be_pretrained
 from cmpnas.pipeline.stages import Say, Stages
@@ -163,18 +163,17 @@ def learn(stages: Stages, how: Finish, saved: Path) -> Network:
 
 
 def score_search(stages: Stages, network: Network, indexed: Indexed) -> dict[str, float]:
-    """M(q, g), the same over the aligned index, and M(q, q) of a finished network, in the recipe's metric.
+    """M(q, g), the same over the aligned and the joined index, and M(q, q) of a finished network.
 
-    On the search split as a gallery option indexes it.
+    In the recipe's metric, on the search split as a gallery option indexes it.
     """
     task, metric = stages.splits.search, stages.recipe.search.metric
     query, gallery = embed(network, task.query), embed(network, task.gallery)
-    aligned = align(stages, network).apply_to(indexed.gallery)
-    return {
-        "heterogeneous": score_pair(query, indexed.gallery, task, [metric], indexed.rejected)[metric],
-        "aligned": score_pair(query, aligned, task, [metric], indexed.rejected)[metric],
-        "homogeneous": score_pair(query, gallery, task, [metric])[metric],
+    found = {
+        kind: score_pair(query, index.gallery, task, [metric], index.rejected)[metric]
+        for kind, index in indexes_for(indexed, align(stages, network), gallery).items()
     }
+    return found | {"homogeneous": score_pair(query, gallery, task, [metric])[metric]}
 
 
 def list_finished(stages: Stages) -> list[Finish]:

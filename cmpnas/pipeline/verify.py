@@ -17,6 +17,7 @@ from cmpnas.export.bundle import Bundle
 from cmpnas.export.graph import Runner, run_module, run_named, run_onnx, run_program
 from cmpnas.export.proof import SEVERAL, Judge, check_vectors, lost_points, must_be_of, told, told_points
 from cmpnas.export.source import load_source
+from cmpnas.pipeline.aligned import join
 from cmpnas.retrieval.compare import compare
 
 _SLACK = 0.1  # points by which a score may move between machines
@@ -102,6 +103,8 @@ def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | N
     metric = before["metric"]
     stored = Judge.of_index(index, splits.search, metric)
     judge = stored.aligned(run_onnx(found.path / bundle.ALIGN)) if found.has(bundle.ALIGN) else stored
+    if before.get("index") == "joined":
+        judge = judge.joined(join, runners[bundle.ONNX], found.pictures)
     score = judge.score(judge.embed(runners[bundle.ONNX], found.pictures))
     moved = 100 * (score[metric] - before["heterogeneous"]["score"])
     if abs(moved) > _SLACK:

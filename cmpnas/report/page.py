@@ -158,7 +158,8 @@ def _matrices(page: Page) -> list[dict[str, str]]:
         paragon = known["paragon", None, front["paragon"]["gallery"]]
         for verdict in table["verdicts"]:
             query, gallery = verdict["query"], verdict["gallery"]
-            kind, index = ("aligned", ", its index aligned") if verdict["aligned"] else ("heterogeneous", "")
+            kind = verdict["kind"]
+            index = "" if kind == "heterogeneous" else f", its index {kind}"
             matrices.append(
                 {
                     "title": f"{query}, trained: {verdict['id']}",

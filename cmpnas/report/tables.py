@@ -220,7 +220,8 @@ def print_bundle(out: str, manifest: dict[str, Any]) -> None:
     scores = manifest["scores"]
     low, high = scores["heterogeneous"]["interval"]
     print(
-        f"against the {'aligned ' if scores['aligned'] else ''}index of {manifest['gallery']['name']}, "
+        f"against the {'' if scores['index'] == 'heterogeneous' else scores['index'] + ' '}index of "
+        f"{manifest['gallery']['name']}, "
         f"search split, {scores['queries']} queries: "
         f"{scores['metric']} {scores['heterogeneous']['score']:.4f} [{low:.4f}, {high:.4f}], "
         f"{_points(scores['above_paragon'])} to the paragon"

@@ -156,7 +156,7 @@ def test_train_evaluate_export_plot(run, tmp_path, capsys):
     assert main(["evaluate", str(run), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [system["name"].split()[0] for system in result["systems"]] == [
-        "paragon", "heterogeneous", "aligned", "homogeneous", "untrained",
+        "paragon", "heterogeneous", "aligned", "joined", "homogeneous", "untrained",
     ]  # fmt: skip
     assert result["verdicts"][0]["id"] == trained["id"]
     assert len(json.loads((run / "manifest.json").read_text())["test_opened"]) == 1

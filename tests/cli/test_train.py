@@ -38,9 +38,15 @@ def test_variants_stand_beside_the_pick_in_one_table(run, tmp_path, capsys):
     assert main(["evaluate", run, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     told = [verdict["text"].split(":")[0].split(" = ")[1] for verdict in result["verdicts"]]
-    assert told == [text for name in sorted(names) for text in (name, f"{name}, aligned")]
+    assert told == [text for name in sorted(names) for text in (name, f"{name}, aligned", f"{name}, joined")]
     kinds = [system["name"].split()[0] for system in result["systems"]]
-    assert kinds.count("heterogeneous") == kinds.count("aligned") == kinds.count("homogeneous") == 3
+    assert (
+        kinds.count("heterogeneous")
+        == kinds.count("aligned")
+        == kinds.count("joined")
+        == kinds.count("homogeneous")
+        == 3
+    )
     assert kinds.count("untrained") == 1  # they are of one architecture
     assert result["seed"] == 0
     assert {"gallery", "views", "supernet", "search", f"train {usual}"} <= result["seconds"].keys()

@@ -168,11 +168,11 @@ def test_an_index_is_aligned_by_a_file_of_the_bundle(run, data, tmp_path, capsys
     systems = {system["name"]: system["scores"]["map@r"] for system in evaluated["systems"]}
     assert export(run, data, out, "--aligned", "--gallery", "--option", "sure") == 0
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["scores"]["aligned"]
+    assert manifest["scores"]["index"] == "aligned"
     assert manifest["scores"]["heterogeneous"]["score"] == pytest.approx(
         systems["aligned       M(q,sure)  q1"], abs=1e-9
     )
-    verdict = next(v for v in evaluated["verdicts"] if v["gallery"] == "sure" and v.get("aligned"))
+    verdict = next(v for v in evaluated["verdicts"] if v["gallery"] == "sure" and v["kind"] == "aligned")
     over = systems["aligned       M(q,sure)  q1"] - systems["heterogeneous M(q,sure)  q1"]
     assert verdict["over_plain"] == pytest.approx(over, abs=1e-9)
 
@@ -200,7 +200,49 @@ def test_an_index_is_aligned_by_a_file_of_the_bundle(run, data, tmp_path, capsys
     assert "index.align.onnx" in verified["files"]
     assert export(run, data, out, "--option", "sure") == 0
     assert not (out / "index.align.onnx").exists()
-    assert not json.loads((out / "manifest.json").read_text())["scores"]["aligned"]
+    assert json.loads((out / "manifest.json").read_text())["scores"]["index"] == "heterogeneous"
+
+
+def test_an_index_is_joined_by_the_network_itself(run, data, tmp_path, capsys):
+    """As its readme says, in numpy and onnxruntime alone: the score of the manifest, of `evaluate` and of `verify`."""
+    out, about = tmp_path / "bundle", ["--data", str(data), "--json"]
+    assert main(["evaluate", str(run), *about, "--split", "search"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert export(run, data, out, "--joined", "--option", "wide") == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["scores"]["index"] == "joined"
+
+    with np.load(data / "set.npz") as found:
+        sides = [(found["part"] == 1) & (found["side"] == side) for side in (0, 1)]
+        pictures = [(found["images"][side].transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32) for side in sides]
+        labels = [found["labels"][side] for side in sides]
+    session = onnxruntime.InferenceSession(str(out / "query.onnx"))
+    query, own = (session.run(None, {"images": side})[0] for side in pictures)
+    known = {"np": np, "onnxruntime": onnxruntime, "own": own, "gallery": np.load(run / "gallery/wide/gallery.npy")}
+    steps = [line[2:] for line in (out / "README.md").read_text().splitlines() if line.startswith("# ")]
+    steps = [step for step in steps if step.startswith(("align =", "gallery =", "gallery /="))]
+    assert len(steps) == 4
+    exec("\n".join(steps).replace('"index.align.onnx"', f'"{out}/index.align.onnx"'), known)
+    gallery = known["gallery"]
+    assert np.linalg.norm(gallery, axis=1) == pytest.approx(1, abs=1e-5)
+
+    found = []
+    for vector, label in zip(query, labels[0], strict=True):
+        right = (labels[1] == label)[np.argsort(-(gallery @ vector), kind="stable")]
+        first = right[: right.sum()]
+        found.append((first * np.cumsum(first) / np.arange(1, len(first) + 1)).sum() / len(first))
+    systems = {system["name"]: system["scores"]["map@r"] for system in evaluated["systems"]}
+    joined, aligned = systems["joined        M(q,wide+q)  q1"], systems["aligned       M(q,wide)  q1"]
+    assert joined == pytest.approx(np.mean(found), abs=1e-6)
+    assert joined not in (aligned, systems["homogeneous   M(q,q)  q1"])
+    assert manifest["scores"]["heterogeneous"]["score"] == pytest.approx(joined, abs=1e-6)
+    verdict = next(v for v in evaluated["verdicts"] if v["gallery"] == "wide" and v["kind"] == "joined")
+    assert verdict["over_plain"] == pytest.approx(joined - systems["heterogeneous M(q,wide)  q1"], abs=1e-9)
+
+    capsys.readouterr()
+    assert main(["verify", str(out), "--index", str(own_index(run, "wide")), *about]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["query.onnx"] == manifest["scores"]["heterogeneous"]
+    assert "joined by this encoder's own" in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -234,13 +234,17 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     assert trained["trained"]["heterogeneous"] == pytest.approx(found, abs=1e-9)
     assert main(["evaluate", *about, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    names = [s["name"].split() for s in result["systems"][1:11]]
-    assert [name[1] for name in names[::2]] == ["M(q,g)", "M(q,b)", "M(q,c)", "M(q,three)", "M(q,two)"]
-    assert names[1::2] == [["aligned", *name[1:]] for name in names[::2]]
+    names = [s["name"].split() for s in result["systems"][1:16]]
+    assert [name[1] for name in names[::3]] == ["M(q,g)", "M(q,b)", "M(q,c)", "M(q,three)", "M(q,two)"]
+    assert names[1::3] == [["aligned", *name[1:]] for name in names[::3]]
+    assert names[2::3] == [["joined", name[1].replace(")", "+q)"), name[2]] for name in names[::3]]
     assert [s["name"].split()[2] for s in result["systems"][-4:]] == ["M(g,b)", "M(g,c)", "M(g,three)", "M(g,two)"]
-    aligned = [verdict for verdict in result["verdicts"] if verdict["aligned"]]
-    result["verdicts"] = [verdict for verdict in result["verdicts"] if not verdict["aligned"]]
-    for verdicts in (aligned, result["verdicts"]):
+    by_kind = {
+        kind: [verdict for verdict in result["verdicts"] if verdict["kind"] == kind]
+        for kind in ("heterogeneous", "aligned", "joined")
+    }
+    result["verdicts"] = by_kind["heterogeneous"]
+    for verdicts in by_kind.values():
         assert [v["gallery"] for v in verdicts] == ["anchor", "b", "c", "three", "two"]
     assert "over_anchor" not in result["verdicts"][0]
     score = {system["name"]: system["scores"][result["metrics"][0]] for system in result["systems"]}

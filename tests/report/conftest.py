@@ -58,6 +58,6 @@ def evaluated(split):
         "split": split, "queries": 9, "excluded_queries": 0, "gallery_items": 5, "chance": {"hit@1": 0.1},
         "metrics": ["map@r", "hit@1"], "systems": systems,
         "verdicts": [
-            {"query": "q1", "id": "w1", "gallery": "resnet", "aligned": False, "text": "q1 = w1: <compatible>"}
+            {"query": "q1", "id": "w1", "gallery": "resnet", "kind": "heterogeneous", "text": "q1 = w1: <compatible>"}
         ],
     }  # fmt: skip

@@ -142,7 +142,10 @@ def test_evaluations_and_the_ranking_are_shown(made_up, tmp_path):
     write_json(run / "evaluation.test.json", table)
     assert main(["report", str(run)]) == 0
     assert "M(q,g) 0.6000 [0.5000, 0.7000]" in (run / "report.html").read_text()
-    for damaged in ({"systems": []}, table | {"systems": [{"name": "heterogeneous M(q,g)  q1"}]}):
+    former = {"query": "q1", "id": "w1", "gallery": "resnet", "aligned": False, "text": "q1 = w1"}  # of an older cmpnas
+    for damaged in (
+        {"systems": []}, table | {"systems": [{"name": "heterogeneous M(q,g)  q1"}]}, table | {"verdicts": [former]},
+    ):  # fmt: skip
         write_json(run / "evaluation.test.json", damaged)
         assert main(["report", str(run)]) == 2
 
