@@ -17,7 +17,15 @@ from cmpnas.data.augment import Augment
 from cmpnas.data.settings import AnyData
 from cmpnas.errors import RecipeError, unknown
 from cmpnas.gallery.option_settings import AnyOption, EnsembleSettings, ViewsSettings
-from cmpnas.gallery.settings import AnyGallery, BroughtSettings, FusionSettings, SingleSettings, Spread, Unit
+from cmpnas.gallery.settings import (
+    AnyGallery,
+    BroughtSettings,
+    FusionSettings,
+    PrecomputedSettings,
+    SingleSettings,
+    Spread,
+    Unit,
+)
 from cmpnas.problems import read_yaml, validate
 from cmpnas.resources import find, names
 from cmpnas.search.settings import SearchSettings, TextSearchSettings, metric_name
@@ -168,14 +176,19 @@ class Recipe(Experiment):
                     if name not in models:
                         raise ValueError(f"gallery {option.name!r}: {unknown('member', name, models)}")
             elif isinstance(option, ViewsSettings):
-                if not isinstance(self.gallery, SingleSettings | BroughtSettings):
+                if saved := [model.name for model in self.anchors if isinstance(model, PrecomputedSettings)]:
                     raise ValueError(
-                        f"gallery {option.name!r} is of views of pictures, which {self.gallery.name!r}, of kind "
-                        f"{self.gallery.kind}, never sees; leave it out"
+                        f"gallery {option.name!r} is of views of pictures, which {saved[0]!r}, of saved embeddings, "
+                        "never sees; leave it out"
                     )
             elif option.transform is None:
                 raise ValueError(f"gallery {option.name!r} needs a transform into the space of {self.gallery.name!r}")
         return self
+
+    @property
+    def anchors(self) -> Sequence[AnyGallery]:
+        """The anchor, or the models that are mixed in it."""
+        return self.gallery.sources if isinstance(self.gallery, FusionSettings) else (self.gallery,)
 
     @property
     def embedding_dim(self) -> int | None:

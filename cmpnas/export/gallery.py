@@ -41,25 +41,22 @@ def write_gallery(option: Option, taken: Pictures, path: Path) -> None:
 
 def in_float32(option: Option) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """What that file must give of pictures ``(N, 3, S, S)``, by whatever runs the models here."""
+    if isinstance(option, ViewsGallery):
+        own = in_float32(option.model)
+        views = UnitEncoder(Views(lambda images: own(images)[0], option.settings)).to(device()).eval()
+        return lambda images: (views(images),)
     parts = parts_of(option)
     if parts is None:
-        encoder = _encoder(option).to(device()).eval()
+        encoder = UnitEncoder(option.network).to(device()).eval()  # type: ignore[attr-defined]
         return lambda images: (encoder(images),)
     encoders = [in_float32(model) for model in parts.models.values()]
     combine: Callable[[list[Tensor]], tuple[Tensor, ...]] = parts.combine.to(device()).eval()
     return lambda images: combine([encode(images)[0] for encode in encoders])
 
 
-def _encoder(option: Option) -> UnitEncoder:
-    """A single model's own vectors, or the mean of what it says of views."""
-    if isinstance(option, ViewsGallery):
-        return UnitEncoder(Views(_encoder(option.model), option.settings))
-    return UnitEncoder(option.network)  # type: ignore[attr-defined]
-
-
 def _graph(option: Option, taken: Pictures) -> onnx.ModelProto:
     if isinstance(option, SingleGallery):
-        return _traced(nn.Sequential(taken.preparation(), _encoder(option)), taken.example(2))
+        return _traced(nn.Sequential(taken.preparation(), UnitEncoder(option.network)), taken.example(2))
     if isinstance(option, ViewsGallery):
         return _of_views(option, taken)
     if isinstance(option, BroughtGallery):

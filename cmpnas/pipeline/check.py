@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def check(recipe: Recipe, data: str | None = None) -> None:
     joint = isinstance(gallery, FusionSettings) and gallery.joint
     counts = {"views": recipe.query.views, "mixtures": recipe.query.mixtures}
     if looked_at := [f"query.{name} is {count:g}" for name, count in counts.items() if count]:
-        for model in _anchors(recipe):
+        for model in recipe.anchors:
             if isinstance(model, PrecomputedSettings):
                 raise RecipeError(f"{looked_at[0]}, but gallery {model.name!r} is embeddings without a model; use 0.")
         if joint:
@@ -81,15 +80,10 @@ def check(recipe: Recipe, data: str | None = None) -> None:
         read_pretrained(recipe, data)
 
 
-def _anchors(recipe: Recipe) -> Sequence[AnyGallery]:
-    """The anchor, or the models that are mixed in it."""
-    return recipe.gallery.sources if isinstance(recipe.gallery, FusionSettings) else (recipe.gallery,)
-
-
 def _models(recipe: Recipe) -> list[AnyGallery]:
     """Every gallery model: the anchor's and those beside it."""
     beside = (option for option in recipe.galleries if not isinstance(option, EnsembleSettings | ViewsSettings))
-    return [*_anchors(recipe), *beside]
+    return [*recipe.anchors, *beside]
 
 
 def check_engine(engine: str, workers: int | None, storage: str | None, nni_config: Path | None) -> None:

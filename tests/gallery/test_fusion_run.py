@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from cmpnas.cli.app import main
+from cmpnas.data import load_splits
 from cmpnas.data.readers import shop
 from cmpnas.models import build_network
 from cmpnas.models.mixer import TransformerMixer
@@ -90,7 +91,7 @@ def test_search_resume_train_evaluate(more, loss, folder, tmp_path, capsys):
     if more:
         return
     out = tmp_path / "bundle"
-    assert main(["export", str(run), "--data", str(folder), "--out", str(out), "--gallery"]) == 0
+    assert main(["export", str(run), "--data", str(folder), "--out", str(out), "--gallery", "--option", "mixed"]) == 0
     assert "no gallery.onnx: gallery 'mixed' is mixed of local or saved features" in capsys.readouterr().err
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["proof"]["gallery.parts.onnx"]["max_difference_from_stored"] < 1e-5
@@ -129,8 +130,9 @@ def test_models_that_can_be_run_teach_views_and_mixtures(folder, tmp_path, capsy
         "{kind: onnx, name: big, file: big.onnx}, {kind: onnx, name: again, file: big.onnx, mean: [0.4, 0.4, 0.4]}"
     )
     gallery = f"gallery={{kind: fusion, name: mixed, embedding_dim: 16, sources: [{sources}]{WHITENED}}}"
+    seen = "galleries=[{kind: views, name: seen, views: 1, augment: {flip: 1}}]"
     command = search(
-        run, folder, "", "query.loss={csd: 1, regression: 1}", gallery, "query.views=2", "query.mixtures=1"
+        run, folder, "", "query.loss={csd: 1, regression: 1}", gallery, "query.views=2", "query.mixtures=1", seen
     )
     assert main([*command, "--json"]) == 0
     said = capsys.readouterr()
@@ -151,7 +153,7 @@ def test_models_that_can_be_run_teach_views_and_mixtures(folder, tmp_path, capsy
     assert main(["train", str(run), "--data", str(folder)]) == 0
     assert main(["evaluate", str(run), "--data", str(folder)]) == 0
     out = tmp_path / "out"
-    assert main(["export", str(run), "--data", str(folder), "--out", str(out), "--gallery"]) == 0
+    assert main(["export", str(run), "--data", str(folder), "--out", str(out), "--gallery", "--option", "mixed"]) == 0
     proof = json.loads((out / "manifest.json").read_text())["proof"]
     assert proof["gallery.onnx"]["cosine_with_index"]["mean"] > 0.999
     assert proof["gallery.parts.onnx"]["max_difference_from_stored"] < 1e-5
@@ -159,12 +161,26 @@ def test_models_that_can_be_run_teach_views_and_mixtures(folder, tmp_path, capsy
     (taken,) = session.get_inputs()
     assert taken.name == "images"
 
+    assert main(["export", str(run), "--data", str(folder), "--out", str(out), "--gallery", "--option", "seen"]) == 0
+    assert main(["verify", str(out), "--index", str(run / "gallery/seen/index.faiss"), "--data", str(folder)]) == 0
+    pictures = load_splits(load_recipe(str(run / "recipe.yaml")).data).search.gallery.images.read(np.arange(9))
+    pictures = (pictures.numpy() / 127.5 - 1).astype(np.float32)
+    once = [session.run(["embedding"], {"images": side})[0] for side in (pictures, pictures[..., ::-1].copy())]
+    both = sum(once) / np.linalg.norm(sum(once), axis=1, keepdims=True)
+    assert np.load(run / "gallery/seen/gallery.npy")[:9] == pytest.approx(both, abs=1e-4)
+    exported = onnxruntime.InferenceSession(str(out / "gallery.onnx"))
+    assert exported.run(["embedding"], {"images": pictures})[0] == pytest.approx(both, abs=1e-4)
+
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ([JOINT, "query.views=2"], "query.views is 2, but gallery 'saved' is embeddings without a model; use 0"),
         ([JOINT, "query.mixtures=1"], "query.mixtures is 1, but gallery 'saved' is embeddings without a model"),
+        (
+            [JOINT, "galleries=[{kind: views, name: v, views: 1, augment: {flip: 1}}]"],
+            "gallery 'v' is of views of pictures, which 'saved', of saved embeddings, never sees; leave it out",
+        ),
         (["query.loss={csd: 1}"], "query.loss.csd needs a frozen gallery, and this one learns jointly"),
         ([JOINT, "gallery.bank=MODELS"], "has no manifest.json, so it is no bank"),
         ([JOINT, "data.seed=2"], "is a bank of another list of images"),
