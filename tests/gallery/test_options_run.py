@@ -312,7 +312,7 @@ MISTAKES = [
     ([mapped("b"), ensemble("e", ["b", "anchor"], reject={})], "reject: give either coverage or distance"),
     ([mapped("b", transform=TRANSFORM | {"kind": "round"})], "transform.kind: input should be 'linear', 'parallel',"),
     ([mapped("b", transform={"kind": "linear"})], "transform.train: required"),
-    ([{"kind": "views", "name": "v", "views": 3, "augment": {"flip": 1}}], "which 'anchor', of saved embeddings, never sees"),
+    ([{"kind": "views", "name": "v", "views": 3, "augment": {"flip": 1}}], "'anchor', of saved embeddings, never sees"),
     ([{"kind": "views", "name": "v", "views": 3, "augment": {}}], "all views are the image itself; give flip"),
     ([mapped("nope")], "nope.npz does not exist"),
     ([mapped("short")], "short.npz holds 95 embeddings, the data set 96 items"),
