@@ -203,12 +203,13 @@ def test_an_index_is_aligned_by_a_file_of_the_bundle(run, data, tmp_path, capsys
     assert json.loads((out / "manifest.json").read_text())["scores"]["index"] == "heterogeneous"
 
 
-def test_an_index_is_joined_by_the_network_itself(run, data, tmp_path, capsys):
+@pytest.mark.parametrize("option", ["wide", "sure"])
+def test_an_index_is_joined_by_the_network_itself(run, data, tmp_path, capsys, option):
     """As its readme says, in numpy and onnxruntime alone: the score of the manifest, of `evaluate` and of `verify`."""
     out, about = tmp_path / "bundle", ["--data", str(data), "--json"]
     assert main(["evaluate", str(run), *about, "--split", "search"]) == 0
     evaluated = json.loads(capsys.readouterr().out)
-    assert export(run, data, out, "--joined", "--option", "wide") == 0
+    assert export(run, data, out, "--joined", "--option", option) == 0
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["scores"]["index"] == "joined"
 
@@ -218,7 +219,12 @@ def test_an_index_is_joined_by_the_network_itself(run, data, tmp_path, capsys):
         labels = [found["labels"][side] for side in sides]
     session = onnxruntime.InferenceSession(str(out / "query.onnx"))
     query, own = (session.run(None, {"images": side})[0] for side in pictures)
-    known = {"np": np, "onnxruntime": onnxruntime, "own": own, "gallery": np.load(run / "gallery/wide/gallery.npy")}
+    known = {
+        "np": np,
+        "onnxruntime": onnxruntime,
+        "own": own,
+        "gallery": np.load(run / "gallery" / option / "gallery.npy"),
+    }
     steps = [line[2:] for line in (out / "README.md").read_text().splitlines() if line.startswith("# ")]
     steps = [step for step in steps if step.startswith(("align =", "gallery =", "gallery /="))]
     assert len(steps) == 4
@@ -226,21 +232,23 @@ def test_an_index_is_joined_by_the_network_itself(run, data, tmp_path, capsys):
     gallery = known["gallery"]
     assert np.linalg.norm(gallery, axis=1) == pytest.approx(1, abs=1e-5)
 
+    apart = np.load(run / "gallery" / option / "distance.npy")
+    stays = apart <= np.sort(apart)[len(apart) // 2 - 1] if option == "sure" else apart < 2
     found = []
     for vector, label in zip(query, labels[0], strict=True):
-        right = (labels[1] == label)[np.argsort(-(gallery @ vector), kind="stable")]
-        first = right[: right.sum()]
-        found.append((first * np.cumsum(first) / np.arange(1, len(first) + 1)).sum() / len(first))
+        right, asked = labels[1] == label, np.argsort(-(gallery[stays] @ vector), kind="stable")
+        first = right[stays][asked][: right.sum()]
+        found.append((first * np.cumsum(first) / np.arange(1, len(first) + 1)).sum() / right.sum())
     systems = {system["name"]: system["scores"]["map@r"] for system in evaluated["systems"]}
-    joined, aligned = systems["joined        M(q,wide+q)  q1"], systems["aligned       M(q,wide)  q1"]
+    joined, aligned = systems[f"joined        M(q,{option}+q)  q1"], systems[f"aligned       M(q,{option})  q1"]
     assert joined == pytest.approx(np.mean(found), abs=1e-6)
     assert joined not in (aligned, systems["homogeneous   M(q,q)  q1"])
     assert manifest["scores"]["heterogeneous"]["score"] == pytest.approx(joined, abs=1e-6)
-    verdict = next(v for v in evaluated["verdicts"] if v["gallery"] == "wide" and v["kind"] == "joined")
-    assert verdict["over_plain"] == pytest.approx(joined - systems["heterogeneous M(q,wide)  q1"], abs=1e-9)
+    verdict = next(v for v in evaluated["verdicts"] if v["gallery"] == option and v["kind"] == "joined")
+    assert verdict["over_plain"] == pytest.approx(joined - systems[f"heterogeneous M(q,{option})  q1"], abs=1e-9)
 
     capsys.readouterr()
-    assert main(["verify", str(out), "--index", str(own_index(run, "wide")), *about]) == 0
+    assert main(["verify", str(out), "--index", str(own_index(run, option)), *about]) == 0
     assert json.loads(capsys.readouterr().out)["scores"]["query.onnx"] == manifest["scores"]["heterogeneous"]
     assert "joined by this encoder's own" in (out / "README.md").read_text()
 
