@@ -173,5 +173,8 @@ def _harm(similarity: Cosine, relevance: Relevance) -> np.ndarray:
 
 def _one_minus(hits: np.ndarray, counted: np.ndarray) -> np.ndarray:
     if not counted.all():
-        raise DataError("no query has a relevant gallery item; check labels and sources.")
+        stays = COVERAGES[counted == 0].max()
+        raise DataError(
+            f"no query has a relevant item where {stays:.0%} of the gallery stay; check labels and sources."
+        )
     return 1 - hits / counted

@@ -20,7 +20,8 @@ def infonce(logits: Tensor, same: Tensor) -> Tensor:
 def _one_way(logits: Tensor, same: Tensor) -> Tensor:
     right = torch.logsumexp(logits.masked_fill(~same, -torch.inf), 1)
     losses = torch.logsumexp(logits, 1) - right
-    return losses[same.any(1)].mean()
+    counted = same.any(1)
+    return losses[counted].mean() if counted.any() else logits.sum() * 0
 
 
 def triplet(cosine: Tensor, same: Tensor, margin: float) -> Tensor:

@@ -13,7 +13,10 @@ import yaml
 
 from cmpnas.cli.app import main
 from cmpnas.gallery.precomputed import PrecomputedGallery
+from cmpnas.pipeline.stages import Stages
+from cmpnas.pipeline.train import list_finished, load_finished
 from cmpnas.search.evaluator import Evaluator
+from cmpnas.train.embed import embed
 from tests.conftest import DIVIDED
 
 TRANSFORM = {"kind": "linear", "train": {"epochs": 2, "batch_size": 8, "lr": 0.001}}
@@ -213,6 +216,28 @@ def test_the_index_leaves_out_what_is_rejected_and_says_why(run):
     assert [row for row in range(16) if found[row, 0] == row] == sorted(set(range(16)) - set(out))
 
 
+def check_rejection(found, folder, data):
+    """Whether the first query that has an answer left finds one first, before and after, counted one by one."""
+    stages = Stages.of_run(folder, str(data), print)
+    (how,) = list_finished(stages)
+    task, network = stages.splits.search, load_finished(stages, how)
+    kept, distance = (np.load(folder / "gallery" / "three" / f"{name}.npy") for name in ("gallery", "distance"))
+    stays = np.argsort(distance, kind="stable")[:8]
+    hits = []
+    for vector, label in zip(embed(network, task.query), task.query.labels, strict=True):
+        if label in task.gallery.labels[stays]:
+            nearest = [rows[np.argmax(kept[rows] @ vector)] for rows in (np.arange(16), stays)]
+            hits.append(task.gallery.labels[nearest] == label)
+    before, after = np.mean(hits, axis=0)
+    assert found["gallery"] == "three"
+    assert (found["queries"], found["coverage"]) == (len(hits), 0.5)
+    assert found["limit"] == pytest.approx(distance[stays].max())
+    assert [found["error_before"], found["error"], found["gain"]] == pytest.approx(
+        [1 - before, 1 - after, after - before]
+    )
+    assert found["gain_interval"][0] <= found["gain"] <= found["gain_interval"][1]
+
+
 def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     folder = copied(run, tmp_path) / "run"
     about = [str(folder), "--data", str(data)]
@@ -229,7 +254,9 @@ def test_evaluate_scores_every_pair_anew(data, run, tmp_path, capsys):
     assert trained["supernet_weights"]["heterogeneous"] == best["scores"]["heterogeneous"]
     assert trained["gallery"] == "three"
     assert main(["evaluate", *about, "--split", "search", "--json"]) == 0
-    systems = {system["name"]: system["scores"] for system in json.loads(capsys.readouterr().out)["systems"]}
+    said = json.loads(capsys.readouterr().out)
+    check_rejection(said["rejections"][0], folder, data)
+    systems = {system["name"]: system["scores"] for system in said["systems"]}
     found = systems[f"heterogeneous M(q,{trained['gallery']})  q1"][trained["metric"]]
     assert trained["trained"]["heterogeneous"] == pytest.approx(found, abs=1e-9)
     assert main(["evaluate", *about, "--json"]) == 0

@@ -126,5 +126,7 @@ def test_mistakes(task):
         rejection_curve(*about, uncertainty[1:], sources)
     with pytest.raises(DataError, match="no query has a relevant item left; reject fewer"):
         without(*about, np.flatnonzero(np.isin(about[3], about[2])), exclude=sources)
-    with pytest.raises(DataError, match="no query has a relevant gallery item; check labels and sources"):
+    with pytest.raises(
+        DataError, match="no query has a relevant item where 100% of the gallery stay; check labels and sources"
+    ):
         rejection_curve(*about[:2], about[2] + 100, about[3], uncertainty, sources)

@@ -132,6 +132,7 @@ def test_losses_are_their_loops():
         for c, m in ways
     ]
     assert infonce(cosine, same).item() == pytest.approx((np.mean(nce[0]) + np.mean(nce[1])) / 2, abs=1e-6)
+    assert infonce(cosine, torch.zeros_like(same)).item() == 0
     hinges = [
         [max(0.0, 0.2 + r[~s].max() - r[s].min()) for r, s in zip(c.numpy(), m.numpy(), strict=True)] for c, m in ways
     ]
