@@ -202,6 +202,7 @@ def _manifest(
     run, recipe, metric, embedded = stages.run, stages.recipe, judge.metric, stages.embedded
     paragon = score_pair(embedded.query, embedded.gallery, judge.task, [metric])
     gallery = describe_option(stages, stage)
+    own = chosen["query"]["mflops"] if index == "joined" else 0.0
     return {
         "schema": 1,
         "query": chosen["query"],
@@ -224,7 +225,7 @@ def _manifest(
         },
         "costs": {
             "query": {name: chosen["query"][name] for name in ("mflops", "params_m", "latency_ms")},
-            "gallery": {"mflops": gallery["mflops"]},
+            "gallery": {"mflops": gallery["mflops"] + own},
             "cost_reduction": chosen["cost_reduction"],
             "units": _UNITS,
         },

@@ -250,6 +250,8 @@ def test_an_index_is_joined_by_the_network_itself(run, data, tmp_path, capsys, o
     capsys.readouterr()
     assert main(["verify", str(out), "--index", str(own_index(run, option)), *about]) == 0
     assert json.loads(capsys.readouterr().out)["scores"]["query.onnx"] == manifest["scores"]["heterogeneous"]
+    asked = manifest["query"]["mflops"]
+    assert manifest["costs"]["gallery"]["mflops"] == pytest.approx(manifest["gallery"]["mflops"] + asked)
     assert "joined by this encoder's own" in (out / "README.md").read_text()
 
 
