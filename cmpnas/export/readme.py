@@ -52,7 +52,7 @@ _THROUGH = f"""; aligned once, some thousands at a time:
 # align = onnxruntime.InferenceSession("{ALIGN}")
 # gallery = align.run(None, {{"vectors": gallery}})[0]"""
 _JOINED = """
-# and joined by what this encoder says of the same pictures, `own`, as large:
+# and joined by `own`, what this encoder says of the same pictures in the same order:
 # gallery = gallery + own
 # gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)"""
 
