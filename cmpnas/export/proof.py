@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cmpnas.data.items import Protocol
+from cmpnas.data.items import Items, Protocol
 from cmpnas.errors import RunError
 from cmpnas.export.graph import Runner
 from cmpnas.export.pictures import Pictures
@@ -71,13 +71,11 @@ class Judge:
     def joined(self, by: Callable[[np.ndarray, np.ndarray], np.ndarray], run: Runner, taken: Pictures) -> Judge:
         """The same asked of an index in which ``by`` has put its vectors and what ``run`` says of their pictures into
         one."""
-        own = np.concatenate([run(batch) for batch in taken.batches(self.task.gallery, self.rows)])
-        return replace(self, vectors=by(self.vectors, own))
+        return replace(self, vectors=by(self.vectors, _said(run, taken, self.task.gallery, self.rows)))
 
     def embed(self, run: Runner, taken: Pictures) -> np.ndarray:
         """Vectors of all queries."""
-        query = self.task.query
-        return np.concatenate([run(batch) for batch in taken.batches(query, np.arange(len(query)))])
+        return _said(run, taken, self.task.query, np.arange(len(self.task.query)))
 
     def score(self, query: np.ndarray) -> Scores:
         """M(q, g): the heterogeneous score. What is not in the index comes last in every ranking."""
@@ -95,7 +93,7 @@ class Judge:
             RunError: the index is of another model.
         """
         some = np.linspace(0, len(self.rows) - 1, min(len(self.rows), _SOME)).astype(np.int64)
-        got = np.concatenate([run(batch) for batch in taken.batches(self.task.gallery, self.rows[some])])
+        got = _said(run, taken, self.task.gallery, self.rows[some])
         cosine = (got * self.vectors[some]).sum(1)
         if not cosine.mean() >= _SAME_MODEL:
             raise RunError(
@@ -108,6 +106,11 @@ class Judge:
         index = GalleryIndex.build(self.vectors)
         (cosine, rows), (other_cosine, other_rows) = index.search(query, _TOP), index.search(other, _TOP)
         return bool(((rows == other_rows) | (np.abs(cosine - other_cosine) < TIE)).all())
+
+
+def _said(run: Runner, taken: Pictures, items: Items, rows: np.ndarray) -> np.ndarray:
+    """Vectors of some pictures, a few at a time."""
+    return np.concatenate([run(batch) for batch in taken.batches(items, rows)])
 
 
 def check_vectors(name: str, run: Runner, pictures: np.ndarray, expected: np.ndarray, of: str) -> dict[str, Any]:

@@ -55,8 +55,6 @@ _JOINED = """
 # and joined by `own`, what this encoder says of the same pictures in the same order:
 # gallery = gallery + own
 # gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)"""
-
-
 _STEPS = {"heterogeneous": "", "aligned": _THROUGH, "joined": _THROUGH + _JOINED}
 _PREPARED = {
     "heterogeneous": "",

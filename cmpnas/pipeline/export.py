@@ -10,7 +10,7 @@ from torch import nn
 
 from cmpnas.errors import RunError
 from cmpnas.export import bundle
-from cmpnas.export.graph import Runner, run_module, run_onnx, run_program, trace, write_onnx, write_program
+from cmpnas.export.graph import run_module, run_onnx, run_program, trace, write_onnx, write_program
 from cmpnas.export.int8 import Quantiser, quantise_within
 from cmpnas.export.pictures import Pictures, UnitEncoder
 from cmpnas.export.proof import SEVERAL, Judge, check_vectors, told, told_points
@@ -87,16 +87,10 @@ def export(
     stored = Judge.of_index(stage.folder / "index.faiss", stages.splits.search, run.recipe.search.metric)
     with run.locked(), bundle.whole_or_absent(out) as folder:
         write_json(folder / "arch.json", arch.to_json())
-        judge: Judge = stored
-        proof: dict[str, Any] = {}
-        if index != "heterogeneous":
-            judge, proof = _write_align(align(stages, network), stored, folder)
-        proof |= _write_float(stages, network.cpu(), taken, folder, arch.id)
-        run_float = run_onnx(folder / bundle.ONNX)
-        if index == "joined":
-            judge = judge.joined(join, run_float, taken)
-        score = _score_float(network, taken, judge, run_float)
-        proof[bundle.ONNX]["same_top10"] = True
+        aligned = index != "heterogeneous"
+        judge, proof = _write_align(align(stages, network), stored, folder) if aligned else (stored, {})
+        proven, judge, score = _write_float(stages, network.cpu(), taken, judge, folder, arch.id, index == "joined")
+        proof |= proven
         about: dict[str, Any] = {}
         if int8:
             about = _write_small(stages, taken, judge, score, folder, tolerance)
@@ -112,17 +106,12 @@ def export(
     return {"out": str(out), "id": arch.id, "manifest": manifest}
 
 
-def _whole(network: Network, taken: Pictures) -> nn.Module:
-    """From pictures as they are taken to unit vectors."""
-    encoder = UnitEncoder(network).eval()
-    return nn.Sequential(taken.preparation(), encoder) if taken.layout else encoder
-
-
 def _write_float(
-    stages: Stages, network: Network, taken: Pictures, folder: Path, title: str
-) -> dict[str, dict[str, Any]]:
-    """The float32 files; what was compared."""
-    encoder, whole = UnitEncoder(network).eval(), _whole(network, taken)
+    stages: Stages, network: Network, taken: Pictures, judge: Judge, folder: Path, title: str, joined: bool
+) -> tuple[dict[str, Any], Judge, Scores]:
+    """The float32 files: what was compared, who is asked where they join the index, and the score of the ONNX file."""
+    encoder = UnitEncoder(network).eval()
+    whole = nn.Sequential(taken.preparation(), encoder) if taken.layout else encoder
     program = trace(whole, taken.example(2))
     write_program(program, folder / bundle.PROGRAM)
     write_onnx(program, folder / bundle.ONNX)
@@ -135,15 +124,14 @@ def _write_float(
         files[bundle.SOURCE] = run_module(nn.Sequential(taken.preparation(), load_source(source)))
     except NotPlainError as fault:
         stages.say(f"no {bundle.SOURCE}: {fault}")
-    return {name: check_vectors(name, run, pictures, expected, "torch") for name, run in files.items()}
-
-
-def _score_float(network: Network, taken: Pictures, judge: Judge, run: Runner) -> Scores:
-    """What the ONNX file that is ``run`` scores, which must find what torch finds."""
-    vectors = judge.embed(run, taken)
-    if not judge.same_top(vectors, judge.embed(run_module(_whole(network, taken)), taken)):
+    proof = {name: check_vectors(name, run, pictures, expected, "torch") for name, run in files.items()}
+    if joined:
+        judge = judge.joined(join, files[bundle.ONNX], taken)
+    vectors = judge.embed(files[bundle.ONNX], taken)
+    if not judge.same_top(vectors, judge.embed(run_module(whole), taken)):
         raise RunError("the ONNX file finds another top 10 in the gallery index than torch.")
-    return judge.score(vectors)
+    proof[bundle.ONNX]["same_top10"] = True
+    return proof, judge, judge.score(vectors)
 
 
 def _write_align(transform: Transform, stored: Judge, folder: Path) -> tuple[Judge, dict[str, Any]]:
