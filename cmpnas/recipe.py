@@ -112,6 +112,8 @@ class TextRecipe(Experiment):
             raise ValueError("regions of kind 'given' belong to reader 'karpathy', and other kinds to other readers")
         if not brought and not self.captions.query:
             raise ValueError("captions.query: a template on the data's columns is required, as '{name}'")
+        if getattr(self.data, "finish", None) is not None:
+            raise ValueError("data.finish: text encoders learn from data.train alone; leave it out")
         known = self.fine.dim * self.fine.members
         if self.coarse.pool == "summary" and self.coarse.dim > known:
             raise ValueError(f"coarse.dim: the fine model's summaries have {known} numbers; {self.coarse.dim} is more")
@@ -126,6 +128,7 @@ class TextRecipe(Experiment):
         for key in ("trials", "within", "budget_latency_ms"):
             content["search"].pop(key)
         content["coarse"].pop("train")
+        content["data"].pop("finish", None)  # of pictures alone
         return content
 
 
@@ -211,6 +214,7 @@ class Recipe(Experiment):
         for name in ("trials", "indexed_per_query", "keep_mb", "homogeneous"):  # which no controller is told
             content["search"].pop(name)
         content["query"].pop("train")
+        content["data"].pop("finish")
         content["gallery"].pop("bank", None)
         return content
 

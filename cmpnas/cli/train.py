@@ -61,8 +61,11 @@ def command(
     where = f"{result['metric']} on the search split, g is {result['gallery']}"
     print(f"{result['name']}, {result['mflops']:.3f} MFLOPs, {where}:")
     print(f"  supernet weights  M(q,g) {before['heterogeneous']:.4f}  M(q,q) {before['homogeneous']:.4f}")
-    print(f"  trained           M(q,g) {after['heterogeneous']:.4f}  M(q,q) {after['homogeneous']:.4f}")
-    print(f"  the index aligned M(q,g) {after['aligned']:.4f}, joined M(q,g+q) {after['joined']:.4f}")
+    if after is None:
+        print("  trained           on pictures of that split too (data.finish): the test split alone can judge it")
+    else:
+        print(f"  trained           M(q,g) {after['heterogeneous']:.4f}  M(q,q) {after['homogeneous']:.4f}")
+        print(f"  the index aligned M(q,g) {after['aligned']:.4f}, joined M(q,g+q) {after['joined']:.4f}")
     print(f"  paragon           M(g,g) {result['paragon']['score']:.4f}, g is {result['paragon']['gallery']}")
     print_next("evaluate", run, data=data)
 

@@ -23,7 +23,8 @@ class Anchor:
             means of its embeddings where it brought none.
         kind, scale, margin: of the gallery model's own angular-margin softmax.
         views: float ``(N, V, D)``, unit: the gallery model's view of ``V`` augmented views of each image, where
-            these are what the query network is shown; None where the target is that of the unchanged image.
+            these are what the query network is shown, in one array or several, one after the other; none where the
+            target is that of the unchanged image.
     """
 
     embeddings: Tensor
@@ -32,18 +33,23 @@ class Anchor:
     kind: Margin
     scale: float
     margin: float
-    views: np.ndarray | None = None
+    views: tuple[np.ndarray, ...] = ()
 
     @property
     def n_views(self) -> int:
         """``V``, or 0."""
-        return 0 if self.views is None else self.views.shape[1]
+        return self.views[0].shape[1] if self.views else 0
 
     def look(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
         """Unit gallery embeddings, float32 ``(B, D)``, and labels ``(B,)`` of pictures ``indices`` in a view."""
-        if self.views is None:
+        if not self.views:
             return self.embeddings[indices], self.labels[indices]
-        return torch.from_numpy(self.views[indices.numpy(), view].astype(np.float32)), self.labels[indices]
+        seen, rows = np.empty((len(indices), self.views[0].shape[2]), np.float32), indices.numpy()
+        for part in self.views:
+            own = (rows >= 0) & (rows < len(part))
+            seen[own] = part[rows[own], view]
+            rows = rows - len(part)
+        return torch.from_numpy(seen), self.labels[indices]
 
 
 @dataclass(frozen=True)

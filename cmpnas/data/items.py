@@ -75,6 +75,14 @@ def blank(count: int) -> Items:
     return Items(nothing, np.full(count, UNLABELLED), None, np.arange(count))
 
 
+def concatenate(parts: Sequence[Items]) -> Items:
+    """All items of ``parts`` one after the other, without sources."""
+    counts = [len(part) for part in parts]
+    of, index = np.repeat(np.arange(len(parts)), counts), np.concatenate([np.arange(count) for count in counts])
+    labels, rows = (np.concatenate([getattr(part, name) for part in parts]) for name in ("labels", "rows"))
+    return Items(_Union([part.images for part in parts], of, index), labels, None, rows)
+
+
 def union(parts: Sequence[Items]) -> Items:
     """All items of ``parts``, each once, in the order of their rows; without labels and sources."""
     rows = np.concatenate([part.rows for part in parts])
@@ -123,6 +131,7 @@ class Splits:
     """``train`` moves weights, ``search`` guides the controller, ``test`` is opened by `evaluate` only.
 
     ``pool`` is what query networks learn from; pictures outside ``train`` have the label `UNLABELLED`.
+    ``finish`` is what finished ones learn from beside it, all `UNLABELLED`, or None; nothing of it is read before.
     ``total`` is the number of items of the whole data set, ``fingerprint`` a short hash of it.
     """
 
@@ -130,6 +139,7 @@ class Splits:
     pool: Items
     search: Protocol
     open_test: Callable[[], Protocol]
+    finish: Items | None
     total: int
     fingerprint: str
 
@@ -137,6 +147,12 @@ class Splits:
     def test(self) -> Protocol:
         """The test split; nothing of it is read before it is asked for."""
         return self.open_test()
+
+    @property
+    def search_is_learned(self) -> bool:
+        """Whether finished networks learn from pictures of the search split, which then is no judge of them."""
+        asked = np.concatenate([self.search.query.rows, self.search.gallery.rows])
+        return self.finish is not None and bool(np.isin(self.finish.rows, asked).any())
 
 
 class Steps:

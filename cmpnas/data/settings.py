@@ -63,7 +63,8 @@ class DataSettings(Strict):
     ``size`` is the side that pictures are resized to. ``label`` and ``source`` name columns; a gallery
     item of a query's own source is ignored. ``folder`` is where the files are below the data folder,
     if not in it. ``pool`` is what query networks learn from, by default ``train``; the labels of pictures
-    outside ``train`` are never looked at, so a log of queries serves.
+    outside ``train`` are never looked at, so a log of queries serves. ``finish`` is what picks learn from beside the
+    pool, once the search has chosen them: pictures of ``search`` may be among it, none of ``test``; without labels.
     """
 
     size: Annotated[int, Field(ge=8, le=1024)]
@@ -72,6 +73,7 @@ class DataSettings(Strict):
     source: str | None = None
     train: Where
     pool: Where | None = None
+    finish: Where | None = None
     search: Task
     test: Task
 

@@ -88,6 +88,9 @@ def split(table: Table, settings: DataSettings) -> Splits:
     labels = table.labels(settings.label, {part: own for part, own in rows.items() if part != "pool"})
     shown = {part: table.pictures(own) for part, own in rows.items()}
     _must_not_mix(shown)
+    finish = None if settings.finish is None else _beside(table, settings.finish, rows["pool"])
+    if finish is not None:
+        _must_share_none("finish", table.pictures(finish.rows), "test", _both(shown, "test"))
     _must_not_find_itself(shown, None if sources is None else {part: sources[own] for part, own in rows.items()})
 
     def items(part: str, pictures: Images, own_labels: np.ndarray) -> Items:
@@ -117,6 +120,7 @@ def split(table: Table, settings: DataSettings) -> Splits:
         pool=pool,
         search=search,
         open_test=lambda: task("test"),
+        finish=finish,
         total=len(table.images),
         fingerprint=fingerprint((pool, search.query, search.gallery), rows, labels, sources),
     )
@@ -136,19 +140,33 @@ class Part:
         return self.images.read(self.rows[indices])
 
 
+def _beside(table: Table, where: Where, pool: np.ndarray) -> Items:
+    """What finished networks learn from beside the pool."""
+    rows = np.setdiff1d(table.select(where, "finish"), pool)
+    if not len(rows):
+        raise DataError("all items of data.finish are in the pool; give it others, or leave it out.")
+    return Items(Part(table.images, rows), np.full(len(rows), UNLABELLED), None, rows)
+
+
 def _must_not_mix(rows: Mapping[str, np.ndarray]) -> None:
-    splits = {
-        "train or pool": np.union1d(rows["train"], rows["pool"]),
-        "search": np.union1d(rows["search query"], rows["search gallery"]),
-        "test": np.union1d(rows["test query"], rows["test gallery"]),
-    }
+    splits = {"train or pool": np.union1d(rows["train"], rows["pool"])}
+    splits |= {name: _both(rows, name) for name in ("search", "test")}
     for first, second in combinations(splits, 2):
-        both = np.intersect1d(splits[first], splits[second])
-        if len(both):
-            raise DataError(
-                f"{len(both)} items are in both {first} and {second} (first: item {both[0]}); "
-                "the splits must not share any."
-            )
+        _must_share_none(first, splits[first], second, splits[second])
+
+
+def _both(rows: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Queries and gallery of a split."""
+    return np.union1d(rows[f"{name} query"], rows[f"{name} gallery"])
+
+
+def _must_share_none(first: str, rows: np.ndarray, second: str, others: np.ndarray) -> None:
+    both = np.intersect1d(rows, others)
+    if len(both):
+        raise DataError(
+            f"{len(both)} items are in both {first} and {second} (first: item {both[0]}); "
+            "the splits must not share any."
+        )
 
 
 def _must_not_find_itself(rows: Mapping[str, np.ndarray], sources: Mapping[str, np.ndarray] | None) -> None:

@@ -117,11 +117,9 @@ class Embedded:
         return Embedded(*(read_npy(folder / f"{name}.npy", advice, mode="c") for name in names))
 
 
-def anchor(option: Gallery, embedded: Embedded, pool: Items, train: Items, views: np.ndarray | None = None) -> Anchor:
+def anchor(option: Gallery, embedded: Embedded, pool: Items, train: Items) -> Anchor:
     """The space to learn: targets of ``option`` on ``pool``, the pictures to learn from, and its weights of the classes
     of ``train``, which need not all be in the pool.
-
-    ``views`` are targets of augmented views, as `embed_views` makes them.
 
     Without a classifier, class means of the pool's embeddings stand in for its weights (the pseudo
     classifier of openBCT).
@@ -140,7 +138,7 @@ def anchor(option: Gallery, embedded: Embedded, pool: Items, train: Items, views
             )
     head = option.settings.head
     unit = torch.nn.functional.normalize(weights)
-    return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin, views)
+    return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin)
 
 
 def coded(items: Items, of: Items) -> tuple[np.ndarray, Tensor]:
@@ -152,8 +150,10 @@ def coded(items: Items, of: Items) -> tuple[np.ndarray, Tensor]:
     return classes, torch.from_numpy(codes.astype(np.int64))
 
 
-def embed_views(option: Gallery, pool: Items, augmentation: Augment, views: int, path: Path) -> None:
+def embed_views(option: Gallery, pool: Items, augmentation: Augment, views: int, path: Path, *, first: int = 0) -> None:
     """Save the embeddings of ``views`` augmented views of each picture: float16 ``(N, V, D)``.
+
+    ``first`` is the number of the first picture among all that are learned from, by which views are drawn.
 
     A network that is shown a view and told what the gallery model sees in that very view learns from many times as
     many examples as there are pictures (consistent teaching, Beyer et al., CVPR 2022). Computed once, for the
@@ -172,6 +172,6 @@ def embed_views(option: Gallery, pool: Items, augmentation: Augment, views: int,
         for chunk in track(chunks, "embed views", total=len(chunks)):
             images = to_float(pool.images.read(chunk))
             for view in range(views):
-                shown = augment(images, augmentation, draws(torch.from_numpy(chunk), view))
+                shown = augment(images, augmentation, draws(torch.from_numpy(first + chunk), view))
                 saved[chunk[0] : chunk[-1] + 1, view] = encode(shown.to(where)).cpu().numpy()
         saved.flush()

@@ -46,13 +46,19 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
         of its pictures alone).
 
     Raises:
-        CmpnasError: nothing is trained yet, the run cannot be read, or another process works on it.
+        CmpnasError: nothing is trained yet, what is trained learned from ``split``, the run cannot be read, or another
+            process works on it.
     """
     stages = Stages.of_run(path, data, say)
     with stages.run.locked():
         trained = list_finished(stages)
         if split == "test" and not trained:
             raise RunError(f"{path} has no trained query network; run: cmpnas train {path} --pick best")
+        if split == "search" and trained and stages.splits.search_is_learned:
+            raise RunError(
+                "the networks trained in this run learned from pictures of the search split (data.finish), which is no "
+                "judge of them; use --split test, or leave data.finish out and train them anew."
+            )
         result = _table(stages, split, trained)
         write_json(stages.run.path / f"evaluation.{split}.json", result)
     return result

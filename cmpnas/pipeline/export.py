@@ -203,6 +203,7 @@ def _manifest(
         "scores": {
             "metric": metric,
             "split": "search",
+            "learned_from_split": stages.splits.search_is_learned,
             "queries": score.n_queries,
             "gallery_items": len(judge.vectors),
             "index": index,

@@ -96,7 +96,7 @@ def _rank(stages: Stages, wanted: int) -> list[dict[str, Any]]:
 def _train_alone(stages: Stages, arch: Arch, saved: Path) -> Network:
     """A network of ``arch`` trained from fresh weights; order and augmentation of pictures are the same for all."""
     recipe = stages.recipe
-    return learn(stages, Finish(arch, "scratch", recipe.query.loss, _seed("alone", recipe.seed)), saved)
+    return learn(stages, Finish(arch, "scratch", recipe.query.loss, _seed("alone", recipe.seed)), stages.lessons, saved)
 
 
 def _distinct(space: SearchSpace, budget: Budget, seed: int, wanted: int) -> list[Arch]:

@@ -117,6 +117,8 @@ def _retrieve(run: RunFolder, pair: dict[str, Any], data: str | None, say: Say) 
     arch = stages.space.from_json(pair["query"]["arch"])
     if _is_trained(run, pair):
         network, weights = load_finished(stages, Finish.by(run.recipe, arch)), "trained"
+        if stages.splits.search_is_learned:
+            weights += " on these pictures too"
     else:
         network, weights = stages.supernet.carve(arch), "the supernet's weights"
         calibrate_on(network, stages.splits.pool, run.recipe.search.calibration_images)

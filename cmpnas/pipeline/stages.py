@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from cmpnas.compat import Anchor
 from cmpnas.cost.onnx import hash_onnx
-from cmpnas.data import Items, Splits, load_splits
-from cmpnas.data.mixtures import with_mixtures
-from cmpnas.data.table import Part
+from cmpnas.data import Splits, load_splits
 from cmpnas.distributed import agree, first_alone
 from cmpnas.errors import RunError
-from cmpnas.files import hash_file, hash_of, read_json, write_json, write_npy
-from cmpnas.gallery.base import Embedded, Gallery, Indexed, anchor, embed_views
+from cmpnas.files import hash_file, hash_of, read_json, write_json
+from cmpnas.gallery.base import Embedded, Gallery, Indexed
 from cmpnas.gallery.brought import open_model
 from cmpnas.gallery.frozen import FrozenModel
 from cmpnas.gallery.settings import (
@@ -34,7 +31,7 @@ from cmpnas.models.network import Network, build_network
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.fusion import open_sources
 from cmpnas.pipeline.kinds import made_of, open_gallery
-from cmpnas.pipeline.once import once
+from cmpnas.pipeline.lessons import Lessons, of_picks, of_pool
 from cmpnas.pipeline.pretrained import find_pretrained, read_pretrained
 from cmpnas.recipe import Recipe
 from cmpnas.run import RunFolder
@@ -151,47 +148,14 @@ class Stages:
         _ = self.supernet
 
     @cached_property
-    def learned(self) -> Items:
-        """The pictures that query networks learn from: the pool, and blends of its pictures if the recipe has any."""
-        times = self.recipe.query.mixtures
-        return with_mixtures(self.splits.pool, times) if times else self.splits.pool
+    def lessons(self) -> Lessons:
+        """What the supernet learns from."""
+        return of_pool(self)
 
     @cached_property
-    def anchor(self) -> Anchor:
-        """What the query network learns."""
-        known = self.embedded
-        if blends := len(self.learned) - len(known.pool):
-            known = replace(known, pool=np.concatenate([known.pool, self._blends(blends)]))
-        return anchor(self.gallery, known, self.learned, self.splits.train, self.views)
-
-    def _blends(self, count: int) -> np.ndarray:
-        """What the gallery model says of the blends, computed once: float32 ``(M, D)`` on disk."""
-        path, rows = self.run.gallery / "mixtures.npy", len(self.splits.pool) + np.arange(count)
-
-        def make() -> None:
-            self.say(f"gallery: embedding {count:,} mixtures of two images")
-            with self.run.timed("mixtures"):
-                blends = Items(
-                    Part(self.learned.images, rows), self.learned.labels[rows], None, self.learned.rows[rows]
-                )
-                write_npy(path, self.gallery.embed(blends, "embed mixtures"))
-
-        return once(path, hash_of(self.gallery_key, count), make, "use --resume")
-
-    @cached_property
-    def views(self) -> np.ndarray | None:
-        """Targets of augmented views, computed once, on disk; None where the recipe has none."""
-        query, path = self.recipe.query, self.run.gallery / "views.npy"
-        if not query.views:
-            return None
-
-        def make() -> None:
-            self.say(f"gallery: embedding {query.views} views of {len(self.learned):,} images")
-            with self.run.timed("views"):
-                embed_views(self.gallery, self.learned, query.augment, query.views, path)
-
-        key = hash_of(self.gallery_key, query.model_dump(mode="json", include={"augment", "views", "mixtures"}))
-        return once(path, key, make, "use --resume")
+    def picks_lessons(self) -> Lessons:
+        """What picks are finished on."""
+        return of_picks(self)
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -211,7 +175,7 @@ class Stages:
         path = self.run.supernet
         if agree(path.exists()):
             return _load_supernet(self.space, path, self.supernet_key)
-        return self.train_supernet(self.anchor)
+        return self.train_supernet(self.lessons.anchor)
 
     def train_supernet(
         self, anchor: Anchor, mixing: Mixing | None = None, keep: Callable[[], None] | None = None
@@ -224,7 +188,7 @@ class Stages:
                 self.space,
                 anchor,
                 dict(recipe.query.loss),
-                self.learned,
+                self.lessons.items,
                 recipe.query.supernet,
                 budget=recipe.search.budget,
                 augmentation=recipe.query.augment,

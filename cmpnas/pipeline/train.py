@@ -14,6 +14,7 @@ from cmpnas.files import hash_of, read_json, write_json
 from cmpnas.gallery.base import Indexed
 from cmpnas.models.network import Network, build_network
 from cmpnas.pipeline.aligned import align, indexes_for
+from cmpnas.pipeline.lessons import Lessons
 from cmpnas.pipeline.options import find_option
 from cmpnas.pipeline.pretrained import carve_pretrained, must_be_pretrained
 from cmpnas.pipeline.stages import Say, Stages
@@ -94,7 +95,7 @@ def train_pick(
 
     Returns:
         ``id``, ``mflops``, and scores on the search split, before and after, against the pair's own ``gallery``; and
-        the ``paragon``, the anchor on both sides.
+        the ``paragon``, the anchor on both sides. ``trained`` is None where the network learned from that split.
 
     Raises:
         CmpnasError: there is no such run, pick or loss, or no pretrained weights to start from.
@@ -124,7 +125,7 @@ def train_pick(
         "split": "search",
         "gallery": option.settings.name,
         "supernet_weights": {k: chosen["scores"][k] for k in ("heterogeneous", "homogeneous")},
-        "trained": score_search(stages, network, indexed),
+        "trained": None if stages.splits.search_is_learned else score_search(stages, network, indexed),
         "paragon": stages.paragon(),
     }
 
@@ -140,7 +141,7 @@ def finish(stages: Stages, how: Finish) -> Network | None:
             f"query: training {name} ({stages.space.cost(how.arch).mflops:.3f} MFLOPs) from {_ORIGINS[how.start]}"
         )
         with run.timed(f"train {name}"):
-            network = learn(stages, how, saved)
+            network = learn(stages, how, stages.picks_lessons, saved)
         with first_alone() as first:
             if first:
                 calibrate_on(network, pool, recipe.search.calibration_images)
@@ -151,12 +152,12 @@ def finish(stages: Stages, how: Finish) -> Network | None:
         return load_finished(stages, how) if first else None
 
 
-def learn(stages: Stages, how: Finish, saved: Path) -> Network:
+def learn(stages: Stages, how: Finish, lessons: Lessons, saved: Path) -> Network:
     """The training alone, continued from the checkpoint ``saved``: a network still to be calibrated."""
     recipe = stages.recipe
     network = _begin(stages, how)
     train_network(
-        network, stages.anchor, dict(how.loss), stages.learned, recipe.query.train,
+        network, lessons.anchor, dict(how.loss), lessons.items, recipe.query.train,
         augmentation=recipe.query.augment, seed=how.seed, saved=saved, workers=recipe.workers,
     )  # fmt: skip
     return network
@@ -204,8 +205,8 @@ def load_finished(stages: Stages, how: Finish) -> Network:
 
 def weights_key(stages: Stages, how: Finish) -> str:
     """Key of everything that a finished network was made of."""
-    plan = stages.recipe.query.model_dump(mode="json", include={"train"})
-    return hash_of(stages.supernet_key, plan, how.to_json())
+    plan, beside = stages.recipe.query.model_dump(mode="json", include={"train"}), stages.splits.finish
+    return hash_of(stages.supernet_key, plan, how.to_json(), *([] if beside is None else [beside.rows.tolist()]))
 
 
 def _begin(stages: Stages, how: Finish) -> Network:
@@ -213,4 +214,4 @@ def _begin(stages: Stages, how: Finish) -> Network:
         return stages.supernet.carve(how.arch)
     if how.start == "scratch":
         return stages.untrained(how.arch, how.seed)
-    return carve_pretrained(stages.recipe, stages.data, stages.space, how.arch, stages.learned, how.seed)
+    return carve_pretrained(stages.recipe, stages.data, stages.space, how.arch, stages.lessons.items, how.seed)

@@ -84,7 +84,7 @@ def test_mixtures_are_learned_from_as_the_gallery_model_sees_them(views, tmp_pat
     assert main(["train", str(tmp_path / "run"), "--pick", "cheapest"]) == 0
     told = capsys.readouterr().err
     stages = Stages.of_run(tmp_path / "run", None, print)
-    pool, every, anchor = len(stages.splits.pool), stages.learned, stages.anchor
+    pool, every, anchor = len(stages.splits.pool), stages.lessons.items, stages.lessons.anchor
     assert f"embedding {len(every) - pool:,} mixtures of two images" in told
     assert len(every) == len(anchor.embeddings) == len(anchor.labels) == round(1.5 * pool)
     assert (anchor.labels[pool:] == -1).all()

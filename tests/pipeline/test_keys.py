@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from cmpnas.cost.latency import Correction
-from cmpnas.pipeline import stages as module
+from cmpnas.pipeline import lessons
 from cmpnas.pipeline.option_stages import AnchorStage, EnsembleStage, MappedStage, ViewsStage
 from cmpnas.pipeline.stages import Stages
 from cmpnas.pipeline.train import Finish, weights_key
@@ -24,13 +25,11 @@ BASE = (
 @pytest.fixture
 def stages(tmp_path, monkeypatch):
     """Of a quickstart with overrides; nothing is computed, and an array that would be is its key."""
-    monkeypatch.setattr(module, "once", lambda path, key, make, advice: key)
+    monkeypatch.setattr(lessons, "once", lambda path, key, make, advice: key)
 
     def of(*overrides, data="d"):
         recipe = load_recipe("quickstart", [*BASE, *overrides])
-        return Stages(
-            RunFolder(tmp_path / "run", recipe), SimpleNamespace(fingerprint=data, pool=range(9)), None, print
-        )
+        return Stages(RunFolder(tmp_path / "run", recipe), SimpleNamespace(fingerprint=data, finish=None), None, print)
 
     return of
 
@@ -55,13 +54,17 @@ CASES = {  # key: what it has to tell apart, and what changes nothing of it
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_key_tells_apart_what_it_is_made_of(stages, name):
+def test_a_key_tells_apart_what_it_is_made_of(stages, name, tmp_path):
     tells, ignores = CASES[name]
-    known = getattr(stages(), name)
-    found = [getattr(stages(override), name) for override in tells]
+
+    def key(of):
+        return lessons.views(of, (), tmp_path, of.gallery_key) if name == "views" else getattr(of, name)
+
+    known = key(stages())
+    found = [key(stages(override)) for override in tells]
     assert len({known, *found}) == 1 + len(tells)
-    assert getattr(stages(data="other"), name) not in {known, *found}
-    assert {getattr(stages(override), name) for override in ignores} == {known}
+    assert key(stages(data="other")) not in {known, *found}
+    assert {key(stages(override)) for override in ignores} == {known}
 
 
 def test_scores_and_costs_are_of_the_latency_table(stages, tmp_path):
@@ -99,6 +102,10 @@ def test_a_finished_network_is_of_how_it_was_finished(stages):
     keys += [weights_key(stages(override), how) for override in ("query.train.epochs=4", "query.train.lr=0.1", AUGMENT)]
     assert len(set(keys)) == len(keys)
     assert weights_key(stages("search.trials=7"), how) == keys[0]
+    for rows in ([3, 4], [3, 5]):
+        usual.splits.finish = SimpleNamespace(rows=np.array(rows))
+        keys.append(weights_key(usual, how))
+    assert len(set(keys)) == len(keys)
 
 
 def test_options_are_of_their_members(stages):

@@ -166,7 +166,7 @@ def test_a_network_is_told_what_the_gallery_sees_in_the_very_view_it_is_shown(tm
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(LOSSES, "regression", Told)
         train_network(
-            Spy(3, 8), anchor(views=targets), {"regression": 1.0}, data,
+            Spy(3, 8), anchor(views=(targets,)), {"regression": 1.0}, data,
             Plan(epochs=4, batch_size=8, lr=1e-3, precision="fp32"),
             augmentation=how, seed=0, saved=tmp_path / "network.pt",
         )  # fmt: skip

@@ -1,0 +1,102 @@
+"""Picks that learn from what the search was judged on, once it has chosen them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from cmpnas.cli.app import main
+from cmpnas.data.augment import augment, draws
+from cmpnas.data.images import to_float
+from cmpnas.files import hash_file, read_json
+from cmpnas.pipeline.stages import Stages
+from tests.cli.test_train import quick
+
+HOW = ("query.views=2", "query.mixtures=0.5", "query.augment={flip: 0.5, zoom: 0.2}", "search.trials=6")
+SEARCH = "data.finish={split: search}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished search whose pick learned from its split."""
+    folder = tmp_path_factory.mktemp("lessons") / "run"
+    assert main(quick(folder, *HOW, SEARCH)) == 0
+    assert main(["train", str(folder), "--pick", "cheapest"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stages(run):
+    return Stages.of_run(run, None, print)
+
+
+def test_a_pick_learns_from_more_than_the_supernet_did(stages):
+    """Targets are what the gallery model says of just these pictures, blends and views."""
+    splits, ours, more = stages.splits, stages.lessons, stages.picks_lessons
+    task = splits.search
+    assert sorted(splits.finish.rows) == sorted([*task.query.rows, *task.gallery.rows])
+    n, beside = len(ours.items), len(task.query) + len(task.gallery)
+    assert n == round(1.5 * len(splits.pool))
+    assert len(more.items) == len(more.anchor.embeddings) == len(more.anchor.labels) == n + round(1.5 * beside)
+    assert (more.anchor.labels[n:] == -1).all()
+    assert torch.equal(more.anchor.classifier, ours.anchor.classifier)
+    assert torch.equal(more.anchor.embeddings[:n], ours.anchor.embeddings)
+    place = n + np.flatnonzero(splits.finish.rows == task.query.rows[0])[0]
+    assert torch.equal(more.items.images.read(np.array([place])), task.query.images.read(np.array([0])))
+    some = np.array([n + beside, 0, n, len(more.items) - 1, n - 1, place])
+    pictures, encode = to_float(more.items.images.read(some)), stages.gallery.encoder
+    assert np.abs(more.anchor.embeddings[some].numpy() - encode(pictures).cpu().numpy()).max() < 1e-4
+    for view in (0, 1):
+        shown = augment(pictures, stages.recipe.query.augment, draws(torch.from_numpy(some), view))
+        target, labels = more.anchor.look(torch.from_numpy(some), view)
+        assert np.abs(target.numpy() - encode(shown).cpu().numpy()).max() < 2e-3
+        assert torch.equal(labels, more.anchor.labels[some])
+
+
+def test_the_search_and_the_supernet_know_nothing_of_it(run, stages, tmp_path, capsys):
+    """A run without it is the same run up to its front, and goes on with it, and back."""
+    other = tmp_path / "run"
+    assert main(quick(other, *HOW)) == 0
+    assert (other / "records.jsonl").read_bytes() == (run / "records.jsonl").read_bytes()
+    assert main([*quick(other, *HOW, SEARCH), "--resume"]) == 0
+    plain = Stages.of_run(tmp_path / "run", None, print)
+    assert plain.supernet_key == stages.supernet_key
+    capsys.readouterr()
+    assert main(["train", str(other), "--pick", "cheapest", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    network = f"trained/{result['id']}/network.pt"
+    assert result["trained"] is None
+    assert hash_file(other / network) == hash_file(run / network)
+
+
+def test_the_split_no_longer_judges_what_learned_from_it(run, tmp_path, capsys):
+    folder = str(shutil.copytree(run, tmp_path / "run"))
+    assert main(["train", folder, "--pick", "cheapest"]) == 0
+    assert "on pictures of that split too (data.finish): the test split alone can judge it" in capsys.readouterr().out
+    assert main(["evaluate", folder, "--split", "search"]) == 2
+    assert "learned from pictures of the search split (data.finish)" in capsys.readouterr().err
+    assert main(["evaluate", folder]) == 0
+    assert main(["export", folder, "--pick", "cheapest", "--out", str(tmp_path / "bundle")]) == 0
+    assert "whose pictures it learned from: the score flatters it" in (tmp_path / "bundle" / "README.md").read_text()
+    assert read_json(tmp_path / "bundle" / "manifest.json")["scores"]["learned_from_split"] is True
+    assert main(["report", folder]) == 0
+    assert "trained on these pictures too" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("finish", "message"),
+    [
+        ("{split: test}", "items are in both finish and test (first: item"),
+        ("{split: [search, test], role: catalogue}", "items are in both finish and test (first: item"),
+        ("{split: train, role: consumer}", "all items of data.finish are in the pool; give it others, or leave it out"),
+        ("{split: nowhere}", "no item is in finish: nothing meets {'split': 'nowhere'}"),
+    ],
+)
+def test_what_picks_may_not_learn_from(finish, message, tmp_path, capsys):
+    assert main(quick(tmp_path / "run", f"data.finish={finish}")) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "supernet.pt").exists()
