@@ -12,7 +12,9 @@ import torch
 from cmpnas.cli.app import main
 from cmpnas.data.augment import augment, draws
 from cmpnas.data.images import to_float
+from cmpnas.errors import RunError
 from cmpnas.files import hash_file, read_json
+from cmpnas.pipeline import rank
 from cmpnas.pipeline.stages import Stages
 from tests.cli.test_train import quick
 
@@ -58,19 +60,37 @@ def test_a_pick_learns_from_more_than_the_supernet_did(stages):
 
 
 def test_the_search_and_the_supernet_know_nothing_of_it(run, stages, tmp_path, capsys):
-    """A run without it is the same run up to its front, and goes on with it, and back."""
+    """A run without it is the same run up to its front, and goes on with it."""
     other = tmp_path / "run"
     assert main(quick(other, *HOW)) == 0
     assert (other / "records.jsonl").read_bytes() == (run / "records.jsonl").read_bytes()
-    assert main([*quick(other, *HOW, SEARCH), "--resume"]) == 0
-    plain = Stages.of_run(tmp_path / "run", None, print)
-    assert plain.supernet_key == stages.supernet_key
+    train = ["train", str(other), "--pick", "cheapest", "--json"]
     capsys.readouterr()
-    assert main(["train", str(other), "--pick", "cheapest", "--json"]) == 0
+    assert main(train) == 0
     result = json.loads(capsys.readouterr().out)
     network = f"trained/{result['id']}/network.pt"
-    assert result["trained"] is None
+    assert result["trained"]["heterogeneous"] > 0
+    assert hash_file(other / network) != hash_file(run / network)
+    assert main([*quick(other, *HOW, SEARCH), "--resume"]) == 0
+    assert Stages.of_run(other, None, print).supernet_key == stages.supernet_key
+    assert main(train) == 2
+    assert "was trained with other data or settings" in capsys.readouterr().err
+    shutil.rmtree(other / "trained")
+    assert main(train) == 0
+    assert json.loads(capsys.readouterr().out)["trained"] is None
     assert hash_file(other / network) == hash_file(run / network)
+
+
+def test_what_was_embedded_of_other_pictures_is_embedded_again(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    assert len(Stages.of_run(folder, None, print).picks_lessons.items)
+    assert main([*quick(folder, *HOW, "data.finish={split: search, role: catalogue}"), "--resume"]) == 0
+    stages = Stages.of_run(folder, None, print)
+    n, more = len(stages.lessons.items), stages.picks_lessons
+    assert len(more.items) - n == len(more.anchor.embeddings) - n == round(1.5 * len(stages.splits.search.gallery))
+    some = np.arange(n, len(more.items), 7)
+    expected = stages.gallery.encoder(to_float(more.items.images.read(some))).cpu().numpy()
+    assert np.abs(more.anchor.embeddings[some].numpy() - expected).max() < 1e-4
 
 
 def test_the_split_no_longer_judges_what_learned_from_it(run, tmp_path, capsys):
@@ -85,6 +105,20 @@ def test_the_split_no_longer_judges_what_learned_from_it(run, tmp_path, capsys):
     assert read_json(tmp_path / "bundle" / "manifest.json")["scores"]["learned_from_split"] is True
     assert main(["report", folder]) == 0
     assert "trained on these pictures too" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_certificate_is_of_the_pool_alone(run, stages, tmp_path, monkeypatch, capsys):
+    """Its networks are judged on the search split."""
+    learned = []
+
+    def learn(stages, how, lessons, saved):
+        learned.append(lessons)
+        raise RunError("enough")
+
+    monkeypatch.setattr(rank, "learn", learn)
+    assert main(["rank", str(shutil.copytree(run, tmp_path / "run")), "--architectures", "3"]) == 2
+    assert "enough" in capsys.readouterr().err
+    assert len(learned[0].items) == len(learned[0].anchor.labels) == len(stages.lessons.items)
 
 
 @pytest.mark.parametrize(
