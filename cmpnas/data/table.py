@@ -87,10 +87,12 @@ def split(table: Table, settings: DataSettings) -> Splits:
     }
     labels = table.labels(settings.label, {part: own for part, own in rows.items() if part != "pool"})
     shown = {part: table.pictures(own) for part, own in rows.items()}
-    _must_not_mix(shown)
+    learned = np.union1d(shown["train"], shown["pool"])
+    asked = {name: np.union1d(shown[f"{name} query"], shown[f"{name} gallery"]) for name in ("search", "test")}
+    must_not_mix({"train or pool": learned} | asked)
     finish = None if settings.finish is None else _beside(table, settings.finish, rows["pool"])
     if finish is not None:
-        _must_share_none("finish", table.pictures(finish.rows), "test", _both(shown, "test"))
+        must_not_mix({"finish": table.pictures(finish.rows), "test": asked["test"]})
     _must_not_find_itself(shown, None if sources is None else {part: sources[own] for part, own in rows.items()})
 
     def items(part: str, pictures: Images, own_labels: np.ndarray) -> Items:
@@ -105,10 +107,10 @@ def split(table: Table, settings: DataSettings) -> Splits:
         return Protocol(query, gallery)
 
     # Train and pool share most of their pictures, which are decoded once for both.
-    learned = np.union1d(rows["train"], rows["pool"])
-    shared = in_memory(Part(table.images, learned), settings.size)
+    both = np.union1d(rows["train"], rows["pool"])
+    shared = in_memory(Part(table.images, both), settings.size)
     train, pool = (
-        items(part, Part(shared, np.searchsorted(learned, rows[part])), own_labels)
+        items(part, Part(shared, np.searchsorted(both, rows[part])), own_labels)
         for part, own_labels in (
             ("train", labels[rows["train"]]),
             ("pool", np.where(np.isin(rows["pool"], rows["train"]), labels[rows["pool"]], UNLABELLED)),
@@ -148,25 +150,19 @@ def _beside(table: Table, where: Where, pool: np.ndarray) -> Items:
     return Items(Part(table.images, rows), np.full(len(rows), UNLABELLED), None, rows)
 
 
-def _must_not_mix(rows: Mapping[str, np.ndarray]) -> None:
-    splits = {"train or pool": np.union1d(rows["train"], rows["pool"])}
-    splits |= {name: _both(rows, name) for name in ("search", "test")}
+def must_not_mix(splits: Mapping[str, np.ndarray]) -> None:
+    """Refuse pictures that are in two of ``splits``.
+
+    Raises:
+        DataError: there are some.
+    """
     for first, second in combinations(splits, 2):
-        _must_share_none(first, splits[first], second, splits[second])
-
-
-def _both(rows: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Queries and gallery of a split."""
-    return np.union1d(rows[f"{name} query"], rows[f"{name} gallery"])
-
-
-def _must_share_none(first: str, rows: np.ndarray, second: str, others: np.ndarray) -> None:
-    both = np.intersect1d(rows, others)
-    if len(both):
-        raise DataError(
-            f"{len(both)} items are in both {first} and {second} (first: item {both[0]}); "
-            "the splits must not share any."
-        )
+        both = np.intersect1d(splits[first], splits[second])
+        if len(both):
+            raise DataError(
+                f"{len(both)} items are in both {first} and {second} (first: item {both[0]}); "
+                "the splits must not share any."
+            )
 
 
 def _must_not_find_itself(rows: Mapping[str, np.ndarray], sources: Mapping[str, np.ndarray] | None) -> None:

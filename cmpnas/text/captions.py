@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
-from itertools import combinations
 from string import Formatter
 
 import numpy as np
@@ -17,7 +16,7 @@ from cmpnas.data.augment import draws
 from cmpnas.data.items import Items, fingerprint
 from cmpnas.data.load import data_folder
 from cmpnas.data.settings import AnyData, ShopSettings
-from cmpnas.data.table import Part, Table
+from cmpnas.data.table import Part, Table, must_not_mix
 from cmpnas.errors import DataError, unknown
 from cmpnas.retrieval.relevance import Neighbours
 from cmpnas.text.settings import CaptionSettings
@@ -107,7 +106,11 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
         rows[name] = table.select(task.gallery, f"{name}.gallery")
         rows[f"{name} query"] = table.select(task.query, f"{name}.query")
     labels = table.labels(data.label, rows)
-    _must_not_mix({part: table.pictures(own) for part, own in rows.items()})
+    shown = {part: table.pictures(own) for part, own in rows.items()}
+    asked = {name: np.union1d(shown[name], shown[f"{name} query"]) for name in ("search", "test")}
+    must_not_mix(
+        {"train": shown["train"]} | asked
+    )  # pictures, and those that captions are of; labels may be in several
     # What can be known of the test split before it is opened, when everything will have been trained.
     if lost := (~np.isin(labels[rows["test query"]], labels[rows["test"]])).sum():
         raise DataError(f"{lost} captions of the test split describe no picture of it; change data.test.")
@@ -129,15 +132,6 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
         lambda: captioned("test", rows["test query"], (how.query,)),
         fingerprint((train.items, search.items), rows, labels, None)[:6] + digest[:6],  # type: ignore[arg-type]
     )
-
-
-def _must_not_mix(rows: Mapping[str, np.ndarray]) -> None:
-    """Pictures, and those that captions are of, are in one split alone; a label may be in several."""
-    used = {"train": rows["train"]}
-    used |= {name: np.union1d(rows[name], rows[f"{name} query"]) for name in ("search", "test")}
-    for first, second in combinations(used, 2):
-        if len(both := np.intersect1d(used[first], used[second])):
-            raise DataError(f"{len(both)} pictures are in both {first} and {second}; the splits must not share any.")
 
 
 def _texts(table: Table, template: str) -> list[str]:

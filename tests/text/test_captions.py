@@ -79,7 +79,7 @@ def test_splits_of_emoji_are_of_other_emoji(data_root):
     [
         (
             ["data.search={query: {split: test}, gallery: {split: search}}"],
-            "pictures are in both search and test; the splits must not share any",
+            r"items are in both search and test \(first: item 112\); the splits must not share any",
         ),
         (
             ["data.test={query: {index: {from: 112, below: 113}}, gallery: {index: {from: 130}}}"],
