@@ -54,11 +54,6 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
         trained = list_finished(stages)
         if split == "test" and not trained:
             raise RunError(f"{path} has no trained query network; run: cmpnas train {path} --pick best")
-        if split == "search" and trained and stages.splits.search_is_learned:
-            raise RunError(
-                "the networks trained in this run learned from pictures of the search split (data.finish), which is no "
-                "judge of them; use --split test, or leave data.finish out and train them anew."
-            )
         result = _table(stages, split, trained)
         write_json(stages.run.path / f"evaluation.{split}.json", result)
     return result
@@ -122,8 +117,8 @@ class _Asked:
 
 def _table(stages: Stages, split: str, trained: list[Finish]) -> dict[str, Any]:
     """Everything that a split says, of every finished network."""
-    asked, run = _Asked.of(stages, open_split(stages, split)), stages.run
-    task = asked.task
+    task, run = open_split(stages, split) if trained else stages.splits.search, stages.run
+    asked = _Asked.of(stages, task)
     systems = [asked.system("paragon", None, asked.anchor, asked.mflops, asked.paragon)]
     verdicts: list[dict[str, Any]] = []
     rejections: list[dict[str, Any]] = []
@@ -245,6 +240,15 @@ def _untrained(stages: Stages, arch: Arch, items: Items) -> np.ndarray:
 
 
 def open_split(stages: Stages, split: str) -> Protocol:
-    """The ``test`` split, which is noted in the manifest, or the ``search`` split."""
+    """The ``test`` split, which is noted in the manifest, or the ``search`` split, to judge finished networks.
+
+    Raises:
+        RunError: they learned from pictures of it.
+    """
+    if split == "search" and stages.splits.search_is_learned:
+        raise RunError(
+            "the networks finished in this run learned from pictures of the search split (data.finish), which is no "
+            "judge of them; use --split test, or leave data.finish out and train them anew."
+        )
     stages.run.note_opened(split)
     return stages.splits.test if split == "test" else stages.splits.search
