@@ -57,7 +57,7 @@ def of_picks(stages: Stages) -> Lessons:
     space = known.anchor
     together = replace(
         space,
-        embeddings=torch.cat([space.embeddings, torch.from_numpy(said)]),
+        embeddings=torch.from_numpy(np.concatenate([space.embeddings.numpy(), said])),
         labels=torch.cat([space.labels, torch.full((len(items),), UNLABELLED)]),
         views=space.views + views(stages, items, folder, key, first=len(known.items)),
     )
