@@ -37,6 +37,7 @@ from cmpnas.gallery.projection import load_projected, make_projection
 from cmpnas.gallery.settings import OnnxSettings, TransformSettings
 from cmpnas.gallery.transform import Transform, learn, load_transform, train_transform
 from cmpnas.models.network import build_network
+from cmpnas.pipeline.evaluate import open_split
 from cmpnas.pipeline.stages import Stages
 from cmpnas.pipeline.train import Finish, load_finished
 from cmpnas.recipe import load_recipe
@@ -162,7 +163,8 @@ def main(
             opened[name] = load_projected(settings, plan, model, own)  # type: ignore[arg-type]
         return opened[name]
 
-    task = splits.test if split == "test" else splits.search
+    given = splits.test if split == "test" else splits.search
+    task = open_split(stages, split) if stages else given
     bench = Bench(split, task, splits.train, folder, open_once)
     query, mflops = found(stages, pick_, task) if stages else small(bench, data)
     tables = measure(bench, query)

@@ -45,10 +45,10 @@ class Anchor:
         if not self.views:
             return self.embeddings[indices], self.labels[indices]
         seen, rows = np.empty((len(indices), self.views[0].shape[2]), np.float32), indices.numpy()
-        for part in self.views:
-            own = (rows >= 0) & (rows < len(part))
-            seen[own] = part[rows[own], view]
-            rows = rows - len(part)
+        ends = np.cumsum([len(part) for part in self.views])
+        of = np.searchsorted(ends[:-1], rows, side="right")
+        for n, (part, end) in enumerate(zip(self.views, ends, strict=True)):
+            seen[of == n] = part[rows[of == n] - (end - len(part)), view]
         return torch.from_numpy(seen), self.labels[indices]
 
 

@@ -126,12 +126,27 @@ class Protocol:
         return self.query.sources, self.gallery.sources
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What finished networks learn from beside the pool.
+
+    Attributes:
+        items: all `UNLABELLED`; their pictures are read when they are asked for.
+        fingerprint: a short hash of them.
+        of_search: pictures of the search split are among them, which then is no judge of finished networks.
+    """
+
+    items: Items
+    fingerprint: str
+    of_search: bool
+
+
 @dataclass
 class Splits:
     """``train`` moves weights, ``search`` guides the controller, ``test`` is opened by `evaluate` only.
 
     ``pool`` is what query networks learn from; pictures outside ``train`` have the label `UNLABELLED`.
-    ``finish`` is what finished ones learn from beside it, all `UNLABELLED`, or None; nothing of it is read before.
+    ``beside`` is what finished ones learn from besides, if anything.
     ``total`` is the number of items of the whole data set, ``fingerprint`` a short hash of it.
     """
 
@@ -139,7 +154,7 @@ class Splits:
     pool: Items
     search: Protocol
     open_test: Callable[[], Protocol]
-    finish: Items | None
+    beside: Beside | None
     total: int
     fingerprint: str
 
@@ -151,8 +166,7 @@ class Splits:
     @property
     def search_is_learned(self) -> bool:
         """Whether finished networks learn from pictures of the search split, which then is no judge of them."""
-        asked = np.concatenate([self.search.query.rows, self.search.gallery.rows])
-        return self.finish is not None and bool(np.isin(self.finish.rows, asked).any())
+        return self.beside is not None and self.beside.of_search
 
 
 class Steps:

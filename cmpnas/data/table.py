@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmpnas.data.images import Images, in_memory
-from cmpnas.data.items import UNLABELLED, Items, Protocol, Splits, fingerprint
+from cmpnas.data.items import UNLABELLED, Beside, Items, Protocol, Splits, fingerprint
 from cmpnas.data.settings import Condition, DataSettings, Range, Scalar, Where
 from cmpnas.errors import DataError, unknown
 
@@ -90,9 +90,7 @@ def split(table: Table, settings: DataSettings) -> Splits:
     learned = np.union1d(shown["train"], shown["pool"])
     asked = {name: np.union1d(shown[f"{name} query"], shown[f"{name} gallery"]) for name in ("search", "test")}
     must_not_mix({"train or pool": learned} | asked)
-    finish = None if settings.finish is None else _beside(table, settings.finish, rows["pool"])
-    if finish is not None:
-        must_not_mix({"finish": table.pictures(finish.rows), "test": asked["test"]})
+    beside = None if settings.finish is None else _beside(table, settings.finish, shown["pool"], asked)
     _must_not_find_itself(shown, None if sources is None else {part: sources[own] for part, own in rows.items()})
 
     def items(part: str, pictures: Images, own_labels: np.ndarray) -> Items:
@@ -122,7 +120,7 @@ def split(table: Table, settings: DataSettings) -> Splits:
         pool=pool,
         search=search,
         open_test=lambda: task("test"),
-        finish=finish,
+        beside=beside,
         total=len(table.images),
         fingerprint=fingerprint((pool, search.query, search.gallery), rows, labels, sources),
     )
@@ -142,12 +140,18 @@ class Part:
         return self.images.read(self.rows[indices])
 
 
-def _beside(table: Table, where: Where, pool: np.ndarray) -> Items:
-    """What finished networks learn from beside the pool."""
-    rows = np.setdiff1d(table.select(where, "finish"), pool)
+def _beside(table: Table, where: Where, pool: np.ndarray, asked: Mapping[str, np.ndarray]) -> Beside:
+    """What meets ``where``, less the pictures in ``pool``; ``asked`` are those of the search and the test split."""
+    rows = table.select(where, "finish")
+    shown, first = np.unique(table.pictures(rows), return_index=True)
+    new = ~np.isin(shown, pool)
+    rows, shown = rows[first[new]], shown[new]
     if not len(rows):
         raise DataError("all items of data.finish are in the pool; give it others, or leave it out.")
-    return Items(Part(table.images, rows), np.full(len(rows), UNLABELLED), None, rows)
+    must_not_mix({"finish": shown, "test": asked["test"]})
+    items = Items(Part(table.images, rows), np.full(len(rows), UNLABELLED), None, rows)
+    of_search = bool(np.isin(shown, asked["search"]).any())
+    return Beside(items, fingerprint((items,), {"finish": rows}, np.empty(0), None), of_search)
 
 
 def must_not_mix(splits: Mapping[str, np.ndarray]) -> None:

@@ -37,6 +37,7 @@ _A_TENTH = RejectSettings(coverage=0.9)
 def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: Say = print) -> dict[str, Any]:
     """The final table of everything trained: homogeneous, heterogeneous, over aligned and joined indexes, and paragon.
 
+    Of the search split only the front's pairs are repeated where finished networks learned from it (``data.finish``).
     The control of an architecture is it untrained; against the gallery it must be at chance.
     Opening the test split is noted in the run's manifest.
 
@@ -46,14 +47,16 @@ def evaluate(path: Path, split: str = "test", *, data: str | None = None, say: S
         of its pictures alone).
 
     Raises:
-        CmpnasError: nothing is trained yet, what is trained learned from ``split``, the run cannot be read, or another
-            process works on it.
+        CmpnasError: nothing is trained yet, the run cannot be read, or another process works on it.
     """
     stages = Stages.of_run(path, data, say)
     with stages.run.locked():
         trained = list_finished(stages)
         if split == "test" and not trained:
             raise RunError(f"{path} has no trained query network; run: cmpnas train {path} --pick best")
+        if split == "search" and stages.splits.search_is_learned:
+            say("evaluate: what is finished in this run learned from the search split (data.finish); test judges it")
+            trained = []
         result = _table(stages, split, trained)
         write_json(stages.run.path / f"evaluation.{split}.json", result)
     return result
@@ -117,7 +120,7 @@ class _Asked:
 
 def _table(stages: Stages, split: str, trained: list[Finish]) -> dict[str, Any]:
     """Everything that a split says, of every finished network."""
-    task, run = open_split(stages, split) if trained else stages.splits.search, stages.run
+    task, run = stages.splits.search if split == "search" else open_split(stages, split), stages.run
     asked = _Asked.of(stages, task)
     systems = [asked.system("paragon", None, asked.anchor, asked.mflops, asked.paragon)]
     verdicts: list[dict[str, Any]] = []

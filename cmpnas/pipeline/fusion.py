@@ -20,6 +20,7 @@ from cmpnas.gallery.settings import (
     WhiteningMixerSettings,
 )
 from cmpnas.gallery.sources import FeatureSource, of_brought, of_saved, of_single
+from cmpnas.pipeline.lessons import Lessons
 from cmpnas.pipeline.single import lacks_model, single_gallery
 from cmpnas.train.mixing import train_mixer
 
@@ -40,7 +41,7 @@ def fusion_gallery(stages: Stages, settings: FusionSettings) -> FusionGallery:
             (run.gallery / "key.json").unlink(missing_ok=True)  # what another mixer embedded is no longer good
             save_mixing(mixing, path)
 
-        stages.train_supernet(start, mixing, keep)
+        stages.train_supernet(Lessons(stages.splits.pool, start), mixing, keep)
     elif settings.train is not None and lacks_model(run.gallery):
         train, saved = stages.splits.train, run.gallery / f"checkpoint.{stages.gallery_key}.pt"
         stages.say(f"gallery: training mixer {settings.name!r} on {len(train):,} images")

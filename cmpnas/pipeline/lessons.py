@@ -42,15 +42,16 @@ def of_pool(stages: Stages) -> Lessons:
 
 def of_picks(stages: Stages) -> Lessons:
     """What finished networks learn from: the same, and ``data.finish`` if the recipe has any."""
-    known, beside = stages.lessons, stages.splits.finish
+    known, beside = stages.lessons, stages.splits.beside
     if beside is None:
         return known
-    folder, key = stages.run.gallery / "finish", hash_of(stages.gallery_key, beside.rows.tolist())
-    pictures = replace(beside, images=in_memory(beside.images, stages.recipe.data.size))
+    folder, key = stages.run.gallery / "finish", hash_of(stages.gallery_key, beside.fingerprint)
+    pictures = replace(beside.items, images=in_memory(beside.items.images, stages.recipe.data.size))
 
     def make() -> None:
         stages.say(f"gallery: embedding {len(pictures):,} more images")
-        write_npy(folder / "pool.npy", stages.gallery.embed(pictures, "embed more"))
+        with stages.run.timed("embed more"):
+            write_npy(folder / "pool.npy", stages.gallery.embed(pictures, "embed more"))
 
     items = _with_blends(stages, pictures)
     said = _said(stages, items, once(folder / "pool.npy", key, make), folder, key)

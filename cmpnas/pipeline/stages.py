@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 
-from cmpnas.compat import Anchor
 from cmpnas.cost.onnx import hash_onnx
 from cmpnas.data import Splits, load_splits
 from cmpnas.distributed import agree, first_alone
@@ -175,10 +174,10 @@ class Stages:
         path = self.run.supernet
         if agree(path.exists()):
             return _load_supernet(self.space, path, self.supernet_key)
-        return self.train_supernet(self.lessons.anchor)
+        return self.train_supernet(self.lessons)
 
     def train_supernet(
-        self, anchor: Anchor, mixing: Mixing | None = None, keep: Callable[[], None] | None = None
+        self, lessons: Lessons, mixing: Mixing | None = None, keep: Callable[[], None] | None = None
     ) -> Supernet:
         """Train the supernet and keep it; ``keep`` writes what is left of a ``mixing`` before the checkpoint goes."""
         recipe, saved = self.recipe, self.run.supernet_checkpoint(self.supernet_key)
@@ -186,9 +185,9 @@ class Stages:
         with self.run.timed("supernet"):
             supernet = train_supernet(
                 self.space,
-                anchor,
+                lessons.anchor,
                 dict(recipe.query.loss),
-                self.lessons.items,
+                lessons.items,
                 recipe.query.supernet,
                 budget=recipe.search.budget,
                 augmentation=recipe.query.augment,

@@ -140,8 +140,9 @@ def finish(stages: Stages, how: Finish) -> Network | None:
         stages.say(
             f"query: training {name} ({stages.space.cost(how.arch).mflops:.3f} MFLOPs) from {_ORIGINS[how.start]}"
         )
+        lessons = stages.picks_lessons
         with run.timed(f"train {name}"):
-            network = learn(stages, how, stages.picks_lessons, saved)
+            network = learn(stages, how, lessons, saved)
         with first_alone() as first:
             if first:
                 calibrate_on(network, pool, recipe.search.calibration_images)
@@ -205,8 +206,8 @@ def load_finished(stages: Stages, how: Finish) -> Network:
 
 def weights_key(stages: Stages, how: Finish) -> str:
     """Key of everything that a finished network was made of."""
-    plan, beside = stages.recipe.query.model_dump(mode="json", include={"train"}), stages.splits.finish
-    return hash_of(stages.supernet_key, plan, how.to_json(), *([] if beside is None else [beside.rows.tolist()]))
+    plan, beside = stages.recipe.query.model_dump(mode="json", include={"train"}), stages.splits.beside
+    return hash_of(stages.supernet_key, plan, how.to_json(), *([] if beside is None else [beside.fingerprint]))
 
 
 def _begin(stages: Stages, how: Finish) -> Network:

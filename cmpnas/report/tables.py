@@ -222,7 +222,7 @@ def print_bundle(out: str, manifest: dict[str, Any]) -> None:
     print(
         f"against the {'' if scores['index'] == 'heterogeneous' else scores['index'] + ' '}index of "
         f"{manifest['gallery']['name']}, "
-        f"search split, {scores['queries']} queries: "
+        f"search split{' (it learned from it)' if scores['learned_from_split'] else ''}, {scores['queries']} queries: "
         f"{scores['metric']} {scores['heterogeneous']['score']:.4f} [{low:.4f}, {high:.4f}], "
         f"{_points(scores['above_paragon'])} to the paragon"
     )
@@ -247,6 +247,8 @@ def print_verified(result: dict[str, Any]) -> None:
                 line = f"{name}: {scores['metric']} {scores[name]['score']:.4f} [{low:.4f}, {high:.4f}]"
                 against = scores[name].get("against_float32")
                 print(line + (f", {_points(against)} to float32" if against else f", {scores['queries']} queries"))
+        if scores["learned_from_split"]:
+            print("these are scores on pictures that the encoder learned from, which flatter it")
         if gallery := scores.get("gallery.onnx"):
             print(f"gallery.onnx: mean cosine {gallery['cosine_with_index']['mean']:.4f} with what the index stores")
     else:

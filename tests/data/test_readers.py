@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -329,6 +330,32 @@ def test_a_picture_listed_twice_is_one(folder, tmp_path, row, as_row, message):
         (tmp_path / "list.csv").write_text(text.replace(f"\n{row}.png", f"\n{again}"))
         with pytest.raises(DataError, match=message):
             load({key: value for key, value in folder.items() if key != "source"}, tmp_path)
+
+
+def test_what_picks_learn_from_besides_is_told_by_pictures_not_rows(folder, tmp_path):
+    """Rows 24 to 28 list pictures of the pool, the search split (twice), the test split, and a new one."""
+    assert load(folder, tmp_path).beside is None
+    shutil.copy(tmp_path / "23.png", tmp_path / "24.png")
+    with (tmp_path / "list.csv").open("a", newline="") as file:
+        csv.writer(file).writerows([f"./{i}.png", "", 9, "", ""] for i in (1, 8, 8, 17, 24))
+
+    def beside(*rows):
+        splits = load(folder | {"finish": {"part": 9, "index": list(rows)}}, tmp_path)
+        assert splits.search_is_learned == splits.beside.of_search
+        return splits.beside
+
+    found = beside(24, 25, 26, 28)
+    assert (found.items.rows.tolist(), found.items.labels.tolist()) == ([25, 28], [-1, -1])
+    assert found.of_search
+    assert not beside(28).of_search
+    assert len({beside(*rows).fingerprint for rows in ([25], [28], [25, 28])}) == 3
+    before = beside(28).fingerprint
+    shutil.copy(tmp_path / "3.png", tmp_path / "24.png")
+    assert beside(28).fingerprint != before
+    with pytest.raises(DataError, match=r"1 items are in both finish and test \(first: item 17\)"):
+        beside(27, 28)
+    with pytest.raises(DataError, match=r"all items of data\.finish are in the pool"):
+        beside(24)
 
 
 def test_a_picture_of_two_sources_would_find_itself(folder, tmp_path):

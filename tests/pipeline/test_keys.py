@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from cmpnas.cost.latency import Correction
@@ -29,7 +28,7 @@ def stages(tmp_path, monkeypatch):
 
     def of(*overrides, data="d"):
         recipe = load_recipe("quickstart", [*BASE, *overrides])
-        return Stages(RunFolder(tmp_path / "run", recipe), SimpleNamespace(fingerprint=data, finish=None), None, print)
+        return Stages(RunFolder(tmp_path / "run", recipe), SimpleNamespace(fingerprint=data, beside=None), None, print)
 
     return of
 
@@ -102,8 +101,8 @@ def test_a_finished_network_is_of_how_it_was_finished(stages):
     keys += [weights_key(stages(override), how) for override in ("query.train.epochs=4", "query.train.lr=0.1", AUGMENT)]
     assert len(set(keys)) == len(keys)
     assert weights_key(stages("search.trials=7"), how) == keys[0]
-    for rows in ([3, 4], [3, 5]):
-        usual.splits.finish = SimpleNamespace(rows=np.array(rows))
+    for beside in "ab":
+        usual.splits.beside = SimpleNamespace(fingerprint=beside)
         keys.append(weights_key(usual, how))
     assert len(set(keys)) == len(keys)
 

@@ -15,6 +15,7 @@ from cmpnas.data.images import to_float
 from cmpnas.errors import RunError
 from cmpnas.files import hash_file, read_json
 from cmpnas.pipeline import rank
+from cmpnas.pipeline.evaluate import open_split
 from cmpnas.pipeline.stages import Stages
 from tests.cli.test_train import quick
 
@@ -39,15 +40,15 @@ def stages(run):
 def test_a_pick_learns_from_more_than_the_supernet_did(stages):
     """Targets are what the gallery model says of just these pictures, blends and views."""
     splits, ours, more = stages.splits, stages.lessons, stages.picks_lessons
-    task = splits.search
-    assert sorted(splits.finish.rows) == sorted([*task.query.rows, *task.gallery.rows])
+    task, rows = splits.search, splits.beside.items.rows
+    assert sorted(rows) == sorted([*task.query.rows, *task.gallery.rows])
     n, beside = len(ours.items), len(task.query) + len(task.gallery)
     assert n == round(1.5 * len(splits.pool))
     assert len(more.items) == len(more.anchor.embeddings) == len(more.anchor.labels) == n + round(1.5 * beside)
     assert (more.anchor.labels[n:] == -1).all()
     assert torch.equal(more.anchor.classifier, ours.anchor.classifier)
     assert torch.equal(more.anchor.embeddings[:n], ours.anchor.embeddings)
-    place = n + np.flatnonzero(splits.finish.rows == task.query.rows[0])[0]
+    place = n + np.flatnonzero(rows == task.query.rows[0])[0]
     assert torch.equal(more.items.images.read(np.array([place])), task.query.images.read(np.array([0])))
     some = np.array([n + beside, 0, n, len(more.items) - 1, n - 1, place])
     pictures, encode = to_float(more.items.images.read(some)), stages.gallery.encoder
@@ -94,14 +95,23 @@ def test_what_was_embedded_of_other_pictures_is_embedded_again(run, tmp_path):
 
 
 def test_the_split_no_longer_judges_what_learned_from_it(run, tmp_path, capsys):
-    folder = str(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("trained")))
-    assert main(["evaluate", folder, "--split", "search"]) == 0  # the pairs of the front, which did not
+    folder = str(shutil.copytree(run, tmp_path / "run"))
     assert main(["train", folder, "--pick", "cheapest"]) == 0
     assert "on pictures of that split too (data.finish): the test split alone can judge it" in capsys.readouterr().out
-    assert main(["evaluate", folder, "--split", "search"]) == 2
-    assert "learned from pictures of the search split (data.finish)" in capsys.readouterr().err
+    assert main(["evaluate", folder, "--split", "search"]) == 0
+    assert "learned from the search split (data.finish); test judges it" in capsys.readouterr().err
+    table = read_json(tmp_path / "run" / "evaluation.search.json")
+    assert [system["kind"] for system in table["systems"]] == ["paragon"]
+    assert not table["verdicts"]
+    with pytest.raises(RunError, match="learned from pictures of the search split"):
+        open_split(Stages.of_run(tmp_path / "run", None, print), "search")
     assert main(["evaluate", folder]) == 0
+    capsys.readouterr()
     assert main(["export", folder, "--pick", "cheapest", "--out", str(tmp_path / "bundle")]) == 0
+    assert "search split (it learned from it)" in capsys.readouterr().out
+    index = str(next((tmp_path / "run" / "gallery").rglob("index.faiss")))
+    assert main(["verify", str(tmp_path / "bundle"), "--index", index]) == 0
+    assert "pictures that the encoder learned from, which flatter it" in capsys.readouterr().out
     assert "whose pictures it learned from: the score flatters it" in (tmp_path / "bundle" / "README.md").read_text()
     assert read_json(tmp_path / "bundle" / "manifest.json")["scores"]["learned_from_split"] is True
     assert main(["report", folder]) == 0
