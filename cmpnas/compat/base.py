@@ -48,7 +48,8 @@ class Anchor:
         ends = np.cumsum([len(part) for part in self.views])
         of = np.searchsorted(ends[:-1], rows, side="right")
         for n, (part, end) in enumerate(zip(self.views, ends, strict=True)):
-            seen[of == n] = part[rows[of == n] - (end - len(part)), view]
+            own = of == n
+            seen[own] = part[rows[own] - (end - len(part)), view]
         return torch.from_numpy(seen), self.labels[indices]
 
 

@@ -88,9 +88,10 @@ def _said(stages: Stages, items: Items, own: np.ndarray, folder: Path, key: str)
 
 
 def views(stages: Stages, items: Items, folder: Path, key: str, first: int = 0) -> tuple[np.ndarray, ...]:
-    """What it says of augmented views of ``items``, computed once in ``folder``; none where the recipe has none.
+    """What the gallery model says of augmented views of ``items``, computed once in ``folder``; none where the recipe
+    has none.
 
-    ``first`` is the number of the first item among all that are learned from.
+    ``key`` is of that model and the items; ``first`` is the number of the first item among all that are learned from.
     """
     query, path = stages.recipe.query, folder / "views.npy"
     if not query.views:

@@ -108,9 +108,8 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
     labels = table.labels(data.label, rows)
     shown = {part: table.pictures(own) for part, own in rows.items()}
     asked = {name: np.union1d(shown[name], shown[f"{name} query"]) for name in ("search", "test")}
-    must_not_mix(
-        {"train": shown["train"]} | asked
-    )  # pictures, and those that captions are of; labels may be in several
+    # Pictures, and those that captions are of; a label may be in several splits.
+    must_not_mix({"train": shown["train"]} | asked)
     # What can be known of the test split before it is opened, when everything will have been trained.
     if lost := (~np.isin(labels[rows["test query"]], labels[rows["test"]])).sum():
         raise DataError(f"{lost} captions of the test split describe no picture of it; change data.test.")
