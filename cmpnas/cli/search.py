@@ -10,6 +10,7 @@ import typer
 
 from cmpnas.cli.options import Data, Json, Storage, print_json, print_next, say
 from cmpnas.errors import RecipeError
+from cmpnas.files import read_json
 
 if TYPE_CHECKING:
     from cmpnas.recipe import TextRecipe
@@ -36,6 +37,10 @@ def command(
     ] = None,
     controller: Annotated[str | None, typer.Option(help="Who proposes (cmpnas ls controllers).")] = None,
     trials: Annotated[int | None, typer.Option(help="How many architectures to evaluate.")] = None,
+    arch: Annotated[
+        list[Path] | None,
+        typer.Option("--arch", metavar="FILE", help="Evaluate this one first: arch.json of an export. Repeatable."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in search.population=20.")
@@ -67,6 +72,7 @@ def command(
         "search.latency_table": str(latency_table.absolute()) if latency_table else None,
         "search.controller": controller,
         "search.trials": trials,
+        "search.known": [read_json(file) for file in arch] if arch else None,
         "seed": seed,
     }
     resolved = load_any_recipe(recipe, overrides or (), flags)
@@ -148,5 +154,6 @@ def _print_plan(plan: dict[str, Any]) -> None:
     print(f"budget      {limits}: {plan['feasible']} architectures fit")
     if plan["embedding_dim"] is None:
         print("            by a guess: how wide the gallery's embeddings are shows when they are read")
-    print(f"search      {plan['evaluations']} evaluations by {plan['controller']}")
+    first = f", of which {plan['known']} known" if plan["known"] else ""
+    print(f"search      {plan['evaluations']} evaluations by {plan['controller']}{first}")
     print(f"machine     {plan['device']}, {plan['threads']} threads")

@@ -31,6 +31,7 @@ from cmpnas.gallery.timm import require_timm
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.pretrained import read_pretrained
 from cmpnas.recipe import Recipe
+from cmpnas.search.controllers import read_known
 from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.evaluator import first_queries
 from cmpnas.search.storage import check_storage
@@ -66,6 +67,7 @@ def check(recipe: Recipe, data: str | None = None) -> None:
         _must_build(recipe.space())
     if recipe.embedding_dim is not None:
         recipe.space().require_reachable(recipe.search.budget)
+        read_known(recipe.search.known, recipe.space(), recipe.search.budget)
     for model in _models(recipe):
         if isinstance(model, SingleSettings):
             plan_single(model, recipe.data.size)
@@ -178,6 +180,7 @@ def dry_run(recipe: Recipe, data: str | None = None) -> dict[str, Any]:
         "budget": budget.to_json(),
         "controller": recipe.search.controller,
         "evaluations": recipe.search.trials,
+        "known": len(recipe.search.known),
         "gallery": recipe.gallery.name,
         "galleries": [option.name for option in recipe.galleries],
         "stages": ["gallery", "embed", "supernet", "search", "front"],

@@ -74,8 +74,9 @@ def search(
     stages = Stages(RunFolder(path, recipe), splits, data, say)
     settings = recipe.search
     controller = make_controller(
-        settings.controller, stages.space, settings.budget, population=settings.population, seed=recipe.seed
-    )
+        settings.controller, stages.space, settings.budget,
+        population=settings.population, seed=recipe.seed, known=settings.known,
+    )  # fmt: skip
     check_data(recipe, splits)
     with first_alone() as first:
         run = stages.run

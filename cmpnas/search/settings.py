@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,9 +22,13 @@ def metric_name(name: str) -> str:
 
 
 class ControllerSettings(Strict):
-    """Who proposes, how many, under what limit."""
+    """Who proposes, how many, under what limit.
+
+    ``known``: architectures, each as in an export's ``arch.json``, that are evaluated first and count among ``trials``.
+    """
 
     controller: str = "predictor"
+    known: tuple[dict[str, Any], ...] = ()
     trials: PositiveInt = 200
     population: Annotated[int, Field(ge=4)] = 40
     budget_mflops: float | None = None
@@ -51,6 +55,14 @@ class ControllerSettings(Strict):
     @classmethod
     def _milliseconds_are_positive(cls, value: float | None) -> float | None:
         return Budget(latency_ms=value).latency_ms
+
+    @model_validator(mode="after")
+    def _known_ones_are_evaluated(self) -> Self:
+        if len(self.known) > self.trials:
+            raise ValueError(
+                f"known: {len(self.known)} architectures, of {self.trials} trials; use as many or more"
+            )
+        return self
 
     @property
     def budget(self) -> Budget:

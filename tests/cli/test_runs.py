@@ -74,6 +74,31 @@ def test_more_trials_go_on_where_the_search_ended(run, tmp_path):
     assert len(more) == 11
 
 
+def test_what_another_run_found_is_all_that_is_evaluated(run, tmp_path, capsys):
+    """Of the same seed and weights, so it scores what it scored there; and it is trained like any pick."""
+    front = json.loads((run / "front.json").read_text())
+    found = front["pairs"][-1]["query"]
+    (tmp_path / "arch.json").write_text(json.dumps(found["arch"]))
+    given = ["--arch", str(tmp_path / "arch.json"), "--trials", "1"]
+    assert main([*quick(tmp_path / "run", *given), "--dry-run"]) == 0
+    assert "1 evaluations by predictor, of which 1 known" in capsys.readouterr().out
+    assert main(quick(tmp_path / "run", *given)) == 0
+    first, here = (list(map(json.loads, (f / "records.jsonl").open())) for f in (run, tmp_path / "run"))
+    (before,) = (line for line in first if line["query"]["id"] == found["id"])
+    assert here == [before | {"n": 0}]
+    pairs = json.loads((tmp_path / "run" / "front.json").read_text())["pairs"]
+    assert [pair["query"]["id"] for pair in pairs] == [found["id"]]
+    assert main(["train", str(tmp_path / "run"), "--pick", "best"]) == 0
+    assert (tmp_path / "run" / "trained" / found["id"] / "network.pt").exists()
+    # On with two more, which the controller proposes; but not with another architecture in its place.
+    assert main(quick(tmp_path / "run", "--resume", *given[:2], "--trials", "3")) == 0
+    more = list(map(json.loads, (tmp_path / "run" / "records.jsonl").open()))
+    assert more[:1] == here
+    assert len({line["query"]["id"] for line in more}) == 3
+    assert main(quick(tmp_path / "run", "--resume", "--trials", "3")) == 2
+    assert "search.known" in capsys.readouterr().err
+
+
 def test_homogeneous_of_the_front_alone(run, tmp_path):
     more = ["--set", "search.homogeneous=front", "--workers", "2"]
     folder = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("front.*", "records.jsonl"))

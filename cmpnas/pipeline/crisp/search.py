@@ -24,7 +24,7 @@ from cmpnas.retrieval.planner import scan_hits
 from cmpnas.retrieval.weighing import weigh
 from cmpnas.run import TextRunFolder
 from cmpnas.search import rounds
-from cmpnas.search.controllers import make_controller
+from cmpnas.search.controllers import make_controller, read_known
 from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.front import non_dominated
 from cmpnas.search.records import Ahead, PairScore, Proposal, Record, RecordLog
@@ -164,8 +164,9 @@ def _search(stages: TextStages, costs: QueryCosts, budget: Budget) -> list[Recor
     settings = stages.recipe.search
     log, ahead = RecordLog(stages.run.records, stages.space), Ahead(stages.run.ahead, stages.space)
     controller = make_controller(
-        settings.controller, stages.space, budget, population=settings.population, seed=stages.recipe.seed
-    )
+        settings.controller, stages.space, budget,
+        population=settings.population, seed=stages.recipe.seed, known=settings.known,
+    )  # fmt: skip
     evaluator = TextEvaluator(stages)
     known = len(log.read())
     stages.say(f"search: {max(0, settings.trials - known)} of {settings.trials} encoders to evaluate")
@@ -239,7 +240,9 @@ def check_text(recipe: TextRecipe, data: str | None = None) -> None:
     if recipe.search.controller.startswith("nni:"):
         require_nni()
     # No query costs less than its encoder alone.
-    recipe.space().require_reachable(Budget(recipe.search.budget_mflops, recipe.search.budget_params_m))
+    budget = Budget(recipe.search.budget_mflops, recipe.search.budget_params_m)
+    recipe.space().require_reachable(budget)
+    read_known(recipe.search.known, recipe.space(), budget)
     regions = recipe.regions
     if isinstance(regions, EncoderRegions):
         load_space(regions.space, size=recipe.data.size).named(regions.arch)  # type: ignore[union-attr]
@@ -261,6 +264,7 @@ def dry_run_text(recipe: TextRecipe, data: str | None = None) -> dict[str, Any]:
         "budget": recipe.search.budget.to_json(),
         "controller": recipe.search.controller,
         "evaluations": recipe.search.trials,
+        "known": len(recipe.search.known),
         "candidates": list(recipe.search.ks),
         "stages": ["fine", "regions", "supernet", "search", "front"],
     }

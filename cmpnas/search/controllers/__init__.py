@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cmpnas.cost.budget import Budget
@@ -12,12 +13,13 @@ from cmpnas.search.controllers.by_nni import NNITPE, NNIEvolution, NNIRandom, NN
 from cmpnas.search.controllers.by_optuna import OptunaGP, OptunaNSGA2, OptunaNSGA3, OptunaRandom, OptunaTPE
 from cmpnas.search.controllers.checked import Checked
 from cmpnas.search.controllers.exhaustive import Exhaustive
+from cmpnas.search.controllers.known import Known, read_known
 from cmpnas.search.controllers.predictor import Predictor
 from cmpnas.search.controllers.spos import SPOS
 from cmpnas.search.feasible import Within
 from cmpnas.space import SearchSpace
 
-__all__ = ["CONTROLLERS", "Controller", "find_controller", "make_controller"]
+__all__ = ["CONTROLLERS", "Controller", "find_controller", "make_controller", "read_known"]
 
 CONTROLLERS: dict[str, Maker] = {
     "predictor": Predictor,
@@ -52,12 +54,23 @@ def find_controller(name: str) -> Maker:
     return found
 
 
-def make_controller(name: str, space: SearchSpace, budget: Budget, *, population: int, seed: int) -> Controller:
+def make_controller(
+    name: str, space: SearchSpace, budget: Budget, *, population: int, seed: int, known: Sequence[Any] = ()
+) -> Controller:
     """The controller called ``name`` over the architectures of ``space`` within ``budget``.
 
+    Args:
+        known: architectures that it begins with (`read_known`).
+
     Raises:
-        CmpnasError: there is none of that name, or it cannot be used here.
+        CmpnasError: there is none of that name, it cannot be used here, or what is known is not within the budget.
     """
+    archs = read_known(known, space, budget)
+    found = _make(name, space, budget, population, seed)
+    return Known(archs, found) if archs else found
+
+
+def _make(name: str, space: SearchSpace, budget: Budget, population: int, seed: int) -> Controller:
     within = Within(space, budget)
     if not space.decisions:
         return Exhaustive(within, population=population, seed=seed)  # one architecture, of which nothing can be learned
