@@ -59,9 +59,7 @@ class ControllerSettings(Strict):
     @model_validator(mode="after")
     def _known_ones_are_evaluated(self) -> Self:
         if len(self.known) > self.trials:
-            raise ValueError(
-                f"known: {len(self.known)} architectures, of {self.trials} trials; use as many or more"
-            )
+            raise ValueError(f"known: {len(self.known)} architectures, of {self.trials} trials; use as many or more")
         return self
 
     @property

@@ -60,6 +60,15 @@ def test_a_repeated_search_changes_nothing(run, capsys):
     assert {name: (run / name).read_bytes() for name in kept} == kept
 
 
+def test_an_encoder_that_is_known_is_all_that_is_evaluated(run, tmp_path):
+    last = json.loads((run / "records.jsonl").read_text().splitlines()[-1])
+    (tmp_path / "arch.json").write_text(json.dumps(last["query"]["arch"]))
+    given = ["--arch", str(tmp_path / "arch.json"), "--trials", "1"]
+    assert main(["search", "--recipe", str(run / "recipe.yaml"), "--run", str(tmp_path / "run"), *given]) == 0
+    (line,) = (tmp_path / "run" / "records.jsonl").read_text().splitlines()
+    assert json.loads(line) == last | {"n": 0}
+
+
 def test_a_controller_is_told_costs_as_it_plans_by_them(run, tmp_path, monkeypatch):
     told = []
 
