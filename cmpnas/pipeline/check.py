@@ -66,8 +66,9 @@ def check(recipe: Recipe, data: str | None = None) -> None:
     if recipe.query.space not in list_spaces():
         _must_build(recipe.space())
     if recipe.embedding_dim is not None:
-        recipe.space().require_reachable(recipe.search.budget)
-        read_known(recipe.search.known, recipe.space(), recipe.search.budget)
+        space, budget = recipe.space(), recipe.search.budget
+        space.require_reachable(budget)
+        read_known(recipe.search.known, space, budget)
     for model in _models(recipe):
         if isinstance(model, SingleSettings):
             plan_single(model, recipe.data.size)

@@ -240,9 +240,9 @@ def check_text(recipe: TextRecipe, data: str | None = None) -> None:
     if recipe.search.controller.startswith("nni:"):
         require_nni()
     # No query costs less than its encoder alone.
-    budget = Budget(recipe.search.budget_mflops, recipe.search.budget_params_m)
-    recipe.space().require_reachable(budget)
-    read_known(recipe.search.known, recipe.space(), budget)
+    space, budget = recipe.space(), Budget(recipe.search.budget_mflops, recipe.search.budget_params_m)
+    space.require_reachable(budget)
+    read_known(recipe.search.known, space, budget)
     regions = recipe.regions
     if isinstance(regions, EncoderRegions):
         load_space(regions.space, size=recipe.data.size).named(regions.arch)  # type: ignore[union-attr]
