@@ -64,7 +64,8 @@ def command(
     if after is None:
         print("  trained           on pictures of that split too (data.finish): the test split alone can judge it")
     else:
-        print(f"  trained           M(q,g) {after['heterogeneous']:.4f}  M(q,q) {after['homogeneous']:.4f}")
+        taught = ", from pictures of this index too (data.finish)" if result["index_is_learned"] else ""
+        print(f"  trained           M(q,g) {after['heterogeneous']:.4f}  M(q,q) {after['homogeneous']:.4f}{taught}")
         print(f"  the index aligned M(q,g) {after['aligned']:.4f}, joined M(q,g+q) {after['joined']:.4f}")
     print(f"  paragon           M(g,g) {result['paragon']['score']:.4f}, g is {result['paragon']['gallery']}")
     print_next("evaluate", run, data=data)

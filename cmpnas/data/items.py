@@ -133,12 +133,12 @@ class Beside:
     Attributes:
         items: all `UNLABELLED`; their pictures are read when they are asked for.
         fingerprint: a short hash of them.
-        of_search: pictures of the search split are among them, which then is no judge of finished networks.
+        parts: the parts of the splits (``search query``, ``test gallery``, ...) of which pictures are among them.
     """
 
     items: Items
     fingerprint: str
-    of_search: bool
+    parts: frozenset[str]
 
 
 @dataclass
@@ -165,8 +165,12 @@ class Splits:
 
     @property
     def search_is_learned(self) -> bool:
-        """Whether finished networks learn from pictures of the search split, which then is no judge of them."""
-        return self.beside is not None and self.beside.of_search
+        """Whether finished networks learn from queries of the search split, which then is no judge of them."""
+        return self.beside is not None and "search query" in self.beside.parts
+
+    def index_is_learned(self, split: str) -> bool:
+        """Whether finished networks learn from pictures of the index that the queries of ``split`` are asked in."""
+        return self.beside is not None and f"{split} gallery" in self.beside.parts
 
 
 class Steps:

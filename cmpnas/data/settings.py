@@ -47,7 +47,12 @@ Condition = Annotated[
     ),
 ]
 #: Column name to the value, values or range that it must have; all must hold.
-Where = dict[str, Condition]
+Conditions = dict[str, Condition]
+#: An item must meet all of some conditions, or those of one entry of a list of such.
+Where = Annotated[
+    Annotated[Conditions, Tag("(conditions)")] | Annotated[list[Conditions], Field(min_length=1), Tag("(any of)")],
+    Discriminator(lambda where: "(any of)" if isinstance(where, list) else "(conditions)"),
+]
 
 
 class Task(Strict):
@@ -64,7 +69,8 @@ class DataSettings(Strict):
     item of a query's own source is ignored. ``folder`` is where the files are below the data folder,
     if not in it. ``pool`` is what query networks learn from, by default ``train``; the labels of pictures
     outside ``train`` are never looked at, so a log of queries serves. ``finish`` is what picks learn from beside the
-    pool, once the search has chosen them: pictures of ``search`` may be among it, none of ``test``; without labels.
+    pool, once the search has chosen them, without labels: pictures of ``search`` and of the index that ``test`` asks
+    in may be among it, none of the queries of ``test``.
     """
 
     size: Annotated[int, Field(ge=8, le=1024)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from cmpnas.data.images import Images, in_memory
 from cmpnas.data.items import UNLABELLED, Beside, Items, Protocol, Splits, fingerprint
-from cmpnas.data.settings import Condition, DataSettings, Range, Scalar, Where
+from cmpnas.data.settings import Condition, Conditions, DataSettings, Range, Scalar, Where
 from cmpnas.errors import DataError, unknown
 
 
@@ -43,13 +43,17 @@ class Table:
         raise DataError(unknown("column", name, [*self.columns, "index"]))
 
     def select(self, where: Where, what: str) -> np.ndarray:
-        """Rows that meet every condition of ``where``; never none."""
+        """Rows that meet every condition of ``where``, or of an entry of it; none of which meets nothing."""
+        several = [where] if isinstance(where, dict) else where
+        return np.unique(np.concatenate([self._meet(conditions, what) for conditions in several]))
+
+    def _meet(self, conditions: Conditions, what: str) -> np.ndarray:
         chosen = np.ones(len(self.images), bool)
-        for name, condition in where.items():
+        for name, condition in conditions.items():
             chosen &= _meets(self.column(name), condition, name)
         rows = np.flatnonzero(chosen)
         if not len(rows):
-            told = {name: _told(condition) for name, condition in where.items()}
+            told = {name: _told(condition) for name, condition in conditions.items()}
             raise DataError(f"no item is in {what}: nothing meets {told}.")
         return rows
 
@@ -90,7 +94,7 @@ def split(table: Table, settings: DataSettings) -> Splits:
     learned = np.union1d(shown["train"], shown["pool"])
     asked = {name: np.union1d(shown[f"{name} query"], shown[f"{name} gallery"]) for name in ("search", "test")}
     must_not_mix({"train or pool": learned} | asked)
-    beside = None if settings.finish is None else _beside(table, settings.finish, shown["pool"], asked)
+    beside = None if settings.finish is None else _beside(table, settings.finish, shown)
     _must_not_find_itself(shown, None if sources is None else {part: sources[own] for part, own in rows.items()})
 
     def items(part: str, pictures: Images, own_labels: np.ndarray) -> Items:
@@ -140,18 +144,18 @@ class Part:
         return self.images.read(self.rows[indices])
 
 
-def _beside(table: Table, where: Where, pool: np.ndarray, asked: Mapping[str, np.ndarray]) -> Beside:
-    """What meets ``where``, less the pictures in ``pool``; ``asked`` are those of the search and the test split."""
+def _beside(table: Table, where: Where, parts: Mapping[str, np.ndarray]) -> Beside:
+    """What meets ``where``, less the pictures of the pool; ``parts`` are the pictures that each part shows."""
     rows = table.select(where, "finish")
     shown, first = np.unique(table.pictures(rows), return_index=True)
-    new = ~np.isin(shown, pool)
+    new = ~np.isin(shown, parts["pool"])
     rows, shown = rows[first[new]], shown[new]
     if not len(rows):
         raise DataError("all items of data.finish are in the pool; give it others, or leave it out.")
-    must_not_mix({"finish": shown, "test": asked["test"]})
+    must_not_mix({"finish": shown, "test.query": parts["test query"]})
     items = Items(Part(table.images, rows), np.full(len(rows), UNLABELLED), None, rows)
-    of_search = bool(np.isin(shown, asked["search"]).any())
-    return Beside(items, fingerprint((items,), {"finish": rows}, np.empty(0), None), of_search)
+    touched = frozenset(name for name, own in parts.items() if np.isin(shown, own).any())
+    return Beside(items, fingerprint((items,), {"finish": rows}, np.empty(0), None), touched)
 
 
 def must_not_mix(splits: Mapping[str, np.ndarray]) -> None:

@@ -70,6 +70,7 @@ class _Asked:
         mflops: of the large model.
         large: its scores in each gallery; in the anchor's, those of the paragon.
         found: what the paragon finds.
+        index_is_learned: finished networks learned from pictures of the gallery.
     """
 
     task: Protocol
@@ -80,9 +81,10 @@ class _Asked:
     galleries: Mapping[str, Indexed]
     large: Mapping[str, Scores]
     found: Answers
+    index_is_learned: bool
 
     @staticmethod
-    def of(stages: Stages, task: Protocol) -> _Asked:
+    def of(stages: Stages, task: Protocol, index_is_learned: bool) -> _Asked:
         options, recipe = open_options(stages), stages.recipe
         metrics = list(dict.fromkeys([recipe.search.metric, *recipe.report]))
         galleries, large = index_options(options, task.gallery), options[recipe.gallery.name].option
@@ -91,7 +93,7 @@ class _Asked:
             name: score_pair(query, known.gallery, task, metrics, known.rejected) for name, known in galleries.items()
         }
         found = Answers.of(scores[anchor], query, galleries[anchor], task)
-        return _Asked(task, metrics, anchor, large.mflops, options, galleries, scores, found)
+        return _Asked(task, metrics, anchor, large.mflops, options, galleries, scores, found, index_is_learned)
 
     @property
     def paragon(self) -> Scores:
@@ -121,7 +123,7 @@ class _Asked:
 def _table(stages: Stages, split: str, trained: list[Finish]) -> dict[str, Any]:
     """Everything that a split says, of every finished network."""
     task, run = stages.splits.search if split == "search" else open_split(stages, split), stages.run
-    asked = _Asked.of(stages, task)
+    asked = _Asked.of(stages, task, stages.splits.index_is_learned(split))
     systems = [asked.system("paragon", None, asked.anchor, asked.mflops, asked.paragon)]
     verdicts: list[dict[str, Any]] = []
     rejections: list[dict[str, Any]] = []
@@ -152,6 +154,7 @@ def _table(stages: Stages, split: str, trained: list[Finish]) -> dict[str, Any]:
         "queries": asked.paragon.n_queries,
         "excluded_queries": asked.paragon.n_excluded,
         "gallery_items": len(task.gallery),
+        "index_is_learned": asked.index_is_learned,
         "chance": {"hit@1": relevance.chance},
         "metrics": asked.metrics,
         "systems": systems,
@@ -169,6 +172,7 @@ def _network(stages: Stages, asked: _Asked, name: str, how: Finish) -> tuple[lis
     query, gallery, transform = embed(network, task.query), embed(network, task.gallery), align(stages, network)
     bar = Bar(asked.score(query, Indexed(gallery)), asked.paragon, asked.metrics[0], asked.mflops / mflops)
     first = asked.score(query, asked.galleries[asked.anchor])
+    taught = ", which learned from this index's pictures" if asked.index_is_learned else ""
     systems, verdicts, rejections = [], [], []
     own = [asked.system("homogeneous", name, None, mflops, bar.own)]
     for option, known in asked.galleries.items():
@@ -180,7 +184,7 @@ def _network(stages: Stages, asked: _Asked, name: str, how: Finish) -> tuple[lis
             seen = embed_views(UnitEncoder(network), of_option, task.gallery)
             against["views"] = asked.score(query, Indexed(seen))
             own.append(asked.system("homogeneous", name, option, mflops, against["views"]))
-        told = f"{name} = {how.name(stages.recipe)}" + ("" if here else f" against {option}")
+        told = f"{name} = {how.name(stages.recipe)}" + taught + ("" if here else f" against {option}")
         about = {"query": name, "id": how.arch.id, "key": weights_key(stages, how), "gallery": option}
         for kind, index in indexes_for(known, transform, gallery).items():
             as_it_is = kind == "heterogeneous"

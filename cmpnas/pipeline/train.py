@@ -95,7 +95,8 @@ def train_pick(
 
     Returns:
         ``id``, ``mflops``, and scores on the search split, before and after, against the pair's own ``gallery``; and
-        the ``paragon``, the anchor on both sides. ``trained`` is None where the network learned from that split.
+        the ``paragon``, the anchor on both sides. ``trained`` is None where the network learned from queries of that
+        split; ``index_is_learned`` where it learned from pictures of its gallery.
 
     Raises:
         CmpnasError: there is no such run, pick or loss, or no pretrained weights to start from.
@@ -126,6 +127,7 @@ def train_pick(
         "gallery": option.settings.name,
         "supernet_weights": {k: chosen["scores"][k] for k in ("heterogeneous", "homogeneous")},
         "trained": None if stages.splits.search_is_learned else score_search(stages, network, indexed),
+        "index_is_learned": stages.splits.index_is_learned("search"),
         "paragon": stages.paragon(),
     }
 

@@ -333,27 +333,30 @@ def test_a_picture_listed_twice_is_one(folder, tmp_path, row, as_row, message):
 
 
 def test_what_picks_learn_from_besides_is_told_by_pictures_not_rows(folder, tmp_path):
-    """Rows 24 to 28 list pictures of the pool, the search split (twice), the test split, and a new one."""
+    """Rows 24 to 29 list pictures of the pool, search's queries (twice), test's queries, its gallery, and a new one."""
     assert load(folder, tmp_path).beside is None
     shutil.copy(tmp_path / "23.png", tmp_path / "24.png")
     with (tmp_path / "list.csv").open("a", newline="") as file:
-        csv.writer(file).writerows([f"./{i}.png", "", 9, "", ""] for i in (1, 8, 8, 17, 24))
+        csv.writer(file).writerows([f"./{i}.png", "", 9, "", ""] for i in (1, 8, 8, 17, 19, 24))
 
     def beside(*rows):
         splits = load(folder | {"finish": {"part": 9, "index": list(rows)}}, tmp_path)
-        assert splits.search_is_learned == splits.beside.of_search
+        assert splits.search_is_learned == bool({25, 26} & {*rows})
+        assert splits.index_is_learned("test") == (28 in rows)
+        assert not splits.index_is_learned("search")
         return splits.beside
 
-    found = beside(24, 25, 26, 28)
-    assert (found.items.rows.tolist(), found.items.labels.tolist()) == ([25, 28], [-1, -1])
-    assert found.of_search
-    assert not beside(28).of_search
-    assert len({beside(*rows).fingerprint for rows in ([25], [28], [25, 28])}) == 3
-    before = beside(28).fingerprint
+    found = beside(24, 25, 26, 29)
+    assert (found.items.rows.tolist(), found.items.labels.tolist()) == ([25, 29], [-1, -1])
+    assert found.parts == {"search query"}
+    assert not beside(29).parts
+    assert beside(28, 29).parts == {"test gallery"}
+    assert len({beside(*rows).fingerprint for rows in ([25], [29], [25, 29])}) == 3
+    before = beside(29).fingerprint
     shutil.copy(tmp_path / "3.png", tmp_path / "24.png")
-    assert beside(28).fingerprint != before
-    with pytest.raises(DataError, match=r"1 items are in both finish and test \(first: item 17\)"):
-        beside(27, 28)
+    assert beside(29).fingerprint != before
+    with pytest.raises(DataError, match=r"1 items are in both finish and test\.query \(first: item 17\)"):
+        beside(27, 29)
     with pytest.raises(DataError, match=r"all items of data\.finish are in the pool"):
         beside(24)
 

@@ -53,6 +53,13 @@ def test_conditions_mean_what_a_yaml_file_says(table):
     assert rows(said=False) == [1, 3, 5]
 
 
+def test_of_several_selections_one_must_hold(table):
+    where = TypeAdapter(Where).validate_python([{"number": {"below": 8}, "name": ["b", "c", "d"]}, {"name": ["c", "j"]}])
+    assert table.select(where, "pool").tolist() == [1, 2, 9]
+    with pytest.raises(DataError, match=r"no item is in pool: nothing meets \{'name': 'z'\}"):
+        table.select([{"name": "a"}, {"name": "z"}], "pool")
+
+
 def test_numbers_are_not_asked_of_text(table):
     with pytest.raises(DataError, match="column 'name' holds text"):
         table.select(TypeAdapter(Where).validate_python({"name": {"every": 2}}), "train")

@@ -135,10 +135,13 @@ def test_the_certificate_is_of_the_pool_alone(run, stages, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("finish", "message"),
     [
-        ("{split: test}", "items are in both finish and test (first: item"),
-        ("{split: [search, test], role: catalogue}", "items are in both finish and test (first: item"),
+        ("{split: test}", "items are in both finish and test.query (first: item"),
+        ("[{split: search}, {split: test, role: consumer}]", "items are in both finish and test.query (first: item"),
         ("{split: train, role: consumer}", "all items of data.finish are in the pool; give it others, or leave it out"),
         ("{split: nowhere}", "no item is in finish: nothing meets {'split': 'nowhere'}"),
+        ("[{split: search}, {split: nowhere}]", "no item is in finish: nothing meets {'split': 'nowhere'}"),
+        ("[]", "data.finish: list should have at least 1 item"),
+        ("everything", "data.finish: input should be a valid dictionary (got 'everything')"),
     ],
 )
 def test_what_picks_may_not_learn_from(finish, message, tmp_path, capsys):
