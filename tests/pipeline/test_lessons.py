@@ -106,6 +106,9 @@ def test_the_split_no_longer_judges_what_learned_from_it(run, tmp_path, capsys):
     with pytest.raises(RunError, match="learned from pictures of the search split"):
         open_split(Stages.of_run(tmp_path / "run", None, print), "search")
     assert main(["evaluate", folder]) == 0
+    table = read_json(tmp_path / "run" / "evaluation.test.json")
+    assert not table["index_is_learned"]
+    assert not any("learned" in verdict["text"] for verdict in table["verdicts"])
     capsys.readouterr()
     assert main(["export", folder, "--pick", "cheapest", "--out", str(tmp_path / "bundle")]) == 0
     assert "search split (it learned from it)" in capsys.readouterr().out
@@ -116,6 +119,28 @@ def test_the_split_no_longer_judges_what_learned_from_it(run, tmp_path, capsys):
     assert read_json(tmp_path / "bundle" / "manifest.json")["scores"]["learned_from_split"] is True
     assert main(["report", folder]) == 0
     assert "trained on these pictures too" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_an_index_teaches_what_will_ask_in_it(run, tmp_path, capsys):
+    """Pictures of both galleries, of no query; whatever is then said of finished networks tells."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(folder / "trained")
+    index = "data.finish=[{split: search, role: catalogue}, {split: test, role: catalogue}]"
+    assert main([*quick(folder, *HOW, index), "--resume"]) == 0
+    splits = Stages.of_run(folder, None, print).splits
+    learned = splits.beside.items.rows
+    assert sorted(learned) == sorted([*splits.search.gallery.rows, *splits.test.gallery.rows])
+    capsys.readouterr()
+    assert main(["train", str(folder), "--pick", "cheapest"]) == 0
+    said = capsys.readouterr().out
+    assert "trained           M(q,g) 0." in said
+    assert "from pictures of this index too (data.finish)" in said
+    for split in ("search", "test"):
+        assert main(["evaluate", str(folder), "--split", split, "--json"]) == 0
+        table = json.loads(capsys.readouterr().out)
+        assert table["index_is_learned"]
+        assert {verdict["kind"] for verdict in table["verdicts"]} == {"heterogeneous", "aligned", "joined"}
+        assert all(", which learned from this index's pictures" in verdict["text"] for verdict in table["verdicts"])
 
 
 def test_the_certificate_is_of_the_pool_alone(run, stages, tmp_path, monkeypatch, capsys):
