@@ -20,12 +20,20 @@ def read_yaml(path: Path, error: type[CmpnasError]) -> dict[str, Any]:
     """The mapping in a YAML file, read safely.
 
     Raises:
-        error: the file is missing, is not YAML, or is not a mapping.
+        error: the file is missing, is not YAML, is not a mapping, or says a key twice, of which YAML keeps the last.
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for place, (key, _) in enumerate(node.value):
+                if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in keys[:place]:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            return super().construct_mapping(node, deep)
+
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except OSError as fault:
         raise error(f"cannot read {path}: {fault.strerror or fault}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
@@ -63,7 +71,9 @@ def _phrase(mistake: Any, model: type[BaseModel]) -> str:
     place = ".".join(_words(model, mistake["loc"]))
     if mistake["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         allowed = _fields_at(model, mistake["loc"][:-1])
-        near = get_close_matches(str(mistake["loc"][-1]), allowed, n=1)
+        given = str(mistake["loc"][-1])
+        near = get_close_matches(given, allowed)
+        near.sort(key=lambda name: sorted(name) != sorted(given))  # two letters changed places
         hint = f", did you mean {near[0]!r}" if near else ""
         return f"{place}: unknown key{hint}"
     if mistake["type"] == "missing":

@@ -7,7 +7,7 @@ import json
 import secrets
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from cmpnas.recipe import Experiment, Recipe, TextRecipe, check_recipe
 
 #: What a start that was killed at once may leave behind.
 _FIRST = ("recipe.yaml", "recipe.yaml.partial", "manifest.json.partial", "lock")
+_LONG = 80  # letters
 
 
 @dataclass(frozen=True)
@@ -168,13 +169,19 @@ class Folder:
             yield
 
     @contextmanager
-    def adopted(self) -> Iterator[None]:
-        """Make this recipe that of the run, unless something refuses it (`CmpnasError`): then the former one stays."""
+    def adopted(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Make this recipe that of the run, unless something refuses it (`CmpnasError`): then the former one stays.
+
+        ``say`` is told what changes.
+        """
         if rank() > 0:
             yield
             return
         path = self.path / "recipe.yaml"
         former = path.read_text(encoding="utf-8")
+        there, here = (of.model_dump(mode="json", by_alias=True) for of in (open_run(self.path).recipe, self.recipe))
+        for key, old, new in _differences(there, here):
+            say(f"recipe: {key} is {_told(new)} from now on; it was {_told(old)}")
         write(path, self.recipe.to_yaml())
         try:
             yield
@@ -206,10 +213,9 @@ class Folder:
         return total
 
     def _must_match(self, found: Folder, data: str) -> None:
-        if difference := _first_difference(found.recipe.identity(), self.recipe.identity()):
-            key, there, here = difference
+        for key, there, here in _differences(found.recipe.identity(), self.recipe.identity()):
             raise RunError(
-                f"{self.path} holds a run of another recipe ({key} is {there!r} there, {here!r} here); "
+                f"{self.path} holds a run of another recipe ({key} is {_told(there)} there, {_told(here)} here); "
                 "name another --run."
             )
         self.must_be_of(data, "name another --run")
@@ -268,14 +274,19 @@ def _mapping(path: Path, key: str) -> dict[str, Any]:
     return content
 
 
-def _first_difference(there: Any, here: Any, key: str = "") -> tuple[str, Any, Any] | None:
+def _differences(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Keys at which two recipes differ, and what each has there."""
     if isinstance(there, dict) and isinstance(here, dict):
         for name in sorted(there.keys() | here.keys()):
-            inner = f"{key}.{name}" if key else name
-            if found := _first_difference(there.get(name), here.get(name), inner):
-                return found
-        return None
-    return None if there == here else (key, there, here)
+            yield from _differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
+    elif there != here:
+        yield key, there, here
+
+
+def _told(value: Any) -> str:
+    """A value of a recipe in a line, what is long by its beginning."""
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def _manifest(recipe: Experiment, data: str) -> dict[str, Any]:

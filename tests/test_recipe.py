@@ -68,6 +68,11 @@ def test_three_mistakes_are_three_named(tmp_path):
     assert "-1" in message
 
 
+def test_two_letters_that_changed_places_are_known():
+    with pytest.raises(RecipeError, match=r"data\.lable: unknown key, did you mean 'label'"):
+        load_recipe("gldv2", ["data.lable=landmark"])  # it has a 'table' as well
+
+
 def test_files_are_looked_for_beside_the_recipe_then_in_the_working_folder(tmp_path, monkeypatch):
     beside, here = tmp_path / "beside", tmp_path / "here"
     for folder in (beside, here):
@@ -129,6 +134,9 @@ def test_unknown_recipe_and_unreadable_files(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [1,")
     with pytest.raises(RecipeError, match="not valid YAML at line"):
         load_recipe(str(tmp_path / "bad.yaml"))
+    (tmp_path / "twice.yaml").write_text("name: a\ndata:\n  size: 3\n  train: {a: 1}\n  size: 4\n")
+    with pytest.raises(RecipeError, match=r"not valid YAML at line 5: 'size' is there twice\.$"):
+        load_recipe(str(tmp_path / "twice.yaml"))
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(RecipeError, match="holds list, not a mapping"):
         load_recipe(str(tmp_path / "list.yaml"))

@@ -157,3 +157,4 @@ def _print_plan(plan: dict[str, Any]) -> None:
     first = f", of which {plan['known']} known" if plan["known"] else ""
     print(f"search      {plan['evaluations']} evaluations by {plan['controller']}{first}")
     print(f"machine     {plan['device']}, {plan['threads']} threads")
+    print("data        not read: columns, labels and splits are checked when the search starts")

@@ -50,7 +50,9 @@ def read_csv(path: Path, columns: Sequence[str], *, others: bool = False) -> dic
         raise DataError(f"{path} does not exist; check the path, or --data where the command takes it.") from None
     except csv.Error as fault:
         raise DataError(f"{path}, up to line {lines.line_num}, is no CSV ({fault}); mend or fetch it again.") from None
-    except (OSError, UnicodeDecodeError) as fault:
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path} cannot be read as CSV ({fault}); save it as UTF-8, or fetch it again.") from None
+    except OSError as fault:
         raise DataError(f"{path} cannot be read as CSV ({fault}); fetch it again.") from None
     return {header[place]: column for column, place in zip(fields, wanted, strict=True)}
 

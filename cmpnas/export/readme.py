@@ -25,7 +25,7 @@ _TEXT = """# Query encoder {id}
 Embeds pictures so that they can be searched for in an index that the gallery option `{gallery}` built
 (hash {index}): no other index will do. {mflops:.3f} MFLOPs (million multiply-adds) a picture,
 {params:.3f} M parameters. Against that index{aligned}: {metric} {score:.4f} [{low:.4f}, {high:.4f}],
-{split} split{flattering}, {queries} queries.
+{split} split{learned}, {queries} queries.
 
 Input `images`: {dtype} {shape}, {colour}, {range}{before}.
 Output `embedding`: float32 (N, {dim}), unit length; compare by inner product.
@@ -56,6 +56,7 @@ _JOINED = """
 # gallery = gallery + own
 # gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)"""
 _FLATTERING = " (whose pictures it learned from: the score flatters it)"
+_TAUGHT = " (it learned from the pictures of that index, not from these queries)"
 _STEPS = {"heterogeneous": "", "aligned": _THROUGH, "joined": _THROUGH + _JOINED}
 _PREPARED = {
     "heterogeneous": "",
@@ -80,7 +81,7 @@ def readme(manifest: dict[str, Any]) -> str:
         low=low,
         high=high,
         split=scores["split"],
-        flattering=_FLATTERING if scores["learned_from_split"] else "",
+        learned=_FLATTERING if scores["learned_from_split"] else _TAUGHT if scores["index_is_learned"] else "",
         queries=scores["queries"],
         dtype=taken["dtype"],
         shape="({})".format(", ".join(map(str, ("N", *taken["shape"][1:])))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -130,15 +130,24 @@ def anchor(option: Gallery, embedded: Embedded, pool: Items, train: Items) -> An
         weights = torch.zeros(len(classes), embeddings.shape[1])
         weights.index_add_(0, labels[labels != UNLABELLED], embeddings[labels != UNLABELLED])
     else:
-        weights = torch.from_numpy(option.classifier)
-        if weights.shape != (len(classes), embeddings.shape[1]):
-            raise RunError(
-                f"the classifier of gallery {option.settings.name!r} is {tuple(weights.shape)}; "
-                f"the data need ({len(classes)}, {embeddings.shape[1]})."
-            )
+        weights = torch.from_numpy(classifier_of(option, classes))
     head = option.settings.head
     unit = torch.nn.functional.normalize(weights)
     return Anchor(embeddings, labels, unit, head.kind, head.scale, head.margin)
+
+
+def classifier_of(option: Gallery, classes: np.ndarray) -> np.ndarray:
+    """The weights of an option that has some, float32 ``(K, D)``.
+
+    Raises:
+        RunError: they are not of ``K`` classes and embeddings as wide as the option's.
+    """
+    weights, needed = cast(np.ndarray, option.classifier), (len(classes), option.embedding_dim)
+    if weights.shape != needed:
+        raise RunError(
+            f"the classifier of gallery {option.settings.name!r} is {weights.shape}; the data need {needed}."
+        )
+    return weights
 
 
 def coded(items: Items, of: Items) -> tuple[np.ndarray, Tensor]:

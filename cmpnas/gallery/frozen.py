@@ -14,6 +14,7 @@ from cmpnas.train.device import device
 
 Triple = tuple[float, float, float]
 HALF: Triple = (0.5, 0.5, 0.5)
+_ALIKE = 0.02  # of the length of features, what half precision and other sums of another batch may change
 
 
 class Feed(nn.Module):
@@ -106,14 +107,27 @@ class FrozenModel(nn.Module):
 
     @torch.no_grad()
     def _try(self) -> int:
-        """Width of the features, from two grey pictures."""
+        """Width of the features, from pictures that are seen together and one that is seen again, alone."""
+        pictures = torch.rand(2, 3, self.size, self.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        together, alone = self._seen(pictures), self._seen(pictures[:1])
+        if torch.linalg.vector_norm(together[:1] - alone) > _ALIKE * torch.linalg.vector_norm(alone):
+            raise DataError(
+                "the model gives other features for a picture when it sees it again, beside others or alone; save it "
+                "in eval mode, or its dropout and BatchNorm go on as in training."
+            )
+        return alone.shape[1]
+
+    def _seen(self, pictures: Tensor) -> Tensor:
         try:
-            return self(torch.zeros(2, 3, self.size, self.size)).shape[1]
+            found: Tensor = self(pictures)
+            return found
         except DataError:
             raise
         except Exception as fault:  # whatever runs the model has its own
-            reason = reason_of(fault)
-            raise DataError(f"the model cannot run on pictures of {self.size} px ({reason}); check its size.") from None
+            raise DataError(
+                f"the model cannot run on {len(pictures)} pictures of {self.size} px ({reason_of(fault)}); check its "
+                "size, and that it takes any number of pictures."
+            ) from None
 
 
 def reason_of(fault: Exception) -> str:

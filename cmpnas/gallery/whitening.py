@@ -29,16 +29,7 @@ def whitening(features: np.ndarray, labels: np.ndarray, dim: int, shrinkage: flo
         RecipeError: there are fewer than ``dim`` directions, or no class has two pictures.
     """
     n, width = features.shape
-    if dim > min(n - 1, width):
-        raise RecipeError(
-            f"a whitening to {dim} numbers needs as many directions; {n:,} labelled pictures with {width} features "
-            f"have {min(n - 1, width)}. Lower gallery.projection.dim, or gallery.embedding_dim of a fusion."
-        )
-    if np.bincount(labels).max() < 2:
-        raise RecipeError(
-            "a whitening needs to see what varies within a class, and every class has a single picture; leave "
-            "gallery.projection out or take another gallery.mixer, or train on classes of several."
-        )
+    must_whiten(width, labels, dim)
     mean = features.mean(0, dtype=np.float64)
     sums, products = np.zeros((labels.max() + 1, width)), np.zeros((width, width))
     for start in range(0, n, _CHUNK):
@@ -52,3 +43,18 @@ def whitening(features: np.ndarray, labels: np.ndarray, dim: int, shrinkage: flo
     _, axes = np.linalg.eigh(white.T @ products @ white)
     weight = (white @ axes[:, ::-1][:, :dim]).T
     return weight, -weight @ mean
+
+
+def must_whiten(width: int, labels: np.ndarray, dim: int) -> None:
+    """Raise what `whitening` raises, of features that are still to be computed."""
+    n = len(labels)
+    if dim > min(n - 1, width):
+        raise RecipeError(
+            f"a whitening to {dim} numbers needs as many directions; {n:,} labelled pictures with {width} features "
+            f"have {min(n - 1, width)}. Lower gallery.projection.dim, or gallery.embedding_dim of a fusion."
+        )
+    if np.bincount(labels).max() < 2:
+        raise RecipeError(
+            "a whitening needs to see what varies within a class, and every class has a single picture; leave "
+            "gallery.projection out or take another gallery.mixer, or train on classes of several."
+        )

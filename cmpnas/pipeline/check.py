@@ -14,7 +14,7 @@ from cmpnas.data.items import UNLABELLED
 from cmpnas.data.load import data_file, data_folder, named_folder
 from cmpnas.data.settings import ShopSettings
 from cmpnas.distributed import world_size
-from cmpnas.errors import BudgetError, CmpnasError, RecipeError, SpaceError, unknown
+from cmpnas.errors import BudgetError, CmpnasError, DataError, RecipeError, SpaceError, unknown
 from cmpnas.gallery.option_settings import EnsembleSettings, ViewsSettings
 from cmpnas.gallery.settings import (
     AnyGallery,
@@ -31,6 +31,7 @@ from cmpnas.gallery.timm import require_timm
 from cmpnas.models.supernet import Supernet
 from cmpnas.pipeline.pretrained import read_pretrained
 from cmpnas.recipe import Recipe
+from cmpnas.retrieval.relevance import Relevance
 from cmpnas.search.controllers import read_known
 from cmpnas.search.controllers.by_nni import require_nni
 from cmpnas.search.evaluator import first_queries
@@ -122,11 +123,17 @@ def _must_build(space: SearchSpace) -> None:
 
 def check_data(recipe: Recipe, splits: Splits) -> None:
     """Raise before anything is trained if a batch is larger than what there is to train on, or cannot be shared; if
-    losses need labels that no picture has; or if racing cannot be."""
+    losses need labels that no picture has; if the search split has nothing to find; or if racing cannot be."""
     labelled = bool((splits.pool.labels != UNLABELLED).any())
     must_have_labels(recipe.query.loss, labelled)
+    task = splits.search
+    relevance = Relevance.of_labels(
+        task.query.labels, task.gallery.labels, task.own_sources, len(task.query), len(task.gallery)
+    )
+    if relevance.hopeless:
+        raise DataError("no query of data.search has a relevant picture in its gallery; check labels and sources.")
     if recipe.search.racing is not None:
-        first_queries(splits.search, recipe.search.racing)
+        first_queries(task, recipe.search.racing)
     count = len(splits.pool) + round(recipe.query.mixtures * len(splits.pool))
     plans = [(recipe.query.supernet, count), (recipe.query.train, count)]
     for model in _models(recipe):

@@ -204,6 +204,7 @@ def _manifest(
             "metric": metric,
             "split": "search",
             "learned_from_split": stages.splits.search_is_learned,
+            "index_is_learned": stages.splits.index_is_learned("search"),
             "queries": score.n_queries,
             "gallery_items": len(judge.vectors),
             "index": index,

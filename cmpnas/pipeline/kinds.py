@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cmpnas.data.load import data_file
 from cmpnas.files import hash_file
-from cmpnas.gallery.base import Gallery
+from cmpnas.gallery.base import Gallery, classifier_of
 from cmpnas.gallery.brought import as_it_is
 from cmpnas.gallery.precomputed import load_precomputed
 from cmpnas.gallery.projection import load_projected, make_projection
-from cmpnas.gallery.settings import AnyBrought, FusionSettings, PrecomputedSettings, SingleSettings
+from cmpnas.gallery.settings import (
+    AnyBrought,
+    BroughtSettings,
+    FusionSettings,
+    PrecomputedSettings,
+    SingleSettings,
+    WhiteningProjection,
+)
 from cmpnas.gallery.single import plan_single
+from cmpnas.gallery.whitening import must_whiten
 from cmpnas.pipeline.fusion import fusion_gallery, fusion_key
 from cmpnas.pipeline.single import lacks_model, single_gallery
 
@@ -29,6 +39,22 @@ def made_of(stages: Stages) -> str | None:
     if isinstance(settings, FusionSettings):
         return fusion_key(stages, settings)
     return stages.brought.fingerprint
+
+
+def check_gallery(stages: Stages) -> None:
+    """Raise what can be known to be wrong of the gallery option before the run has a folder.
+
+    Raises:
+        CmpnasError: a model cannot be opened, a projection of it cannot be made, or a classifier is of other classes.
+    """
+    settings, (classes, codes) = stages.recipe.gallery, np.unique(stages.splits.train.labels, return_inverse=True)
+    if isinstance(settings, PrecomputedSettings):
+        if stages.gallery.classifier is not None:
+            classifier_of(stages.gallery, classes)
+    elif isinstance(settings, BroughtSettings):
+        width, plan = stages.brought.width, settings.projection
+        if isinstance(plan, WhiteningProjection):
+            must_whiten(width, codes, plan.dim)
 
 
 def open_gallery(stages: Stages) -> Gallery:

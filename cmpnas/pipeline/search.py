@@ -17,6 +17,7 @@ from cmpnas.gallery.base import Indexed
 from cmpnas.pipeline import nni_engine
 from cmpnas.pipeline import workers as local_workers
 from cmpnas.pipeline.check import check, check_data, check_engine, describe_budget
+from cmpnas.pipeline.kinds import check_gallery
 from cmpnas.pipeline.options import kept_queries, open_options, summary
 from cmpnas.pipeline.stages import Say, Stages
 from cmpnas.progress import track
@@ -78,11 +79,12 @@ def search(
         population=settings.population, seed=recipe.seed, known=settings.known,
     )  # fmt: skip
     check_data(recipe, splits)
+    check_gallery(stages)
     with first_alone() as first:
         run = stages.run
         if first:
             run = RunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
-    with run.locked(), run.adopted():
+    with run.locked(), run.adopted(say):
         say(describe_budget(stages.space, recipe))
         stages.prepare()
         options = open_options(stages)

@@ -200,6 +200,7 @@ def load_finished(stages: Stages, how: Finish) -> Network:
     path = stages.run.trained(name) / "network.pt"
     if not path.exists():
         raise RunError(f"{name} is not trained; run: cmpnas train {stages.run.path} --pick {how.arch.id}")
+    _ = stages.embedded  # if the data of the gallery are others now, that is what is wrong
     state = checkpoint.load_of(weights_key(stages, how), path, checkpoint.FINISHED)
     network = build_network(stages.space, how.arch)
     checkpoint.restore(network, state, "network", path, name)

@@ -112,8 +112,13 @@ def _score(found: Bundle, runners: dict[str, Runner], index: Path, data: str | N
             f"{bundle.ONNX} has {metric} {score[metric]:.4f} against {index}; the manifest has "
             f"{before['heterogeneous']['score']:.4f}. Export again, from the run that made this index."
         )
-    result = {"metric": metric, "queries": score.n_queries, "learned_from_split": splits.search_is_learned}
-    result |= {bundle.ONNX: told(score, metric)}
+    result = {
+        "metric": metric,
+        "queries": score.n_queries,
+        "learned_from_split": splits.search_is_learned,
+        "index_is_learned": splits.index_is_learned("search"),
+        bundle.ONNX: told(score, metric),
+    }
     if found.has(bundle.GALLERY):
         gallery = run_onnx(found.path / bundle.GALLERY)
         result[bundle.GALLERY] = {"cosine_with_index": stored.must_store(gallery, found.pictures)}

@@ -219,10 +219,12 @@ def print_bundle(out: str, manifest: dict[str, Any]) -> None:
         print(f"{out}/{name}: {file['bytes']:,} bytes" + (f", {_compared(checked)}" if checked else ""))
     scores = manifest["scores"]
     low, high = scores["heterogeneous"]["interval"]
+    taught = "the pictures of its index" if scores["index_is_learned"] else ""
+    taught = "it" if scores["learned_from_split"] else taught
     print(
         f"against the {'' if scores['index'] == 'heterogeneous' else scores['index'] + ' '}index of "
         f"{manifest['gallery']['name']}, "
-        f"search split{' (it learned from it)' if scores['learned_from_split'] else ''}, {scores['queries']} queries: "
+        f"search split{taught and f' (it learned from {taught})'}, {scores['queries']} queries: "
         f"{scores['metric']} {scores['heterogeneous']['score']:.4f} [{low:.4f}, {high:.4f}], "
         f"{_points(scores['above_paragon'])} to the paragon"
     )
@@ -249,6 +251,8 @@ def print_verified(result: dict[str, Any]) -> None:
                 print(line + (f", {_points(against)} to float32" if against else f", {scores['queries']} queries"))
         if scores["learned_from_split"]:
             print("these are scores on pictures that the encoder learned from, which flatter it")
+        elif scores["index_is_learned"]:
+            print("these are scores in an index of pictures that the encoder learned from")
         if gallery := scores.get("gallery.onnx"):
             print(f"gallery.onnx: mean cosine {gallery['cosine_with_index']['mean']:.4f} with what the index stores")
     else:

@@ -124,15 +124,24 @@ class Relevance:
     @property
     def chance(self) -> float:
         """Expected hit@1 of a ranking by chance, over the queries that have something to find."""
-        counts, (n_query, n_gallery) = self.relevant.counts, self.shape
+        found, gone = self._counts
+        return float((found / (self.shape[1] - gone))[found > 0].mean())
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether no query has anything to find."""
+        return not self._counts[0].any()
+
+    @property
+    def _counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each query, relevant rows that are not removed and removed ones: int64 ``(Q,)`` each."""
+        n_query = self.shape[0]
         if self.removed is None:
-            return float(counts[counts > 0].mean() / n_gallery)
-        shares, block = [], max(1, _BLOCK // max(1, int(self.width.max(initial=0))))
-        for start in range(0, n_query, block):
-            rows = self.padded(np.arange(start, min(start + block, n_query)))
-            found, gone = ((side != NOBODY).sum(1) for side in rows)
-            shares.append((found / (n_gallery - gone))[found > 0])
-        return float(np.concatenate(shares).mean())
+            return self.relevant.counts, np.zeros(n_query, np.int64)
+        block = max(1, _BLOCK // max(1, int(self.width.max(initial=0))))
+        rows = (self.padded(np.arange(start, min(start + block, n_query))) for start in range(0, n_query, block))
+        found, gone = zip(*(((side != NOBODY).sum(1) for side in both) for both in rows), strict=True)
+        return np.concatenate(found), np.concatenate(gone)
 
     def padded(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Relevant rows without the removed ones, and the removed ones, of some queries: ``(B, W)`` each."""

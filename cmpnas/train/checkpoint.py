@@ -15,7 +15,7 @@ from cmpnas.files import whole
 
 #: What another key means and what to do: of what a search makes anew, and of a finished network.
 STAGE = "from other data or settings; delete it and use --resume"
-FINISHED = "with other data or settings; delete its folder and train again"
+FINISHED = "with other data or settings; take the change back, or move its folder elsewhere and train again"
 
 
 def save(state: Any, path: Path) -> None:

@@ -242,6 +242,22 @@ def test_own_data_and_own_embeddings(brought, capsys):
     assert main(["train", str(brought / "run"), *data]) == 0
     assert main(["evaluate", str(brought / "run"), *data]) == 0
     assert main(["export", str(brought / "run"), *data]) == 0
+    capsys.readouterr()
+    with np.load(brought / "ours.npz") as saved:  # other embeddings under the same name are no fault of the network
+        np.savez(brought / "ours.npz", embeddings=saved["embeddings"][::-1])
+    for command in ("evaluate", "export", "train"):
+        assert main([command, str(brought / "run"), *data]) == 2
+        assert "gallery/ours was made from other data or settings; name another --run" in capsys.readouterr().err
+
+
+def test_a_search_split_with_nothing_to_find_is_known_before_the_run(brought, capsys):
+    nothing = "data.search={query: {part: 1, labels: [4, 5]}, gallery: {part: 1, labels: [6, 7]}}"
+    assert main([*own_search(brought), "--set", nothing]) == 2
+    assert "no query of data.search has a relevant picture in its gallery" in capsys.readouterr().err
+    own = "data.search={query: {part: 1, side: 0}, gallery: {part: 1, side: 1}}"
+    assert main([*own_search(brought), "--set", own, "--set", "data.source=labels"]) == 2  # all are of the query's own
+    assert "no query of data.search has a relevant picture in its gallery" in capsys.readouterr().err
+    assert not (brought / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -249,6 +265,11 @@ def test_own_data_and_own_embeddings(brought, capsys):
     [
         ("ours.npz", {"embeddings": np.full((72, 8), np.nan)}, "hold NaN or infinity, first in row 0"),
         ("ours.npz", {"embeddings": np.ones((71, 8))}, "holds 71 embeddings, the data set 72 items"),
+        (
+            "ours.npz",
+            {"embeddings": np.ones((72, 8)), "classifier": np.ones((12, 8))},
+            "the classifier of gallery 'ours' is (12, 8); the data need (4, 8)",
+        ),
         (
             "set.npz",
             {"images": np.zeros((5, 16, 16, 3), np.uint8), "labels": np.zeros(4, int)},
@@ -265,3 +286,4 @@ def test_what_is_brought_is_checked(brought, capsys, file, arrays, message):
     error = capsys.readouterr().err.splitlines()
     assert message in error[-1]
     assert sum(line.startswith("error:") for line in error) == 1
+    assert not (brought / "run").exists()

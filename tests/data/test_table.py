@@ -54,7 +54,8 @@ def test_conditions_mean_what_a_yaml_file_says(table):
 
 
 def test_of_several_selections_one_must_hold(table):
-    where = TypeAdapter(Where).validate_python([{"number": {"below": 8}, "name": ["b", "c", "d"]}, {"name": ["c", "j"]}])
+    several = [{"number": {"below": 8}, "name": ["b", "c", "d"]}, {"name": ["c", "j"]}]
+    where = TypeAdapter(Where).validate_python(several)
     assert table.select(where, "pool").tolist() == [1, 2, 9]
     with pytest.raises(DataError, match=r"no item is in pool: nothing meets \{'name': 'z'\}"):
         table.select([{"name": "a"}, {"name": "z"}], "pool")

@@ -226,10 +226,13 @@ class Pair(nn.Module):
     [
         (Two(), r"has 2 inputs \(images, labels\)"),
         (Pair(), "gives a tuple, not one tensor"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), r"cannot run on pictures of 8 px \(.*192.*\); check its size"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(48, 4)),
+            r"cannot run on 2 pictures of 8 px \(.*192.*\); check its size",
+        ),
         (nn.Flatten(0), r"gives \(384,\) for 2 pictures"),
         (nn.AdaptiveAvgPool2d(1), "multiplies nothing that can be counted; state its mflops"),
-        (nn.Sequential(nn.Conv2d(1, 4, 1), nn.AdaptiveAvgPool2d(1)), "cannot run on pictures of 8 px"),
+        (nn.Sequential(nn.Conv2d(1, 4, 1), nn.AdaptiveAvgPool2d(1)), "cannot run on 2 pictures of 8 px"),
         (nn.Sequential(nn.Conv2d(3, 4, 8), nn.Threshold(9.0, math.inf)), "NaN or infinity"),
     ],
     ids=["inputs", "outputs", "size", "batch", "cost", "channels", "infinite"],
@@ -239,6 +242,32 @@ def test_torchscript_models_that_are_no_encoders(module, message, tmp_path):
     with pytest.raises(DataError, match=message) as caught:
         opened(torchscript(tmp_path / "bad.pt"), 8)
     assert "\n" not in str(caught.value)
+
+
+class Batched(nn.Module):
+    def forward(self, images):
+        return self.body(images).reshape(2, -1)
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Batched(), r"gives \(2, 2\) for 1 pictures"),
+        (nn.Sequential(nn.Conv2d(3, 8, 8), nn.Flatten(), nn.Dropout(0.5)), "other features for a picture when it sees"),
+        (nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1)), "in eval mode"),
+    ],
+    ids=["batch", "dropout", "batchnorm"],
+)
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_models_traced_with_a_batch_or_in_training_are_refused(module, message, tmp_path):
+    torch.manual_seed(0)
+    torch.jit.trace(module.train(), torch.rand(2, 3, 8, 8), check_trace=False).save(str(tmp_path / "bad.pt"))
+    with pytest.raises(DataError, match=message):
+        opened(torchscript(tmp_path / "bad.pt"), 8)
 
 
 @pytest.mark.parametrize(

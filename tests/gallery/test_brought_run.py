@@ -118,6 +118,22 @@ def test_a_batch_larger_than_the_training_split_is_known_before_the_run(model, t
 
 
 @pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ", projection: {kind: whitening, dim: 21, shrinkage: 0.5}",
+            "a whitening to 21 numbers needs as many directions",
+        ),
+        (PROJECTION + ", output: nothing", "unknown output 'nothing'"),
+    ],
+)
+def test_what_a_model_cannot_give_is_known_before_the_run(more, message, model, tmp_path, capsys):
+    assert main(search(tmp_path / "run", onnx(model, more))) == 2
+    assert message in last_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--audit"], "is one model, not a space; of the options only --size and --json apply"),

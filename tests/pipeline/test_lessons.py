@@ -73,9 +73,10 @@ def test_the_search_and_the_supernet_know_nothing_of_it(run, stages, tmp_path, c
     assert result["trained"]["heterogeneous"] > 0
     assert hash_file(other / network) != hash_file(run / network)
     assert main([*quick(other, *HOW, SEARCH), "--resume"]) == 0
+    assert "recipe: data.finish is {'split': 'search'} from now on; it was None" in capsys.readouterr().err
     assert Stages.of_run(other, None, print).supernet_key == stages.supernet_key
     assert main(train) == 2
-    assert "was trained with other data or settings" in capsys.readouterr().err
+    assert "was trained with other data or settings; take the change back" in capsys.readouterr().err
     shutil.rmtree(other / "trained")
     assert main(train) == 0
     assert json.loads(capsys.readouterr().out)["trained"] is None
@@ -141,6 +142,13 @@ def test_an_index_teaches_what_will_ask_in_it(run, tmp_path, capsys):
         assert table["index_is_learned"]
         assert {verdict["kind"] for verdict in table["verdicts"]} == {"heterogeneous", "aligned", "joined"}
         assert all(", which learned from this index's pictures" in verdict["text"] for verdict in table["verdicts"])
+    bundle = tmp_path / "bundle"
+    assert main(["export", str(folder), "--pick", "cheapest", "--out", str(bundle)]) == 0
+    assert "search split (it learned from the pictures of its index)" in capsys.readouterr().out
+    assert "it learned from the pictures of that index, not from these queries" in (bundle / "README.md").read_text()
+    index = next((folder / "gallery").rglob("index.faiss"))
+    assert main(["verify", str(bundle), "--index", str(index)]) == 0
+    assert "scores in an index of pictures that the encoder learned from" in capsys.readouterr().out
 
 
 def test_the_certificate_is_of_the_pool_alone(run, stages, tmp_path, monkeypatch, capsys):

@@ -84,7 +84,10 @@ def test_a_checkpoint_with_another_key_is_refused(tmp_path, state):
     checkpoint.save(state, tmp_path / "a.pt")
     with pytest.raises(RunError, match=r"a\.pt was trained from other data or settings; delete it and use --resume\.$"):
         checkpoint.load_of("mine", tmp_path / "a.pt")
-    with pytest.raises(RunError, match=r"with other data or settings; delete its folder and train again\.$"):
+    with pytest.raises(
+        RunError,
+        match=r"with other data or settings; take the change back, or move its folder elsewhere and train again\.$",
+    ):
         checkpoint.load_of("mine", tmp_path / "a.pt", checkpoint.FINISHED)
 
 

@@ -50,7 +50,7 @@ def search_text(
         plan.must_fit(len(splits.train))
     run = TextRunFolder.begin(path, recipe, resume=resume, data=splits.fingerprint)
     stages = TextStages(run, splits, data, say)
-    with run.locked(), run.adopted():
+    with run.locked(), run.adopted(say):
         RecordLog(run.records, stages.space).must_be_of(stages.scores_key)
         _ = stages.fine
         costs = QueryCosts.of(stages, len(splits.search))
