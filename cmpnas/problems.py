@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from cmpnas.errors import CmpnasError
+from cmpnas.errors import CmpnasError, unknown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -82,6 +82,9 @@ def _phrase(mistake: Any, model: type[BaseModel]) -> str:
         tag = mistake["ctx"]["discriminator"].strip("'")
         allowed = [value for kind in _models_at(model, mistake["loc"]) for value in get_args(_fields(kind)[tag])]
         return f"{place}.{tag}: required, one of {', '.join(map(repr, allowed))}"
+    if mistake["type"] == "union_tag_invalid":
+        tag, given, allowed = (mistake["ctx"][part].strip("'") for part in ("discriminator", "tag", "expected_tags"))
+        return f"{place}: " + unknown(tag, given, allowed.split("', '")).removesuffix(".")
     message = mistake["msg"].removeprefix("Value error, ").removesuffix(".")
     message = message[:1].lower() + message[1:]
     if isinstance(mistake["input"], str | int | float | bool | None):

@@ -73,6 +73,21 @@ def test_two_letters_that_changed_places_are_known():
         load_recipe("gldv2", ["data.lable=landmark"])  # it has a 'table' as well
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "gallery.arch=nosuch",
+            r"1 mistake: gallery\.arch: input should be 'smallest' or 'largest' \(got 'nosuch'\)\.$",
+        ),
+        ("data.reader=foldr", r"1 mistake: data: unknown reader 'foldr'\. Did you mean 'folder'\? There are: deepfa"),
+    ],
+)
+def test_what_a_key_may_be_is_told_in_the_recipes_words(override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("quickstart", [override])
+
+
 def test_files_are_looked_for_beside_the_recipe_then_in_the_working_folder(tmp_path, monkeypatch):
     beside, here = tmp_path / "beside", tmp_path / "here"
     for folder in (beside, here):
@@ -116,7 +131,7 @@ def test_overrides_then_flags():
         (["seed.x=1"], "'seed' holds 0, not a section"),
         (["search.metric=mAP"], "unknown metric 'mAP'"),
         (["query.train.epoch=3"], "query.train.epoch: unknown key, did you mean 'epochs'"),
-        (["gallery.kind=double"], "gallery: .*'single'"),
+        (["gallery.kind=double"], "gallery: unknown kind .*single"),
         (["search.budget_mflops=-3", "search.budget_params_m=0", "serch=1"], "has 3 mistakes"),
         (["search.budget_mflops=-3"], "a budget of -3 MFLOPs is not a positive number"),
     ],

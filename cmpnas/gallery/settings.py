@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from cmpnas.compat.weights import LossWeights
 from cmpnas.data.augment import Augment
@@ -16,6 +16,13 @@ from cmpnas.train.loop import Plan
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
+
+
+#: An architecture of a space: one of its ends, or its choices.
+AnArch = Annotated[
+    Annotated[Literal["smallest", "largest"], Tag("(end)")] | Annotated[dict[str, int | float | str], Tag("(choices)")],
+    Discriminator(lambda arch: "(choices)" if isinstance(arch, dict) else "(end)"),
+]
 
 
 class MarginSettings(Strict):
@@ -52,7 +59,7 @@ class SingleSettings(_ModelSettings):
 
     kind: Literal["single"]
     space: str
-    arch: Literal["smallest", "largest"] | dict[str, int | float | str] = "largest"
+    arch: AnArch = "largest"
     embedding_dim: Annotated[int, Field(gt=1)] = 128
     head: MarginSettings = MarginSettings()
     augment: Augment = Augment()

@@ -88,8 +88,8 @@ def _sides(content: Mapping[str, Any], stages: list[Mapping[str, Any]]) -> Itera
     sides = [side for side in _listed(content.get("resolution")) if isinstance(side, int)]
     if sides and isinstance(size, int) and max(sides) != size:
         yield f"resolution: its largest, {max(sides)}, must be the size, {size}"
-    side = min([*sides, size]) if isinstance(size, int) else None
-    if side is None or side < 1:
+    least = side = min([*sides, size]) if isinstance(size, int) else 0
+    if side < 1:
         return
     stem = content.get("stem")
     stem = stem if isinstance(stem, Mapping) else {}
@@ -98,7 +98,8 @@ def _sides(content: Mapping[str, Any], stages: list[Mapping[str, Any]]) -> Itera
     ends = [last.get("stride", 1)] if isinstance(last, Mapping) else []
     for stride in (*strides, *(stage.get("stride", 1) for stage in stages), *ends):
         if stride == 2 and side == 1:
-            yield "stages: strides run past a 1x1 map; use fewer strides of 2 or a larger size"
+            whose = f"{least} px (the smallest resolution)" if sides else f"{least} px"
+            yield f"stages: strides run past the 1x1 map that is left of {whose}; use fewer of 2 or a larger size"
             return
         side = halved(side, stride) if stride in (1, 2) else side
 

@@ -96,7 +96,7 @@ def test_all_mistakes_of_a_file_come_in_one_message():
         "stages.2.expansion: block 'mbconv' needs a list of values for it",
         "stages.2.operator: block 'mbconv' has no such decision", "stages.3.name: a stage must not be named 'last'",
         "stages.3.separate: unknown decision of block 'shuffle' 'kernel'",
-        "stages.3.width: a shuffle block of stride 1 keeps its width", "stages: strides run past a 1x1 map",
+        "stages.3.width: a shuffle block of stride 1 keeps its width", "stages: strides run past the 1x1 map",
         "resolution: its largest, 48, must be the size, 32",
     ):  # fmt: skip
         assert part in message, part
