@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from cmpnas.changes import differences, told
 from cmpnas.distributed import rank
 from cmpnas.errors import CmpnasError, RunError
 from cmpnas.files import append_line, drop_partial_line, hash_of, read_json, whole_lines, write, write_json
@@ -23,7 +24,6 @@ from cmpnas.recipe import Experiment, Recipe, TextRecipe, check_recipe
 
 #: What a start that was killed at once may leave behind.
 _FIRST = ("recipe.yaml", "recipe.yaml.partial", "manifest.json.partial", "lock")
-_LONG = 80  # letters
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ class Folder:
         path = self.path / "recipe.yaml"
         former = path.read_text(encoding="utf-8")
         there, here = (of.model_dump(mode="json", by_alias=True) for of in (open_run(self.path).recipe, self.recipe))
-        for key, old, new in _differences(there, here):
-            say(f"recipe: {key} is {_told(new)} from now on; it was {_told(old)}")
+        for key, old, new in differences(there, here):
+            say(f"recipe: {key} is {told(new)} from now on; it was {told(old)}")
         write(path, self.recipe.to_yaml())
         try:
             yield
@@ -213,9 +213,9 @@ class Folder:
         return total
 
     def _must_match(self, found: Folder, data: str) -> None:
-        for key, there, here in _differences(found.recipe.identity(), self.recipe.identity()):
+        for key, there, here in differences(found.recipe.identity(), self.recipe.identity()):
             raise RunError(
-                f"{self.path} holds a run of another recipe ({key} is {_told(there)} there, {_told(here)} here); "
+                f"{self.path} holds a run of another recipe ({key} is {told(there)} there, {told(here)} here); "
                 "name another --run."
             )
         self.must_be_of(data, "name another --run")
@@ -272,21 +272,6 @@ def _mapping(path: Path, key: str) -> dict[str, Any]:
     if not isinstance(content, dict) or key not in content:
         raise RunError(f"{path} has no {key!r}; it is damaged or of another program.")
     return content
-
-
-def _differences(there: Any, here: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Keys at which two recipes differ, and what each has there."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for name in sorted(there.keys() | here.keys()):
-            yield from _differences(there.get(name), here.get(name), f"{key}.{name}" if key else name)
-    elif there != here:
-        yield key, there, here
-
-
-def _told(value: Any) -> str:
-    """A value of a recipe in a line, what is long by its beginning."""
-    text = repr(value)
-    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def _manifest(recipe: Experiment, data: str) -> dict[str, Any]:

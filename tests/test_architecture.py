@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cmpnas"
 ORDER = [
-    {"errors"}, {"distributed", "files", "problems", "progress", "provenance", "resources", "strict"}, {"cost"},
-    {"space"}, {"models"}, {"data"}, {"retrieval"}, {"compat"}, {"train"}, {"gallery"}, {"text"}, {"search"},
+    {"errors"}, {"changes", "distributed", "files", "problems", "progress", "provenance", "resources", "strict"},
+    {"cost"}, {"space"}, {"models"}, {"data"}, {"retrieval"}, {"compat"}, {"train"}, {"gallery"}, {"text"}, {"search"},
     {"export", "measure", "report"}, {"recipe"}, {"run"}, {"pipeline"}, {"cli", "testing"},
 ]  # fmt: skip
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

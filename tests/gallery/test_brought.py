@@ -464,7 +464,7 @@ def test_losses_know_the_head_of_the_projection_unless_told_otherwise():
             "kind: required, one of 'softmax', 'whitening'",
         ),
         ("{kind: onnx, name: big, file: f, projection: {kind: whitening, dim: 64, shrinkage: 0}}", "greater than 0"),
-        ("{kind: keras, name: big, file: f}", "'torchscript'"),
+        ("{kind: keras, name: big, file: f}", "unknown kind 'keras'"),
     ],
 )
 def test_mistakes_in_the_recipe(gallery, message):
