@@ -37,7 +37,7 @@ class RunError(CmpnasError):
 def unknown(what: str, name: object, allowed: Iterable[str], hint: str = "") -> str:
     """One line for a name that does not exist: what came, what is near, what there is."""
     options = sorted(allowed)
-    near = get_close_matches(str(name), options, n=1)
+    near = [option for option in get_close_matches(str(name), options, n=1) if option != name]
     guess = f" Did you mean {near[0]!r}?" if near else ""
     tail = f" {hint}" if hint else ""
     return f"unknown {what} {name!r}.{guess} There are: {', '.join(options) or 'none'}.{tail}"

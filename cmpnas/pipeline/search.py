@@ -14,6 +14,7 @@ from cmpnas.data import load_splits
 from cmpnas.distributed import first_alone, together
 from cmpnas.files import write_json
 from cmpnas.gallery.base import Indexed
+from cmpnas.gallery.settings import BroughtSettings, PrecomputedSettings
 from cmpnas.pipeline import nni_engine
 from cmpnas.pipeline import workers as local_workers
 from cmpnas.pipeline.check import check, check_data, check_engine, describe_budget
@@ -80,6 +81,9 @@ def search(
     )  # fmt: skip
     check_data(recipe, splits)
     check_gallery(stages)
+    for option in recipe.galleries:
+        if isinstance(option, PrecomputedSettings | BroughtSettings):
+            check_gallery(stages.of(option))
     with first_alone() as first:
         run = stages.run
         if first:

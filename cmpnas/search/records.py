@@ -18,6 +18,7 @@ from cmpnas.files import append_line, json_line, read_json, whole_lines, write, 
 from cmpnas.retrieval import Scores
 from cmpnas.space import Arch, SearchSpace
 
+_MEND = "remove it and all lines after it, and use --resume"
 #: M(q, q), M(q, g), or their product (CMP-NAS's three).
 Reward = Literal["r1", "r2", "r3"]
 
@@ -182,9 +183,9 @@ class RecordLog:
             try:
                 record = Record.from_json(json.loads(line, parse_constant=_refuse), self.space)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
-                raise RunError(f"{self.path}, line {number + 1} is not a record ({fault}); remove it.") from None
+                raise RunError(f"{self.path}, line {number + 1} is not a record ({fault}); {_MEND}.") from None
             if record.n != number or record.arch.id in seen:
-                raise RunError(f"{self.path}, line {number + 1} is out of order or repeats an architecture.")
+                raise RunError(f"{self.path}, line {number + 1} is out of order or repeats an architecture; {_MEND}.")
             seen.add(record.arch.id)
             records.append(record)
         return records

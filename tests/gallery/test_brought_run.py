@@ -133,6 +133,14 @@ def test_what_a_model_cannot_give_is_known_before_the_run(more, message, model, 
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_further_option_cannot_give_is_known_before_the_run(model, tmp_path, capsys):
+    train = "transform: {kind: linear, train: {epochs: 1, batch_size: 8, lr: 0.01}}"
+    other = onnx(model, f", output: nothing, {train}").replace("big,", "other,")
+    assert main([*search(tmp_path / "run", onnx(model)), "--set", f"galleries=[{other}]"]) == 2
+    assert "gallery 'other': unknown output 'nothing'" in last_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -72,7 +72,10 @@ def test_damaged_lines_are_named(small, tmp_path):
     first = records(small, 1)[0]
     log.append(first)
     log.append(first)
-    with pytest.raises(RunError, match="line 2 is out of order or repeats"):
+    with pytest.raises(
+        RunError,
+        match="line 2 is out of order or repeats an architecture; remove it and all lines after it, and use --resume",
+    ):
         log.read()
     log.path.write_text("nonsense\n")
     with pytest.raises(RunError, match="line 1 is not a record"):
