@@ -114,6 +114,14 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
     if lost := (~np.isin(labels[rows["test query"]], labels[rows["test"]])).sum():
         raise DataError(f"{lost} captions of the test split describe no picture of it; change data.test.")
     texts = {template: _texts(table, template) for template in {*how.train, how.query}}
+    templates = {"train": how.train or (how.query,), "search query": (how.query,), "test query": (how.query,)}
+    for part, own in templates.items():
+        for template in own:
+            if blank := [row for row in rows[part] if not texts[template][row]]:
+                raise DataError(
+                    f"{len(blank)} of {len(rows[part])} items of {part} have an empty caption by {template!r}, the "
+                    f"first is item {blank[0]}; fill it in, or leave it out."
+                )
 
     def captioned(part: str, asking: np.ndarray, templates: tuple[str, ...]) -> Captioned:
         own = rows[part]
@@ -122,13 +130,13 @@ def load_captioned(data: AnyData, how: CaptionSettings, given: str | None = None
         names = [texts[how.query][row] for row in own]
         return Captioned(items, None, labels[own], [t for _, t in said], np.array([n for n, _ in said]), names)
 
-    train = captioned("train", rows["train"], how.train or (how.query,))
-    search = captioned("search", rows["search query"], (how.query,))
+    train = captioned("train", rows["train"], templates["train"])
+    search = captioned("search", rows["search query"], templates["search query"])
     digest = hashlib.sha256("\n".join([*train.captions, *search.captions]).encode()).hexdigest()
     return CaptionedSplits(
         train,
         search,
-        lambda: captioned("test", rows["test query"], (how.query,)),
+        lambda: captioned("test", rows["test query"], templates["test query"]),
         fingerprint((train.items, search.items), rows, labels, None)[:6] + digest[:6],  # type: ignore[arg-type]
     )
 

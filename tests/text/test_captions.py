@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 
+from cmpnas.data.settings import AnyData
 from cmpnas.errors import DataError
 from cmpnas.recipe import load_any_recipe
 from cmpnas.text.captions import Captioned, load_captioned
@@ -105,6 +107,20 @@ def test_empty_captions_and_pictures_without_any_are_told():
     pairs = Captioned(None, None, np.arange(2), ["a"], np.array([0]), ["x", "y"])
     with pytest.raises(DataError, match="picture 'y' has no caption"):
         pairs.pick(torch.tensor([1]), 0)
+
+
+@pytest.mark.parametrize(("row", "part"), [(1, "train"), (5, "search query"), (9, "test query")])
+def test_an_empty_caption_is_known_of_every_split_before_anything_is_trained(row, part, tmp_path):
+    said = np.array([f"thing {label}" for label in range(12)])
+    said[row] = " "
+    arrays = {"images": np.zeros((12, 16, 16, 3), np.uint8), "labels": np.arange(12), "part": np.arange(12) // 4}
+    np.savez(tmp_path / "set.npz", **arrays, said=said)
+    tasks = {name: {side: {"part": n} for side in ("query", "gallery")} for n, name in ((1, "search"), (2, "test"))}
+    settings = {"reader": "npz", "size": 16, "file": "set.npz", "images": "images", "label": "labels"}
+    data = TypeAdapter(AnyData).validate_python(settings | {"train": {"part": 0}} | tasks)
+    message = rf"1 of 4 items of {part} have an empty caption by '{{said}}', the first is item {row}; fill it in"
+    with pytest.raises(DataError, match=message):
+        load_captioned(data, CaptionSettings(query="{said}"), str(tmp_path))
 
 
 @pytest.fixture
