@@ -127,10 +127,7 @@ def check_data(recipe: Recipe, splits: Splits) -> None:
     labelled = bool((splits.pool.labels != UNLABELLED).any())
     must_have_labels(recipe.query.loss, labelled)
     task = splits.search
-    relevance = Relevance.of_labels(
-        task.query.labels, task.gallery.labels, task.own_sources, len(task.query), len(task.gallery)
-    )
-    if relevance.hopeless:
+    if Relevance.of_task(task).hopeless:
         raise DataError("no query of data.search has a relevant picture in its gallery; check labels and sources.")
     if recipe.search.racing is not None:
         first_queries(task, recipe.search.racing)

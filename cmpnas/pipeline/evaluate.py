@@ -143,9 +143,7 @@ def _table(stages: Stages, split: str, trained: list[Finish]) -> dict[str, Any]:
         if name != asked.anchor
     ]
     manifest = run.manifest()
-    relevance = Relevance.of_labels(
-        task.query.labels, task.gallery.labels, task.own_sources, len(task.query), len(task.gallery)
-    )
+    relevance = Relevance.of_task(task)
     result = {
         "recipe": run.recipe.name,
         **{key: manifest.get(key) for key in ("recipe_hash", "seed", "data", "versions", "machine")},

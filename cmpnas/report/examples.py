@@ -63,9 +63,7 @@ def choose(task: Protocol, rows: np.ndarray, found: Mapping[str, np.ndarray]) ->
             to show.
     """
     labels = task.query.labels[rows]
-    relevance = Relevance.of_labels(
-        task.query.labels, task.gallery.labels, task.own_sources, len(task.query), len(task.gallery)
-    )
+    relevance = Relevance.of_task(task)
     known = (relevance.padded(rows)[0] != NOBODY).any(1)
     first, second = ((task.gallery.labels[hits[:, 0]] == labels) & (hits[:, 0] >= 0) for hits in found.values())
     groups, counts = [], []

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmpnas.errors import DataError
+
+if TYPE_CHECKING:  # pictures and torch are not needed to count
+    from cmpnas.data.items import Protocol
 
 NOBODY = -1
 _BLOCK = 2**20  # rows at once
@@ -108,6 +112,13 @@ class Relevance:
         relevant = Neighbours.of_equal(query, gallery, n_query, n_gallery, "labels")
         return Relevance(
             relevant, None if sources is None else Neighbours.of_equal(*sources, n_query, n_gallery, "sources")
+        )
+
+    @staticmethod
+    def of_task(task: Protocol) -> Relevance:
+        """`of_labels` of all queries and gallery items of ``task``."""
+        return Relevance.of_labels(
+            task.query.labels, task.gallery.labels, task.own_sources, len(task.query), len(task.gallery)
         )
 
     @property
